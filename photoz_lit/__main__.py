@@ -1,0 +1,94 @@
+"""The way in: `python -m photoz_lit stage=...`."""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from photoz_lit.config import STAGES, check_overrides, parse
+from photoz_lit.errors import ConfigError, PhotozError
+
+log = logging.getLogger("photoz_lit")
+
+USAGE = """\
+photoz_lit: photometric redshifts from galaxy images, without the biases that deep classifiers add.
+
+  python -m photoz_lit experiment=demo stage=representation head=single   the Baseline, on a simulated survey
+  python -m photoz_lit experiment=demo stage=representation               Step 1, the representation
+  python -m photoz_lit experiment=demo stage=classifier correction=full   its biases removed
+  python -m photoz_lit experiment=demo stage=report                       one page with all results
+
+Sweep:     python -m photoz_lit -m stage=classifier correction=none,balanced,hard,unshifted,full seed=1,2,3
+Settings:  python -m photoz_lit --help
+"""
+
+
+def conf_folder() -> Path:
+    """Return the folder of configurations: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def report(error: Exception) -> None:
+    """Print what a user can mend, without a traceback."""
+    if isinstance(error, OSError) and error.filename is not None:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return
+    print(f"error: {error}", file=sys.stderr)
+    for note in getattr(error, "__notes__", []):
+        print(f"  {note}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run a job, or a sweep of jobs, and exit: 0 done, 1 failed on data, 2 wrong settings."""
+    if len(sys.argv) == 1:
+        print(USAGE, end="")
+        return
+    from photoz_lit.training import quieten  # imports torch: seconds that --help does not need
+
+    failures: list[tuple[str, Exception]] = []
+
+    @hydra.main(config_path=str(conf_folder()), config_name="config", version_base="1.3")
+    def job(composed: DictConfig) -> None:
+        overrides = list(HydraConfig.get().overrides.task)
+        try:
+            config = parse(composed, overrides)
+            if config.stage.name is None:
+                raise ConfigError(f"no stage is set: type stage=NAME, with NAME one of {', '.join(STAGES)}")
+            multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+            if multirun and config.trainer.devices > 1:
+                raise ConfigError(
+                    f"--multirun with trainer.devices={config.trainer.devices}: every device would start the whole "
+                    "sweep again. Type trainer.devices=1, or one command a setting"
+                )
+            quieten()
+            importlib.import_module(f"photoz_lit.stages.{config.stage.name}").run(config)
+        except (PhotozError, OSError) as error:
+            report(error)
+            failures.append((" ".join(overrides), error))
+
+    try:
+        check_overrides(sys.argv[1:], conf_folder())
+        job()
+    except PhotozError as error:
+        report(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted: type the same command to go on", file=sys.stderr)
+        sys.exit(130)
+    if failures:
+        if len(failures) > 1:
+            print(
+                f"{len(failures)} jobs failed: " + "; ".join(words for words, _ in failures), file=sys.stderr
+            )
+        sys.exit(max(getattr(error, "exit_code", 1) for _, error in failures))
+
+
+if __name__ == "__main__":
+    main()

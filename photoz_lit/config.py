@@ -1,0 +1,502 @@
+"""Every setting, its type and the checks between settings; the only file that knows OmegaConf."""
+
+import difflib
+import math
+import re
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from photoz_lit.errors import ConfigError
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+
+STAGES = ("prepare", "representation", "classifier", "report")
+SOURCES = ("mock", "catalogue", "arrays")
+ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "mlp", "fast")
+CORRECTIONS = ("none", "balanced", "full", "hard", "unshifted", "skip_balanced")
+
+# Settings that say where and how a job runs, never what it computes: they name no run folder.
+_NOT_SCIENCE = ("stage", "experiment", "run", "output_dir", "data_dir", "trainer", "logger", "hydra")
+_CLASSIFIER_ONLY = ("correction", "training.step2", "training.step3")
+
+
+@dataclass
+class StageConfig:
+    """What this job does."""
+
+    name: str | None = None
+
+
+@dataclass
+class SurveyConfig:
+    """The survey's images, redshift bins, magnitude slices (Lin et al. 2022, section 3) and conventions."""
+
+    name: str = "sdss"
+    bands: str = "ugriz"
+    pixels: int = 64
+    pixel_scale: float = 0.396
+    z_min: float = 0.0
+    z_max: float = 0.4
+    n_bins: int = 180
+    extend_left: int = 90
+    extend_right: int = 90
+    r_min: float = 12.5
+    r_width: float = 0.5
+    n_slices: int = 11
+    outlier_cut: float = 0.05
+    slope_high_from: float = 0.15
+
+    def grid(self) -> RedshiftGrid:
+        """Return the survey's own redshift bins."""
+        return RedshiftGrid(self.z_min, self.z_max, self.n_bins)
+
+    def slices(self) -> MagnitudeSlices:
+        """Return the survey's slices of r."""
+        return MagnitudeSlices(self.r_min, self.r_width, self.n_slices)
+
+
+@dataclass
+class DataConfig:
+    """Where galaxies come from and how they are split by object."""
+
+    source: str = "mock"
+    n_galaxies: int = 20000
+    mock_seed: int = 0
+    mock_catalogue: str | None = None
+    path: str | None = None
+    test_path: str | None = None
+    images: str | None = None
+    test_images: str | None = None
+    images_key: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    magnitudes: list[str] = field(default_factory=list)
+    magnitude_errors: list[str] = field(default_factory=list)
+    drop_invalid: bool = False
+    dtype: str = "float16"
+    val_fraction: float = 0.05
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    n_train: int | None = None
+
+
+@dataclass
+class EncoderConfig:
+    """The network that turns an image (or magnitudes) and E(B-V) into an embedding."""
+
+    name: str = "fast"
+    stretch_scale: float = 1.0
+    hidden: list[int] = field(default_factory=lambda: [256, 256])
+    dropout: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass
+class CorrectionConfig:
+    """The switches that make a correction; `name` is what the report calls it."""
+
+    name: str = "none"
+    fine_tune: bool = False
+    balance: bool = False
+    threshold: int = 200
+    fold: int = 1
+    soften: bool = False
+    shift: str = "none"
+    shift_strength: float = 1.0
+    extend: bool = False
+
+    @property
+    def relabels(self) -> bool:
+        """Whether Step 3 runs: new outputs are fitted to new labels."""
+        return self.soften or self.extend or self.shift != "none"
+
+
+@dataclass
+class TrainingConfig:
+    """One training: its length, optimiser and schedule."""
+
+    max_steps: int = 1000
+    check_every: int = 200
+    batch_size: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "one_cycle"
+
+
+@dataclass
+class TrainingsConfig:
+    """The three trainings of the method."""
+
+    representation: TrainingConfig = field(default_factory=TrainingConfig)
+    step2: TrainingConfig = field(default_factory=TrainingConfig)
+    step3: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
+class TrainerConfig:
+    """The hardware and how it is used."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    num_workers: int = 0
+    threads: int | None = None
+    predict_batch_size: int = 512
+    render_workers: int | None = None
+    progress: bool = True
+
+
+@dataclass
+class LoggerConfig:
+    """Where training curves go."""
+
+    name: str = "csv"
+    project: str = "photoz_lit"
+    offline: bool = True
+
+
+@dataclass
+class Config:
+    """The root of all settings."""
+
+    stage: StageConfig = field(default_factory=StageConfig)
+    survey: SurveyConfig = field(default_factory=SurveyConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: str = "multi"
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
+    training: TrainingsConfig = field(default_factory=TrainingsConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    seed: int = 1
+    n_bootstrap: int = 100
+    run: str = "main"
+    output_dir: str = "runs"
+    data_dir: str = "data"
+    names: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_survey(self.survey)
+        _check_data(self)
+        _check_numbers(self)
+        _check_combinations(self)
+
+    def folder(self, stage: str) -> Path:
+        """Run folder of a stage under these settings: a pure function of the settings."""
+        return Path(self.output_dir) / self.run / stage / self.names[stage]
+
+
+def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
+    """Turn what Hydra composed into checked settings.
+
+    Parameters
+    ----------
+    composed : DictConfig
+        The composed configuration.
+    overrides : list of str, optional
+        The command line's `key=value` words: those that change what is computed name the run folder.
+
+    Raises
+    ------
+    ConfigError
+        A key that does not exist, a value of the wrong type, or settings that cannot work together.
+    """
+    container = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(container, dict)
+    for key in _leaves(container):
+        check_key(key)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), container)
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        message = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {message}") from error
+    assert isinstance(config, Config)
+    config.output_dir = str(Path(config.output_dir).expanduser().absolute())
+    config.data_dir = str(Path(config.data_dir).expanduser().absolute())
+    words = overrides or []
+    config.names = _folder_names(config, _naming(words, composed)) | {
+        "words": _words_without_classifier(words)
+    }
+    return config
+
+
+def to_container(config: Config) -> dict[str, Any]:
+    """Return the settings as plain dicts, lists and scalars (safe in a checkpoint)."""
+    return asdict(config)
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the settings as YAML."""
+    OmegaConf.save(OmegaConf.create(to_container(config)), path)
+
+
+def science(config: Config, stage: str) -> dict[str, Any]:
+    """Settings that decide the result of a stage, for comparing with a finished run's."""
+    plain = to_container(config)
+    plain["data"] = {k: v for k, v in plain["data"].items() if k != "columns" or v}
+    for key in (*_NOT_SCIENCE, "names", "n_bootstrap"):
+        plain.pop(key, None)
+    if stage == "representation":
+        plain.pop("correction")
+        plain["training"] = {"representation": plain["training"]["representation"]}
+    return plain
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Name the settings that differ: `key: old -> new`."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a} -> {b}")
+    return lines
+
+
+def check_key(key: str) -> None:
+    """Raise ConfigError, with the valid keys, unless `a.b.c` is a setting."""
+    node: Any = Config
+    done: list[str] = []
+    for part in key.split("."):
+        if not is_dataclass(node):
+            return  # inside a free mapping such as data.columns
+        hints = get_type_hints(node)
+        if part not in hints or (node is Config and part == "names"):
+            valid = sorted(name for name in hints if name != "names")
+            close = difflib.get_close_matches(part, valid, n=1)
+            guess = f" Did you mean {'.'.join([*done, close[0]])}?" if close else ""
+            where = f"under '{'.'.join(done)}'" if done else "at the top level"
+            raise ConfigError(f"unknown setting '{key}'.{guess} Valid keys {where}: {', '.join(valid)}")
+        done.append(part)
+        hint = hints[part]
+        node = next((t for t in get_args(hint) if is_dataclass(t)), hint)
+
+
+def check_overrides(words: list[str], conf: Path) -> None:
+    """Check the command line before Hydra reads it: every key must exist, every group must have the value.
+
+    Raises
+    ------
+    ConfigError
+        With the valid keys or values, and the nearest one.
+    """
+    groups = {p.name for p in conf.iterdir() if p.is_dir()}
+    for word in words:
+        key, equals, value = word.lstrip("+~").partition("=")
+        if word.startswith("-") or not equals or key.startswith("hydra"):
+            continue
+        if key not in groups:
+            check_key(key)
+            continue
+        valid = tuple(sorted(p.stem for p in (conf / key).glob("*.yaml")))
+        if re.fullmatch(r"[\w,]+", value):
+            for one in value.split(","):
+                if one != "null":
+                    _one_of(key, one, valid)
+
+
+def _naming(overrides: list[str], composed: DictConfig) -> list[str]:
+    """Keep the words of the command line that change a setting: those that repeat a default name no folder."""
+    full = OmegaConf.to_container(composed, resolve=True)
+    kept = []
+    for word in overrides:
+        rest = [w for w in overrides if w != word]
+        if OmegaConf.to_container(compose("config", rest), resolve=True) != full:
+            kept.append(word)
+    return kept
+
+
+def _words_without_classifier(overrides: list[str]) -> str:
+    """Return the words that the representation's own command needs."""
+    return " ".join(w for w in overrides if not w.startswith(("stage=", *_CLASSIFIER_ONLY)))
+
+
+def _leaves(container: dict[Any, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in container.items():
+        if isinstance(value, dict) and value:
+            keys += _leaves(value, f"{prefix}{key}.")
+        else:
+            keys.append(f"{prefix}{key}")
+    return keys
+
+
+def _folder_names(config: Config, overrides: list[str]) -> dict[str, str]:
+    """Names of the run folders: head, seed (and correction), then every override that changes results."""
+    pairs = dict(word.lstrip("+~").split("=", 1) for word in overrides if "=" in word)
+    representation: dict[str, str] = {}
+    classifier: dict[str, str] = {}
+    for key, value in sorted(pairs.items()):
+        top = key.split(".")[0]
+        if top in _NOT_SCIENCE or key in ("head", "seed", "correction", "n_bootstrap"):
+            continue
+        value = Path(value).stem if "/" in value else value
+        (classifier if key.startswith(_CLASSIFIER_ONLY) else representation)[key] = value
+    common = "".join(f",{k}={v}" for k, v in representation.items())
+    own = "".join(f",{k}={v}" for k, v in classifier.items())
+    head = "" if config.head == "multi" else f",head={config.head}"
+    return {
+        "representation": f"head={config.head}{common},seed={config.seed}",
+        "classifier": f"correction={config.correction.name}{head}{common}{own},seed={config.seed}",
+    }
+
+
+def _one_of(key: str, value: Any, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        close = difflib.get_close_matches(str(value), valid, n=1)
+        guess = f" Did you mean {key}={close[0]}?" if close else ""
+        raise ConfigError(f"{key}={value} is not valid.{guess} Valid values: {', '.join(valid)}")
+
+
+def _check_choices(c: Config) -> None:
+    if c.stage.name is not None:
+        _one_of("stage", c.stage.name, STAGES)
+    _one_of("head", c.head, ("single", "multi"))
+    _one_of("data.source", c.data.source, SOURCES)
+    _one_of("data.dtype", c.data.dtype, ("float16", "float32"))
+    _one_of("encoder", c.encoder.name, ENCODERS)
+    _one_of("correction.name", c.correction.name, CORRECTIONS)
+    _one_of("correction.shift", c.correction.shift, ("mirror", "centre_of_mass", "none"))
+    _one_of("logger", c.logger.name, ("csv", "wandb", "none"))
+    _one_of("trainer.precision", c.trainer.precision, ("auto", "bf16-mixed", "32-true"))
+    for name, training in _trainings(c):
+        _one_of(f"training.{name}.schedule", training.schedule, ("one_cycle", "halfway_drop", "constant"))
+
+
+def _trainings(c: Config) -> list[tuple[str, TrainingConfig]]:
+    return [(f.name, getattr(c.training, f.name)) for f in fields(TrainingsConfig)]
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+def _check_survey(s: SurveyConfig) -> None:
+    _require(
+        s.z_max > s.z_min >= 0 and math.isfinite(s.z_max),
+        f"survey.z_min={s.z_min}, survey.z_max={s.z_max}: z_min must be >= 0 and below z_max",
+    )
+    for key in ("n_bins", "pixels"):
+        _require(getattr(s, key) >= 2, f"survey.{key}={getattr(s, key)} must be at least 2")
+    for key in ("extend_left", "extend_right"):
+        _require(getattr(s, key) >= 0, f"survey.{key}={getattr(s, key)} must not be negative")
+    for key in ("r_width", "pixel_scale", "outlier_cut"):
+        _require(getattr(s, key) > 0, f"survey.{key}={getattr(s, key)} must be positive")
+    _require(
+        s.n_slices >= 1 and s.n_slices % 2 == 1,
+        f"survey.n_slices={s.n_slices} does not fit the multi-output head: it must be odd "
+        "(2 R - 1 slices for R outputs), e.g. 11",
+    )
+    _require(
+        0 < len(s.bands) == len(set(s.bands)),
+        f"survey.bands={s.bands} must name each band once, one letter a band, e.g. ugriz",
+    )
+
+
+def _check_data(c: Config) -> None:
+    d = c.data
+    _require(
+        0 < d.val_fraction < 1 and 0 < d.test_fraction < 1 and d.val_fraction + d.test_fraction < 1,
+        f"data.val_fraction={d.val_fraction} and data.test_fraction={d.test_fraction} must be positive "
+        "and leave a training split (sum below 1)",
+    )
+    _require(d.n_galaxies >= 10, f"data.n_galaxies={d.n_galaxies} must be at least 10")
+    _require(d.n_train is None or d.n_train >= 1, f"data.n_train={d.n_train} must be at least 1")
+    if c.stage.name in (None, "report"):
+        return
+    if d.source in ("catalogue", "arrays"):
+        _require(
+            d.path is not None,
+            f"data.path is not set: data={d.source} needs a table with spec_z, e.g. data.path=galaxies.csv",
+        )
+    if d.source == "catalogue":
+        _require(
+            len(d.magnitudes) > 0,
+            "data.magnitudes is empty: name the magnitude columns, e.g. data.magnitudes=[mag_u,mag_g,mag_r,mag_i,mag_z]",
+        )
+        _require(
+            c.encoder.name == "mlp",
+            f"encoder={c.encoder.name} reads images but data=catalogue has magnitudes only: type encoder=mlp",
+        )
+    else:
+        _require(
+            c.encoder.name != "mlp",
+            f"encoder=mlp reads magnitudes but data={d.source} has images: "
+            f"type encoder=fast (or one of {', '.join(ENCODERS[:5])})",
+        )
+    if d.source == "arrays":
+        _require(
+            d.images is not None, "data.images is not set: name the cutouts, e.g. data.images=cutouts.npy"
+        )
+        _require(
+            (d.test_path is None) == (d.test_images is None),
+            "data.test_path and data.test_images go together: set both or neither",
+        )
+    if d.source == "mock":
+        _require(
+            c.survey.bands == "ugriz",
+            f"data=mock simulates the SDSS bands ugriz but survey={c.survey.name} has {c.survey.bands}: "
+            "type survey=sdss, or bring cutouts with data=arrays",
+        )
+
+
+def _check_numbers(c: Config) -> None:
+    for name, t in _trainings(c):
+        for key in ("max_steps", "check_every", "batch_size"):
+            _require(getattr(t, key) >= 1, f"training.{name}.{key}={getattr(t, key)} must be at least 1")
+        _require(
+            t.max_steps % t.check_every == 0,
+            f"training.{name}.max_steps={t.max_steps} must be a multiple of "
+            f"training.{name}.check_every={t.check_every}",
+        )
+        _require(t.lr > 0, f"training.{name}.lr={t.lr} must be positive")
+        _require(t.weight_decay >= 0, f"training.{name}.weight_decay={t.weight_decay} must not be negative")
+    _require(c.correction.threshold >= 1, f"correction.threshold={c.correction.threshold} must be at least 1")
+    _require(c.correction.fold >= 1, f"correction.fold={c.correction.fold} must be at least 1")
+    _require(
+        0 <= c.correction.shift_strength <= 2,
+        f"correction.shift_strength={c.correction.shift_strength} must be between 0 and 2",
+    )
+    _require(c.trainer.devices >= 1, f"trainer.devices={c.trainer.devices} must be at least 1")
+    _require(c.encoder.stretch_scale > 0, f"encoder.stretch_scale={c.encoder.stretch_scale} must be positive")
+    _require(0 <= c.encoder.dropout < 1, f"encoder.dropout={c.encoder.dropout} must be in [0, 1)")
+    _require(c.n_bootstrap >= 2, f"n_bootstrap={c.n_bootstrap} must be at least 2")
+    _require(c.seed >= 0, f"seed={c.seed} must not be negative")
+    bad = set(c.run) & set('/\\:*?"<>| ')
+    _require(not bad and c.run not in ("", ".", ".."), f"run={c.run} must be a plain folder name")
+
+
+def _check_combinations(c: Config) -> None:
+    k = c.correction
+    if c.stage.name == "representation" and k.name != "none":
+        raise ConfigError(
+            f"stage=representation does not take correction={k.name}: corrections belong to the classifier. Type\n"
+            f"  python -m photoz_lit stage=representation\n"
+            f"  python -m photoz_lit stage=classifier correction={k.name}"
+        )
+    if k.name != "none" and not (k.fine_tune or k.relabels):
+        raise ConfigError(
+            f"correction={k.name} with fine_tune=false soften=false extend=false shift=none changes nothing: "
+            "type correction=none"
+        )
+    if k.balance and not (k.fine_tune or k.relabels):
+        raise ConfigError(
+            "correction.balance=true needs something to fit on the balanced subset: "
+            "type correction=balanced, or correction.fine_tune=true"
+        )
+    s = c.survey
+    if k.extend and s.extend_left + s.extend_right == 0:
+        raise ConfigError(
+            "correction.extend=true but survey.extend_left=0 and survey.extend_right=0: "
+            "type survey.extend_left=90 survey.extend_right=90, or correction.extend=false"
+        )

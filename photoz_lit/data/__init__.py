@@ -1,0 +1,1 @@
+"""Catalogues, cutouts and how they reach the network."""

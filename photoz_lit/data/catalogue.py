@@ -1,0 +1,302 @@
+"""The validated table of galaxies: reading, checking, splitting by object."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord, search_around_sky
+from astropy.table import Table
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from photoz_lit.errors import DataError
+
+log = logging.getLogger(__name__)
+
+FORMATS = {
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".hdf5": "hdf5",
+    ".h5": "hdf5",
+}
+OWN_COLUMNS = ("object_id", "spec_z", "dered_petro_r", "ebv", "ra", "dec", "split")
+SPLITS = ("train", "val", "test")
+
+
+def read_table(path: Path) -> Table:
+    """Read a table by its suffix: CSV, ECSV, FITS, HDF5 or Parquet.
+
+    Raises
+    ------
+    DataError
+        The file is absent, of an unknown kind, or cannot be read.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise DataError(f"{path}: unknown kind of table '{suffix}'. Known: {', '.join(sorted(FORMATS))}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Check data.path (relative paths start at {Path.cwd()})")
+    try:
+        if FORMATS[suffix] == "hdf5":
+            table = _read_hdf5(path)
+        else:
+            table = Table.read(path, format=FORMATS[suffix])
+    except Exception as error:  # each reader has its own errors; the user needs the file's name
+        raise DataError(f"{path}: cannot be read as {FORMATS[suffix]}: {error}") from error
+    if len(table) == 0:
+        raise DataError(f"{path}: the table has no rows")
+    return table
+
+
+def _read_hdf5(path: Path) -> Table:
+    """Read one compound data set, or one column a one-dimensional data set at the root."""
+    with h5py.File(path) as file:
+        sets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        compound = [name for name, item in sets.items() if item.dtype.names]
+        if compound:
+            return Table(sets[compound[0]][:])
+        columns = {name: item[:] for name, item in sets.items() if item.ndim == 1}
+        if not columns:
+            raise ValueError("no one-dimensional data sets at the root of the file")
+        return Table(columns)
+
+
+def standard_table(
+    table: Table,
+    origin: str,
+    *,
+    columns: Mapping[str, str],
+    magnitudes: Sequence[str] = (),
+    magnitude_errors: Sequence[str] = (),
+    z_range: tuple[float, float],
+    drop_invalid: bool = False,
+) -> tuple[Table, NDArray[np.int64]]:
+    """Return the project's own columns of a foreign table, checked.
+
+    Parameters
+    ----------
+    table : Table
+        Any table.
+    origin : str
+        What messages call it, usually its path.
+    columns : mapping
+        Our name -> the table's name; our own names are found without being listed.
+    magnitudes, magnitude_errors : sequences of str
+        Columns to keep as features, mag; errors may be empty.
+    z_range : (float, float)
+        Redshifts that the survey covers.
+    drop_invalid : bool
+        Drop rows that cannot be used, with a message, instead of stopping.
+
+    Returns
+    -------
+    table : Table
+        object_id, spec_z, dered_petro_r, ebv, then positions, split, magnitudes and errors as given.
+    rows : array (n,)
+        Row of each kept galaxy in the input.
+
+    Raises
+    ------
+    DataError
+        A column is missing or a value cannot be used; the message names both.
+    """
+    unknown = sorted(set(columns) - set(OWN_COLUMNS))
+    if unknown:
+        raise DataError(f"data.columns names {', '.join(unknown)}; it may name {', '.join(OWN_COLUMNS)}")
+    if len(magnitude_errors) not in (0, len(magnitudes)):
+        raise DataError(
+            f"data.magnitude_errors has {len(magnitude_errors)} columns for {len(magnitudes)} magnitudes: "
+            "give one each, or none"
+        )
+    out, masks = Table(), {}
+    for name in OWN_COLUMNS:
+        theirs = columns.get(name, name)
+        required = name in ("spec_z", "dered_petro_r") or name in columns
+        if theirs in table.colnames:
+            out[name], masks[name] = _plain(table, theirs, origin, text=name in ("object_id", "split"))
+        elif required:
+            raise _missing(table, theirs, origin, f"data.columns.{name}")
+    for key, names in (("data.magnitudes", magnitudes), ("data.magnitude_errors", magnitude_errors)):
+        for name in names:
+            if name not in table.colnames:
+                raise _missing(table, name, origin, key)
+            out[name], masks[name] = _plain(table, name, origin)
+    if "ebv" not in out.colnames:
+        out["ebv"] = np.zeros(len(out))
+        log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
+    if "object_id" not in out.colnames:
+        out["object_id"] = _ids_of_content(out)
+    keep = _usable(out, masks, origin, z_range, magnitudes, magnitude_errors, drop_invalid)
+    order = [n for n in OWN_COLUMNS if n in out.colnames] + [*magnitudes, *magnitude_errors]
+    return out[order][keep], np.flatnonzero(keep)
+
+
+def _plain(
+    table: Table, name: str, origin: str, text: bool = False
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Return a column as a plain array, and which of its cells are empty."""
+    column = table[name]
+    empty = np.asarray(getattr(column, "mask", np.zeros(len(table), bool)), dtype=bool)
+    if text:
+        filled = column.filled() if hasattr(column, "filled") else column
+        return np.asarray(filled), empty
+    filled = (
+        np.ma.filled(np.ma.masked_array(np.asarray(column), empty), 0) if empty.any() else np.asarray(column)
+    )
+    try:
+        values = filled.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{origin}: column {name} holds text where numbers are needed: {error}") from error
+    return np.where(empty, np.nan, values), empty
+
+
+def _missing(table: Table, name: str, origin: str, key: str) -> DataError:
+    return DataError(
+        f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}"
+    )
+
+
+def _ids_of_content(table: Table) -> NDArray[np.int64]:
+    """Number rows so that equal rows, duplicates of one object, share a number."""
+    names = [n for n in table.colnames if n != "split"]
+    content = np.column_stack([np.asarray(table[n], dtype=np.float64) for n in names])
+    _, first, inverse = np.unique(content, axis=0, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse.ravel()], dtype=np.int64)
+
+
+def _usable(
+    table: Table,
+    empty: Mapping[str, NDArray[np.bool_]],
+    origin: str,
+    z_range: tuple[float, float],
+    magnitudes: Sequence[str],
+    magnitude_errors: Sequence[str],
+    drop_invalid: bool,
+) -> NDArray[np.bool_]:
+    """Find the rows that can be used; stop at the first kind of fault unless they may be dropped."""
+    z = np.asarray(table["spec_z"])
+    faults: list[tuple[str, NDArray[np.bool_]]] = []
+    for name, mask in empty.items():
+        faults.append((f"column {name} has an empty cell", mask))
+    for name in [n for n in table.colnames if n not in ("object_id", "split")]:
+        mask = ~np.isfinite(np.asarray(table[name])) & ~empty.get(name, np.zeros(len(table), bool))
+        faults.append((f"column {name} is not finite", mask))
+    faults.append(("spec_z is negative", z < 0))
+    faults.append(
+        (
+            f"spec_z is outside the survey's {z_range[0]:g}-{z_range[1]:g}",
+            (z >= 0) & ((z < z_range[0]) | (z > z_range[1])),
+        )
+    )
+    faults.append(("ebv is negative", np.asarray(table["ebv"]) < 0))
+    for name in ["dered_petro_r", *magnitudes]:
+        value = np.asarray(table[name])
+        faults.append((f"column {name} is no magnitude (outside 0-40)", (value < 0) | (value > 40)))
+    for name in magnitude_errors:
+        faults.append((f"column {name} is negative", np.asarray(table[name]) < 0))
+    keep = np.ones(len(table), bool)
+    for what, mask in faults:
+        if not mask.any():
+            continue
+        rows = np.flatnonzero(mask)
+        where = f"{what} in {rows.size} of {len(table)} rows (counted from 0): {_some(rows)}"
+        if not drop_invalid:
+            raise DataError(
+                f"{origin}: {where}. Mend the table, or type data.drop_invalid=true to leave them out"
+            )
+        log.warning("%s: %s: left out", origin, where)
+        keep &= ~mask
+    if not keep.any():
+        raise DataError(f"{origin}: no usable rows are left")
+    return keep
+
+
+def _some(rows: NDArray[np.int64], most: int = 5) -> str:
+    more = f" and {rows.size - most} more" if rows.size > most else ""
+    return ", ".join(str(r) for r in rows[:most]) + more
+
+
+def same_object(table: Table, radius_arcsec: float = 1.0) -> NDArray[np.int64]:
+    """Group rows of one object: equal object_id, or positions within a radius.
+
+    Parameters
+    ----------
+    table : Table
+        With object_id and, where known, ra and dec in degrees.
+    radius_arcsec : float
+        Largest separation of two entries of one object.
+
+    Returns
+    -------
+    group : array (n,)
+        Rows with equal numbers are one object.
+    """
+    _, group = np.unique(np.asarray(table["object_id"]), return_inverse=True)
+    group = np.asarray(group.ravel(), dtype=np.int64)
+    if not {"ra", "dec"} <= set(table.colnames):
+        return group
+    sky = SkyCoord(np.asarray(table["ra"]) * u.deg, np.asarray(table["dec"]) * u.deg)
+    first, second, _, _ = search_around_sky(sky, sky, radius_arcsec * u.arcsec)
+    n = int(group.max()) + 1
+    links = coo_array((np.ones(first.size), (group[first], group[second])), shape=(n, n))
+    _, joined = connected_components(links, directed=False)
+    return np.asarray(joined[group], dtype=np.int64)
+
+
+def assign_splits(
+    table: Table, *, test_fraction: float, val_fraction: float, seed: int, n_train: int | None = None
+) -> NDArray[np.str_]:
+    """Split by object: every row of an object lands in one split.
+
+    Parameters
+    ----------
+    table : Table
+        A standard table. Where it has a column `split` that says `test`, those rows stay the test split
+        (with all other rows of their objects) and only `val` is drawn from the rest.
+    test_fraction, val_fraction : float
+        Fractions of the objects.
+    seed : int
+        Same seed, same objects: same splits.
+    n_train : int, optional
+        Keep only so many training rows; the others get the split `unused`.
+
+    Returns
+    -------
+    split : array of str (n,)
+        `train`, `val`, `test` or `unused`.
+    """
+    group = same_object(table)
+    n_objects = int(group.max()) + 1
+    place = np.empty(n_objects)
+    rng = np.random.default_rng([seed, 71])
+    place[rng.permutation(n_objects)] = (np.arange(n_objects) + 0.5) / n_objects
+    given = np.asarray(table["split"]).astype(str) if "split" in table.colnames else None
+    if given is None:
+        names = np.where(
+            place < test_fraction, "test", np.where(place < test_fraction + val_fraction, "val", "train")
+        )
+    else:
+        in_test = np.zeros(n_objects, bool)
+        in_test[group[given == "test"]] = True
+        names = np.where(in_test, "test", np.where(place < val_fraction, "val", "train"))
+    split = names[group].astype("<U6")
+    if n_train is not None:
+        members = np.flatnonzero(split == "train")
+        spare = rng.permutation(members)[n_train:]
+        split[spare] = "unused"
+    for name in SPLITS:
+        if not (split == name).any():
+            raise DataError(
+                f"the {name} split is empty with {len(table)} galaxies: use more galaxies, or change "
+                "data.test_fraction and data.val_fraction"
+            )
+    return np.asarray(split)

@@ -1,0 +1,88 @@
+"""What happens to a batch on its way into the network, on the device."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+N_SYMMETRIES = 8
+
+
+def stretch(x: Tensor, scale: float = 1.0) -> Tensor:
+    """Compress fluxes: sign(x) (sqrt(abs(x) / scale + 1) - 1), Lin et al. 2022, section 3.
+
+    Parameters
+    ----------
+    x : Tensor
+        Fluxes in nanomaggies.
+    scale : float
+        Flux at which the square root begins; 1 in the paper.
+    """
+    return torch.sign(x) * (torch.sqrt(x.abs() / scale + 1) - 1)
+
+
+def apply_symmetry(images: Tensor, symmetry: Tensor) -> Tensor:
+    """Turn and mirror each image by one of the 8 symmetries of the square.
+
+    Parameters
+    ----------
+    images : Tensor (n, bands, pixels, pixels)
+    symmetry : Tensor (n,)
+        0-7, three bits: 1 transposes, 2 flips rows, 4 flips columns; 0 leaves the image as it is.
+    """
+    bits = symmetry.view(-1, 1, 1, 1)
+    images = torch.where((bits & 1).bool(), images.transpose(-1, -2), images)
+    images = torch.where((bits & 2).bool(), images.flip(-2), images)
+    return torch.where((bits & 4).bool(), images.flip(-1), images)
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """Cutouts: symmetry, then stretch. A view is one of the 8 symmetries.
+
+    Parameters
+    ----------
+    scale : float
+        Flux scale of the stretch, nanomaggies.
+    """
+
+    scale: float = 1.0
+    n_views: int = N_SYMMETRIES
+
+    def __call__(self, inputs: Tensor, view: Tensor, seed: int) -> Tensor:
+        """Return the network's input in the given views; `seed` is not needed."""
+        return stretch(apply_symmetry(inputs, view).float(), self.scale)
+
+
+@dataclass(frozen=True)
+class CatalogueInputs:
+    """Magnitudes and errors (n, 2, F): to magnitudes, colours and errors (n, 3 F - 1).
+
+    Parameters
+    ----------
+    noise : float
+        Views other than 0 perturb the magnitudes by so many times their errors.
+    with_errors : bool
+        Whether the errors are features.
+    """
+
+    noise: float = 0.0
+    with_errors: bool = True
+
+    @property
+    def n_views(self) -> int:
+        """One view without noise; else as many as an image has."""
+        return N_SYMMETRIES if self.noise > 0 else 1
+
+    def __call__(self, inputs: Tensor, view: Tensor, seed: int) -> Tensor:
+        """Return the network's features; the noise is a function of the seed."""
+        magnitudes, errors = inputs[:, 0].float(), inputs[:, 1].float()
+        if self.noise > 0 and bool((view > 0).any()):
+            generator = torch.Generator().manual_seed(seed)
+            unit = torch.randn(magnitudes.shape, generator=generator).to(magnitudes.device)
+            magnitudes = magnitudes + self.noise * errors * unit * (view > 0)[:, None]
+        features = [magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]]
+        return torch.cat([*features, errors] if self.with_errors else features, dim=1)
+
+
+Inputs = ImageInputs | CatalogueInputs

@@ -1,0 +1,1 @@
+"""Encoders, heads and the Lightning module that trains them."""

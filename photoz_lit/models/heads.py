@@ -1,0 +1,205 @@
+"""Heads: embedding to p(z), a mixture of redshift outputs under a gate (Lin et al. 2022, section 3)."""
+
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from photoz_lit.models.encoders import Encoder
+
+Trainable = Literal["all", "redshift_outputs"]
+OUTPUT_BIAS = 0.1
+
+
+def mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
+    """Probability of each redshift bin: sum_i softmax(gate)_i softmax(logits_i), in float32.
+
+    Parameters
+    ----------
+    z_logits : Tensor
+        Shape (n, R, K).
+    gate_logits : Tensor or None
+        Shape (n, R); None with a single output (R = 1).
+
+    Returns
+    -------
+    Tensor
+        Shape (n, K), float32; rows sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are several outputs and no gate.
+    """
+    pdf = torch.softmax(z_logits.float(), dim=-1)
+    if gate_logits is None:
+        if z_logits.shape[1] != 1:
+            raise ValueError(
+                f"{z_logits.shape[1]} redshift outputs need a gate; only a single output does without"
+            )
+        return pdf[:, 0]
+    weights = torch.softmax(gate_logits.float(), dim=-1)
+    # A product and a sum, not a matrix product: autocast would run that one in bfloat16.
+    return (weights[:, :, None] * pdf).sum(dim=1)
+
+
+class Head(nn.Module):
+    """Redshift outputs of K logits each and a gate over them.
+
+    In training mode the layers follow autocast. In evaluation they run in the precision of their weights: in
+    bfloat16 neighbouring logits tie, and the mode of p(z) would fall on the first of the tied bins.
+
+    Parameters
+    ----------
+    n_features : int
+        Size d of the embedding.
+    n_redshift_outputs : int
+        Number of redshift outputs R.
+    n_bins : int
+        Redshift bins K of an output.
+    gate : bool
+        Whether there is a gate; needed for R > 1, refused for R = 1.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    Raises
+    ------
+    ValueError
+        If the gate does not fit the number of outputs.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_redshift_outputs: int,
+        n_bins: int,
+        gate: bool,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if gate != (n_redshift_outputs > 1):
+            raise ValueError(
+                f"a head of {n_redshift_outputs} redshift output(s) with gate={gate}: "
+                "several outputs need a gate, a single one has none"
+            )
+        self.n_features = n_features
+        self.n_redshift_outputs = n_redshift_outputs
+        self.n_bins = n_bins
+        self.redshift = nn.Linear(n_features, n_redshift_outputs * n_bins)
+        self.gate = nn.Linear(n_features, n_redshift_outputs) if gate else None
+        self.trainable: Trainable = "all"
+        with torch.no_grad():
+            # Each output is a layer of its own, so the Xavier bound is that of its (d, K) block.
+            for block in self.redshift.weight.view(n_redshift_outputs, n_bins, n_features):
+                nn.init.xavier_uniform_(block, generator=generator)
+            nn.init.constant_(self.redshift.bias, OUTPUT_BIAS)
+            if self.gate is not None:
+                nn.init.xavier_uniform_(self.gate.weight, generator=generator)
+                nn.init.constant_(self.gate.bias, OUTPUT_BIAS)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map embeddings to logits.
+
+        Parameters
+        ----------
+        embedding : Tensor
+            Shape (n, n_features).
+
+        Returns
+        -------
+        z_logits : Tensor
+            Shape (n, R, K).
+        gate_logits : Tensor or None
+            Shape (n, R); None without a gate.
+        """
+        if self.training:
+            return self._logits(embedding)
+        with torch.autocast(embedding.device.type, enabled=False):
+            return self._logits(embedding.to(self.redshift.weight.dtype))
+
+    def _logits(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+        z_logits = self.redshift(embedding).unflatten(1, (self.n_redshift_outputs, self.n_bins))
+        return z_logits, None if self.gate is None else self.gate(embedding)
+
+    def with_new_bins(self, n_bins: int, generator: torch.Generator | None = None) -> "Head":
+        """Return a head of fresh redshift outputs of `n_bins` bins with a copy of this gate (Step 3).
+
+        The new head is on the same device and trains its redshift outputs only.
+
+        Parameters
+        ----------
+        n_bins : int
+            Bins of the new outputs, extension included.
+        generator : torch.Generator, optional
+            Source of the initial weights, on the CPU.
+        """
+        head = Head(self.n_features, self.n_redshift_outputs, n_bins, self.gate is not None, generator)
+        head.to(self.redshift.weight)
+        if head.gate is not None and self.gate is not None:
+            head.gate.load_state_dict(self.gate.state_dict())
+        return head.set_trainable("redshift_outputs")
+
+    def set_trainable(self, trainable: Trainable) -> Self:
+        """Choose what trains, the whole head or its redshift outputs, and return the head."""
+        self.trainable = trainable
+        if self.gate is not None:
+            self.gate.requires_grad_(trainable == "all")
+        return self
+
+
+class PhotozNet(nn.Module):
+    """An encoder and a head.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Maps (image, ebv) to embeddings of `encoder.n_features`.
+    head : Head
+        Maps embeddings to logits.
+    trainable : {"all", "redshift_outputs"}
+        What trains: everything, or the redshift outputs only (Steps 2 and 3).
+
+    Raises
+    ------
+    ValueError
+        If the head does not fit the encoder.
+    """
+
+    def __init__(self, encoder: Encoder, head: Head, trainable: Trainable = "all") -> None:
+        super().__init__()
+        if encoder.n_features != head.n_features:
+            raise ValueError(
+                f"the encoder gives {encoder.n_features} features and the head takes {head.n_features}: "
+                "build the head with n_features=encoder.n_features"
+            )
+        self.encoder = encoder
+        self.head = head
+        self.set_trainable(trainable)
+
+    def forward(self, image: Tensor, ebv: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map images (or catalogue columns) and E(B-V), mag, (n,) to the head's z_logits and gate_logits."""
+        embedding = self.encoder(image, ebv)
+        logits: tuple[Tensor, Tensor | None] = self.head(embedding)
+        return logits
+
+    def set_trainable(self, trainable: Trainable) -> Self:
+        """Choose what trains and return the network; the rest gets no gradient, in evaluation mode."""
+        self.encoder.requires_grad_(trainable == "all")
+        self.head.set_trainable(trainable)
+        return self.train(self.training)
+
+    @property
+    def trainable(self) -> Trainable:
+        """What trains: "all" or "redshift_outputs"."""
+        return self.head.trainable
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, except for an encoder that is frozen."""
+        super().train(mode)
+        if self.trainable == "redshift_outputs":
+            self.encoder.eval()
+        return self
+
+    def with_new_bins(self, n_bins: int, generator: torch.Generator | None = None) -> "PhotozNet":
+        """Return a network of this very encoder, now frozen, and `Head.with_new_bins` (Step 3)."""
+        return PhotozNet(self.encoder, self.head.with_new_bins(n_bins, generator), "redshift_outputs")

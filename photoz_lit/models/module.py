@@ -1,0 +1,125 @@
+"""The LightningModule: a network, its labels, its optimiser. Stages differ by these, not by branches."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from photoz_lit.config import TrainingConfig
+from photoz_lit.data.transforms import Inputs
+from photoz_lit.errors import DataError
+from photoz_lit.models.heads import PhotozNet
+from photoz_lit.models.losses import hard_label_loss, soft_label_loss
+
+
+class PhotozModule(pl.LightningModule):
+    """Trains whatever parameters of the network ask for gradients.
+
+    Parameters
+    ----------
+    net : PhotozNet
+        Encoder and head; frozen parts are frozen already.
+    membership : Tensor (S, R), bool
+        Which output covers which r slice.
+    training : TrainingConfig
+        Optimiser and schedule.
+    seed : int
+        Seed of what is random in an epoch (dropout, noise).
+    inputs : ImageInputs, CatalogueInputs or None
+        What happens to a batch first; None for embeddings.
+    targets : Tensor (n_cells, R, n_bins), optional
+        Soft labels of each occupied cell, indexed by the batch's `cell`; without them labels are one-hot.
+    settings : dict, optional
+        Resolved settings, plain containers, kept in every checkpoint.
+    """
+
+    membership: Tensor
+    targets: Tensor | None
+
+    def __init__(
+        self,
+        net: PhotozNet,
+        membership: Tensor,
+        training: TrainingConfig,
+        seed: int,
+        inputs: Inputs | None = None,
+        targets: Tensor | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.training_config, self.seed, self.inputs = training, seed, inputs
+        self.settings = settings or {}
+        self.register_buffer("membership", membership, persistent=False)
+        self.register_buffer("targets", targets, persistent=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of redshift outputs (n, R, K) and gate (n, R)."""
+        x = batch["inputs"]
+        if self.inputs is not None:
+            x = self.inputs(x, batch["view"], self.seed * 1_000_003 + self.global_step)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        logits: tuple[Tensor, Tensor | None] = self.net(x, batch["ebv"])
+        return logits
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean loss of a batch (Lin et al. 2022, section 4)."""
+        z_logits, gate_logits = self(batch)
+        member = self.membership[batch["r_slice"]]
+        if self.targets is None:
+            return hard_label_loss(z_logits, gate_logits, batch["z_bin"], member)
+        return soft_label_loss(z_logits, gate_logits, self.targets[batch["cell"]], member)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of a training batch."""
+        loss = self.loss(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["ebv"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log the loss of a validation batch."""
+        self.log(
+            "val_loss",
+            self.loss(batch),
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=len(batch["ebv"]),
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Make what is random in this epoch a function of (seed, epoch), so that a resumed run is the same."""
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Stop a training that has diverged, while its last good checkpoint stands."""
+        loss = self.trainer.callback_metrics.get("val_loss")
+        if loss is not None and not bool(torch.isfinite(loss)):
+            raise DataError(
+                f"the validation loss is {float(loss)} at step {self.global_step}: the training has diverged. "
+                f"Lower the learning rate (it is {self.training_config.lr:g}), or type trainer.precision=32-true"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the resolved settings beside the weights."""
+        checkpoint["settings"] = self.settings
+
+    def configure_optimizers(self) -> Any:
+        """Adam with decoupled weight decay over the trainable parameters, with the schedule of the settings."""
+        t = self.training_config
+        parameters = [p for p in self.net.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(parameters, lr=t.lr, weight_decay=t.weight_decay)
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        match t.schedule:
+            case "one_cycle":
+                scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                    optimiser, max_lr=t.lr, total_steps=t.max_steps + 1, pct_start=0.2, cycle_momentum=False
+                )
+            case "halfway_drop":
+                scheduler = torch.optim.lr_scheduler.StepLR(optimiser, max(1, t.max_steps // 2), gamma=0.2)
+            case _:
+                scheduler = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

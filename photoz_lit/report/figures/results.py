@@ -1,0 +1,427 @@
+"""Figures of the results: the three biases of METHOD section 1, and what each correction does to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from photoz_lit.grids import RedshiftGrid
+from photoz_lit.metrics import BinnedResiduals, LineFit
+from photoz_lit.report.figures.style import (
+    DENSITY,
+    FULL_WIDTH,
+    GREY,
+    HALF_WIDTH,
+    LIGHT,
+    STYLE,
+    colour_of,
+    known_label,
+    marker_of,
+    note,
+    panels,
+    signed,
+    symmetric_limit,
+)
+
+SPEC_Z = r"spectroscopic redshift $z_\mathrm{spec}$"
+PHOTO_Z = r"photometric redshift $z_\mathrm{photo}$"
+MEAN_RESIDUAL = r"mean residual $\langle\Delta z\rangle$"
+FEW = 10  # bins with fewer galaxies are left out of the drawing (never out of the fits)
+CELLS = 90  # of the density, a side: finer cells are too small to see
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean residual of one correction in bins of redshift, and its straight line.
+
+    Parameters
+    ----------
+    label : str
+        Name of the correction.
+    binned : BinnedResiduals
+        Mean residual, its error and the number of galaxies per bin, each of shape (n_bins,).
+    fit : LineFit
+        Straight line through the bins.
+    """
+
+    label: str
+    binned: BinnedResiduals
+    fit: LineFit
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Estimates of one run on the test galaxies.
+
+    Parameters
+    ----------
+    label : str
+        Name of the correction.
+    spec_z, photo_z : ndarray, shape (n,)
+        True and estimated redshifts.
+    pit : ndarray, shape (n,)
+        Probability that p(z) puts below the true redshift, 0 to 1.
+    note : str
+        A short text drawn in the panel.
+    """
+
+    label: str
+    spec_z: NDArray[np.float64]
+    photo_z: NDArray[np.float64]
+    pit: NDArray[np.float64]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class MagnitudeCurve:
+    """sigma_mad of one correction by magnitude: arrays of shape (n_slices,), magnitudes in mag."""
+
+    label: str
+    magnitude: NDArray[np.float64]
+    sigma_mad: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Slope of the mean residual against spec_z and total variation of one correction, with errors."""
+
+    label: str
+    slope: float
+    slope_error: float
+    total_variation: float
+    total_variation_error: float
+
+
+def _drawn(binned: BinnedResiduals) -> NDArray[np.bool_]:
+    """Return which bins hold enough galaxies to be drawn, shape (n_bins,)."""
+    return np.asarray((binned.count >= FEW) & np.isfinite(binned.mean) & np.isfinite(binned.error))
+
+
+def _residual_limit(curves: Sequence[Curve]) -> float:
+    return symmetric_limit([c.binned.mean[_drawn(c.binned)] for c in curves], at_least=0.005, at_most=0.08)
+
+
+def _draw_curve(ax: Axes, curve: Curve, *, size: float, with_fit: bool = True) -> None:
+    colour, use = colour_of(curve.label), _drawn(curve.binned)
+    z = curve.binned.centre[use]
+    text = rf"{curve.label}   slope {signed(curve.fit.slope)} $\pm$ {curve.fit.slope_error:.3f}"
+    ax.errorbar(
+        z,
+        curve.binned.mean[use],
+        curve.binned.error[use],
+        fmt=marker_of(curve.label),
+        color=colour,
+        markersize=size * (1.5 if marker_of(curve.label) == "*" else 1.0),
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        elinewidth=0.8,
+        label=text,
+    )
+    if with_fit and z.size and np.isfinite(curve.fit.slope):
+        ax.plot(z, curve.fit.intercept + curve.fit.slope * z, color=colour, linewidth=2.0, alpha=0.75)
+
+
+@matplotlib.rc_context(STYLE)
+def figure_residuals(against_spec_z: Sequence[Curve], against_photo_z: Sequence[Curve]) -> Figure:
+    """Draw mean residuals against spec_z and against photo_z, side by side, with straight-line fits.
+
+    Parameters
+    ----------
+    against_spec_z, against_photo_z : sequence of Curve
+        The few corrections to compare, the same in both.
+
+    Returns
+    -------
+    Figure
+        Left what one host galaxy suffers, right what a tomographic bin suffers.
+    """
+    figure = Figure(figsize=(FULL_WIDTH, 4.5))
+    left, right = figure.subplots(1, 2, sharey=True)
+    sides = ((left, against_spec_z, SPEC_Z), (right, against_photo_z, PHOTO_Z))
+    limit = _residual_limit([*against_spec_z, *against_photo_z])
+    for ax, curves, name in sides:
+        ax.axhline(0.0, color="#3c4043", linewidth=1.0)
+        for curve in curves:
+            _draw_curve(ax, curve, size=5.0)
+        ax.set(xlabel=name, ylim=(-limit, limit))
+        # A legend below the axes never covers a point, whatever the slopes are.
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), handletextpad=0.4)
+    left.set_title("Against spec z: one host galaxy")
+    right.set_title("Against photo z: a tomographic bin")
+    left.set_ylabel(
+        MEAN_RESIDUAL + r",  $\Delta z = (z_\mathrm{photo}-z_\mathrm{spec})/(1+z_\mathrm{spec})$",
+        fontsize=9.5,
+    )
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_residual_panels(
+    curves: Sequence[Curve], reference: Curve | None = None, *, against: str = "spec_z"
+) -> Figure:
+    """Draw one panel a correction: its mean residual and line in front of the reference in grey.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+        The corrections, a panel each.
+    reference : Curve, optional
+        Drawn in grey behind every panel, usually the Baseline.
+    against : {"spec_z", "photo_z"}
+        Redshift on the horizontal axis.
+
+    Returns
+    -------
+    Figure
+        Small panels on shared axes.
+    """
+    figure, axes = panels(len(curves), 2.1)
+    limit = _residual_limit([*curves, *([reference] if reference else [])])
+    for ax, curve in zip(axes, curves, strict=True):
+        ax.axhline(0.0, color="#3c4043", linewidth=1.0)
+        if reference is not None:
+            use = _drawn(reference.binned)
+            ax.plot(reference.binned.centre[use], reference.binned.mean[use], color=LIGHT, linewidth=3.0)
+        _draw_curve(ax, curve, size=3.6)
+        ax.set_title(curve.label)
+        ax.set_ylim(-limit, limit)
+        note(ax, rf"slope {signed(curve.fit.slope)} $\pm$ {curve.fit.slope_error:.3f}", y=0.04)
+    figure.supxlabel(SPEC_Z if against == "spec_z" else PHOTO_Z, fontsize=10.5)
+    figure.supylabel(MEAN_RESIDUAL, fontsize=10.5)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_n_of_z(samples: Sequence[Sample], grid: RedshiftGrid) -> Figure:
+    """Draw n(z) of photo_z on top of n(z) of spec_z, one panel a correction; mode collapse shows as spikes.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        One run a correction.
+    grid : RedshiftGrid
+        The survey's redshift bins; the histograms use them as they are.
+
+    Returns
+    -------
+    Figure
+        Small panels on shared axes.
+    """
+    figure, axes = panels(len(samples), 2.1)
+    edges = _edges(samples, grid)
+    tallest = 0.0
+    for ax, sample in zip(axes, samples, strict=True):
+        spec = np.histogram(sample.spec_z, edges)[0] / sample.spec_z.size
+        photo = np.histogram(sample.photo_z, edges)[0] / sample.photo_z.size
+        tallest = max(
+            tallest, float(spec.max()) * 1.6, min(float(photo.max()) * 1.08, float(spec.max()) * 4.0)
+        )
+        ax.stairs(spec, edges, fill=True, color=LIGHT, label="spec z")
+        ax.stairs(photo, edges, color=colour_of(sample.label), linewidth=1.3, label="photo z")
+        ax.set_title(sample.label)
+        note(ax, sample.note, x=0.97)
+    axes[0].set(xlim=(edges[0], edges[-1]), ylim=(0.0, tallest))
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    figure.supxlabel("redshift   (filled: spec z, line: photo z)", fontsize=10.5)
+    figure.supylabel(f"galaxies per bin of {grid.width:.4f}", fontsize=10.5)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_sigma_mad(curves: Sequence[MagnitudeCurve], others: Sequence[MagnitudeCurve] = ()) -> Figure:
+    """Draw sigma_mad by magnitude: some corrections in colour, the others as thin grey lines.
+
+    Parameters
+    ----------
+    curves : sequence of MagnitudeCurve
+        Corrections to compare.
+    others : sequence of MagnitudeCurve
+        Drawn in grey, so that the range of all is seen.
+
+    Returns
+    -------
+    Figure
+        One panel with a legend at its right.
+    """
+    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    ax = figure.subplots()
+    for i, curve in enumerate(others):
+        ax.plot(
+            curve.magnitude, curve.sigma_mad, color=LIGHT, linewidth=1.2, label="others" if i == 0 else None
+        )
+    for curve in curves:
+        ax.errorbar(
+            curve.magnitude,
+            curve.sigma_mad,
+            curve.error,
+            color=colour_of(curve.label),
+            marker=marker_of(curve.label),
+            markersize=9 if marker_of(curve.label) == "*" else 6,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            elinewidth=1.0,
+            capsize=2.0,
+            label=curve.label,
+        )
+    ax.set(
+        xlabel=r"dereddened Petrosian magnitude $r$  [mag]",
+        ylabel=r"scatter $\sigma_\mathrm{MAD}$ of $\Delta z$",
+    )
+    ax.set_ylim(bottom=0.0)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_trade_off(points: Sequence[TradeOff], floor: float | None = None) -> Figure:
+    """Draw total variation (mode collapse) against slope (residual), one marker a correction.
+
+    Parameters
+    ----------
+    points : sequence of TradeOff
+        One a correction.
+    floor : float, optional
+        Total variation that remains without any mode collapse.
+
+    Returns
+    -------
+    Figure
+        The best place is at the bottom, on the vertical line.
+    """
+    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    ax = figure.subplots()
+    ax.axvline(0.0, color="#3c4043", linewidth=1.0)
+    if floor is not None and np.isfinite(floor):
+        ax.axhline(floor, color=GREY, linewidth=1.2, linestyle="--")
+        # Below the line, where no correction can be.
+        ax.annotate(
+            f"floor {floor:.3f}",
+            (0.02, floor),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, -3),
+            textcoords="offset points",
+            va="top",
+            fontsize=9,
+            color=GREY,
+        )
+    for point in points:
+        ax.errorbar(
+            point.slope,
+            point.total_variation,
+            xerr=point.slope_error,
+            yerr=point.total_variation_error,
+            fmt=marker_of(point.label),
+            color=colour_of(point.label),
+            markersize=15 if marker_of(point.label) == "*" else 9,
+            # Open markers: the same correction with other settings.
+            markerfacecolor="white" if point.label != known_label(point.label) else colour_of(point.label),
+            markeredgecolor=colour_of(point.label) if point.label != known_label(point.label) else "white",
+            markeredgewidth=0.8,
+            elinewidth=1.4,
+            capsize=2.5,
+            label=point.label,
+        )
+    ax.set(
+        xlabel=r"slope of $\langle\Delta z\rangle$ against $z_\mathrm{spec}$",
+        ylabel="total variation of n(z)",
+    )
+    ax.set_ylim(bottom=0.0)
+    ax.margins(x=0.12)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_pit(samples: Sequence[Sample], bins: int = 20) -> Figure:
+    """Draw the histogram of PIT, one panel a correction; flat means that p(z) can be trusted.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        One run a correction.
+    bins : int
+        Number of bins on [0, 1].
+
+    Returns
+    -------
+    Figure
+        Density 1 is the uniform distribution; the grey band is its 2-sigma counting noise.
+    """
+    figure, axes = panels(len(samples), 1.9)
+    top = 1.6
+    for ax, sample in zip(axes, samples, strict=True):
+        pit = sample.pit[np.isfinite(sample.pit)]
+        noise = 2.0 * np.sqrt(bins / max(pit.size, 1))
+        density, edges = np.histogram(np.clip(pit, 0.0, 1.0), bins, (0.0, 1.0), density=pit.size > 0)
+        ax.axhspan(1.0 - noise, 1.0 + noise, color=LIGHT, alpha=0.6, linewidth=0)
+        ax.stairs(density, edges, fill=True, color=colour_of(sample.label), alpha=0.35)
+        ax.stairs(density, edges, color=colour_of(sample.label), linewidth=1.4)
+        ax.axhline(1.0, color="#3c4043", linewidth=0.9)
+        ax.set_title(sample.label)
+        top = max(top, min(float(density.max()) * 1.1, 4.0))
+    axes[0].set(xlim=(0.0, 1.0), ylim=(0.0, top))
+    axes[0].set_xticks([0.0, 0.5, 1.0])
+    figure.supxlabel("PIT: probability that p(z) puts below the true redshift", fontsize=10.5)
+    figure.supylabel("density", fontsize=10.5)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_density(samples: Sequence[Sample], grid: RedshiftGrid, outlier_cut: float) -> Figure:
+    """Draw photo_z against spec_z as a density, one panel a correction.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        One run a correction.
+    grid : RedshiftGrid
+        The survey's redshift bins.
+    outlier_cut : float
+        abs(dz) beyond which an estimate is an outlier, drawn as dashed lines.
+
+    Returns
+    -------
+    Figure
+        Small square panels; colour is the number of galaxies per cell, on a logarithmic scale.
+    """
+    figure, axes = panels(len(samples), 2.65)
+    bins = _edges(samples, grid)
+    z_range = float(bins[0]), float(bins[-1])
+    edges = np.linspace(*z_range, min(bins.size - 1, CELLS) + 1)
+    cells = [np.histogram2d(s.spec_z, s.photo_z, (edges, edges))[0].T for s in samples]
+    norm = LogNorm(1.0, max(2.0, *(float(c.max()) for c in cells)))
+    line = np.array(z_range)
+    for ax, sample, counts in zip(axes, samples, cells, strict=True):
+        # Rasterised: thousands of vector cells would weigh more than the rest of the page.
+        mesh = ax.pcolormesh(
+            edges, edges, np.ma.masked_equal(counts, 0), norm=norm, cmap=DENSITY, rasterized=True
+        )
+        ax.plot(line, line, color="#d55e00", linewidth=1.0)
+        for sign in (-1, 1):
+            ax.plot(
+                line, line + sign * outlier_cut * (1 + line), color="#d55e00", linewidth=0.8, linestyle="--"
+            )
+        ax.set(xlim=z_range, ylim=z_range, aspect="equal")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+        ax.set_title(sample.label)
+        note(ax, sample.note)
+    figure.colorbar(mesh, ax=axes, label="galaxies per cell", shrink=0.9, aspect=35, pad=0.01)
+    figure.supxlabel(SPEC_Z, fontsize=10.5)
+    figure.supylabel(PHOTO_Z, fontsize=10.5)
+    return figure
+
+
+def _edges(samples: Sequence[Sample], grid: RedshiftGrid) -> NDArray[np.float64]:
+    """Return bin edges that hold nearly all estimates: beyond the survey's limits where there are any."""
+    lowest, highest = np.quantile(np.concatenate([s.photo_z for s in samples]), [0.002, 0.998])
+    left, right = ((grid.z_min - lowest) / grid.width, (highest - grid.z_max) / grid.width)
+    return grid.extended(max(0, int(np.ceil(left))), max(0, int(np.ceil(right)))).edges

@@ -1,0 +1,167 @@
+"""One look for all figures: fonts, colours that colour-blind readers tell apart, panels, SVG."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+GREY = "#5f6368"
+LIGHT = "#c9cdd2"
+
+# Colours of Okabe and Ito (2008), less their yellow, which vanishes on white paper; a marker each, so that
+# black-and-white prints keep the key.
+COLOURS: dict[str, str] = {
+    "trainz": GREY,
+    "Baseline": "#d55e00",
+    "Step 1": "#e69f00",
+    "none": "#e69f00",
+    "balanced": "#56b4e9",
+    "hard": "#cc79a7",
+    "unshifted": "#009e73",
+    "skip_balanced": "#1a1a1a",
+    "full": "#0072b2",
+}
+MARKERS: dict[str, str] = {
+    "trainz": "x",
+    "Baseline": "o",
+    "Step 1": "s",
+    "none": "s",
+    "balanced": "^",
+    "hard": "X",
+    "unshifted": "D",
+    "skip_balanced": "P",
+    "full": "*",
+}
+
+# Any: the type of these settings differs between releases of Matplotlib.
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10.0,
+    "mathtext.fontset": "dejavusans",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#3c4043",
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": "#e6e8eb",
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.6,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    # The same results give the same bytes, so a rewritten report shows what changed.
+    "svg.hashsalt": "photoz_lit",
+    "svg.fonttype": "path",
+}
+
+# Galaxies per cell: one alone must still be seen on white paper, so the lightest blues are left out.
+DENSITY = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.3, 1.0, 256)), name="density")
+
+PANEL_WIDTH = 2.85
+FULL_WIDTH = 11.4
+HALF_WIDTH = 5.6
+COLUMNS = 4
+
+
+def known_label(label: str) -> str:
+    """Return the named correction behind a label that carries further settings ("full · threshold=20")."""
+    return label.split(" · ", maxsplit=1)[0]
+
+
+def colour_of(label: str) -> str:
+    """Return the colour of a correction, the same in every figure."""
+    return COLOURS.get(known_label(label), "#7b5ea7")
+
+
+def marker_of(label: str) -> str:
+    """Return the marker of a correction, the same in every figure."""
+    return MARKERS.get(known_label(label), "v")
+
+
+def panels(
+    n: int, height: float, *, columns: int = COLUMNS, share_y: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of `n` small panels of one size on shared axes.
+
+    Parameters
+    ----------
+    n : int
+        Number of panels.
+    height : float
+        Height of a row, inches.
+    columns : int
+        Panels a row at most.
+    share_y : bool
+        Whether the panels share their y axis.
+
+    Returns
+    -------
+    Figure, list of Axes
+        The figure and its n panels; the places that stay empty are removed.
+    """
+    if n < 1:
+        raise ValueError("a figure of panels needs at least one panel")
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    # Few panels keep their width instead of growing to fill the page: one look for any number.
+    width = FULL_WIDTH if columns == COLUMNS else max(PANEL_WIDTH * columns, 4.2) + 0.3
+    figure = Figure(figsize=(width, height * rows + 0.35))
+    grid: np.ndarray = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False)
+    axes: list[Axes] = list(grid.ravel())
+    for ax in axes[n:]:
+        ax.remove()
+    for ax in axes[max(0, n - columns) : n]:
+        ax.tick_params(labelbottom=True)  # the lowest panel of each column, also above a removed place
+    return figure, axes[:n]
+
+
+def note(ax: Axes, text: str, *, x: float = 0.03, y: float = 0.96, colour: str = "#202124") -> None:
+    """Write a short note in a panel, in axes coordinates, legible on top of what is drawn."""
+    ax.text(
+        x,
+        y,
+        text,
+        transform=ax.transAxes,
+        ha="left" if x < 0.5 else "right",
+        va="top" if y > 0.5 else "bottom",
+        fontsize=9,
+        color=colour,
+        zorder=10,
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
+    )
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Format a number with its sign and a true minus; a value that is not finite is a dash."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "\N{EN DASH}"
+
+
+def symmetric_limit(values: Sequence[np.ndarray], at_least: float, at_most: float) -> float:
+    """Return the half-height of an axis around zero that holds the given values, within limits."""
+    finite = [np.abs(v[np.isfinite(v)]) for v in values]
+    largest = max((float(v.max()) for v in finite if v.size), default=at_least)
+    return float(np.clip(1.12 * largest, at_least, at_most))
+
+
+@matplotlib.rc_context(STYLE)
+def as_svg(figure: Figure) -> bytes:
+    """Render a figure as SVG, the same bytes each time."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

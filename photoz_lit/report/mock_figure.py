@@ -1,0 +1,103 @@
+"""Simulated galaxies beside a real stamp of SDSS."""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy.table import Table
+from astropy.visualization import make_lupton_rgb
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+ROWS, COLUMNS = 5, 6
+# Weights of the colour images of SDSS relative to r, and their stretch (Lupton et al. 2004, PASP 116, 133).
+WEIGHTS = {"i": 0.86, "r": 1.0, "g": 1.37}
+STRETCH, SOFTENING = 0.35, 8.0
+
+
+def figure_examples(
+    galaxies: Table,
+    cutouts: NDArray[np.float32],
+    real_stamp: NDArray[np.float32] | None = None,
+    *,
+    real_label: str = "SDSS",
+) -> Figure:
+    """Draw up to 5 x 6 simulated galaxies in colour, and a real stamp beside them at the same stretch.
+
+    Parameters
+    ----------
+    galaxies : Table
+        Columns ``spec_z`` and ``dered_petro_r``; the first 30 rows are shown.
+    cutouts : ndarray, shape (n, 5, y, x)
+        Nanomaggies, bands u g r i z.
+    real_stamp : ndarray, shape (5, y, x), optional
+        Nanomaggies, bands u g r i z.
+    real_label : str
+        What to write on the real stamp.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = Figure(figsize=(9.6 if real_stamp is None else 13.2, 8.2), layout="constrained")
+    mosaic = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS).astype(str)
+    if real_stamp is not None:
+        # Two by two cells for the real stamp, half-way up.
+        margin = np.full((ROWS, 2), ".", dtype=object)
+        margin[1:3] = "real"
+        mosaic = np.hstack([mosaic.astype(object), margin])
+    axes = figure.subplot_mosaic(mosaic.tolist())
+    for i in range(ROWS * COLUMNS):
+        axis = axes[str(i)]
+        axis.set_axis_off()
+        if i < len(galaxies):
+            label = f"z = {galaxies['spec_z'][i]:.3f}   r = {galaxies['dered_petro_r'][i]:.2f}"
+            _show(axis, cutouts[i], label)
+    if real_stamp is not None:
+        axes["real"].set_axis_off()
+        _show(axes["real"], real_stamp, real_label)
+    figure.suptitle(
+        "Simulated survey" + ("" if real_stamp is None else "; at the right a real galaxy of SDSS")
+    )
+    return figure
+
+
+def _show(axis: Axes, stamp: NDArray[np.float32], label: str) -> None:
+    """Show the colour image of one stamp; north and east carry no meaning here."""
+    i, r, g = stamp[3] * WEIGHTS["i"], stamp[2] * WEIGHTS["r"], stamp[1] * WEIGHTS["g"]
+    image = make_lupton_rgb(i, r, g, minimum=0.0, stretch=STRETCH, Q=SOFTENING)
+    axis.imshow(image, origin="lower", interpolation="nearest")
+    axis.set_title(label, fontsize=8, pad=2)
+
+
+def figure_against_real(mock: Table, real: Table) -> Figure:
+    """Draw the distributions of colours, magnitude and redshift of simulated and of real galaxies.
+
+    Parameters
+    ----------
+    mock, real : Table
+        Columns ``spec_z`` and ``mag_u`` to ``mag_z``.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
+    for axis, (blue, red) in zip(axes, (("u", "g"), ("g", "r"), ("r", "i"), ("i", "z")), strict=False):
+        colours = (np.asarray(table[f"mag_{blue}"] - table[f"mag_{red}"], float) for table in (mock, real))
+        _compare(axis, *colours, label=f"${blue} - {red}$")
+    for axis, name, label in ((axes[4], "mag_r", "$r$"), (axes[5], "spec_z", "spectroscopic redshift")):
+        _compare(axis, *(np.asarray(table[name], float) for table in (mock, real)), label=label)
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def _compare(axis: Axes, mock: NDArray[np.float64], real: NDArray[np.float64], *, label: str) -> None:
+    """Draw two normalised histograms over the range of the real one, without its outermost 0.2 %."""
+    low, high = np.percentile(real, [0.2, 99.8])
+    bins = np.linspace(low, high, 50)
+    axis.hist(real, bins, density=True, color="0.8", label="real")
+    axis.hist(mock, bins, density=True, histtype="step", color="C3", linewidth=1.5, label="simulated")
+    axis.set_xlabel(label)
+    axis.set_yticks([])

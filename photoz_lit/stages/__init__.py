@@ -1,0 +1,1 @@
+"""One file a stage; each reads top to bottom."""

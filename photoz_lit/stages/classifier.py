@@ -1,0 +1,230 @@
+"""`stage=classifier`: the recipe of Lin et al. 2022, section 4, on a frozen representation.
+
+Cached embeddings -> balanced subset -> Step 2 (one-hot fine-tuning) -> estimates -> label table
+-> Step 3 (new outputs, soft and shifted labels) -> results. The switches of `correction` say which steps run.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from photoz_lit import config as settings
+from photoz_lit import metrics
+from photoz_lit.config import Config, TrainingConfig
+from photoz_lit.correction.labels import LabelTable, build_label_table, one_hot_table
+from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.data.sampling import balanced_subset, cell_counts
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.models.encoders import Precomputed
+from photoz_lit.models.heads import Head, PhotozNet
+from photoz_lit.models.module import PhotozModule
+from photoz_lit.report import figures
+from photoz_lit.stages.embed import embeddings_of
+from photoz_lit.stages.evaluate import finish, n_of_z, predict, require_representation, start
+from photoz_lit.stages.prepare import prepare, splits
+from photoz_lit.stages.representation import inputs_of, load, membership
+from photoz_lit.training import save_checkpoint, train
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> None:
+    """Fit a corrected classifier on the representation and write the run folder."""
+    require_representation(config)
+    folder = start(config, "classifier")
+    if folder is None:
+        return
+    began = time.monotonic()
+    c, s, grid, slices = config.correction, config.survey, config.survey.grid(), config.survey.slices()
+
+    # The representation, frozen from here on.
+    store = prepare(config)
+    split = splits(store, config)
+    net, inputs = load(config, store), inputs_of(config)
+    spec_z = np.asarray(store.catalogue["spec_z"], dtype=np.float64)
+    r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
+    train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
+
+    # The balanced subset: at most `threshold` galaxies of each (z bin, r slice) cell.
+    subset = train_rows
+    if c.balance:
+        chosen = balanced_subset(
+            spec_z[train_rows], r[train_rows], grid, slices, c.threshold, c.fold, config.seed
+        )
+        subset = train_rows[chosen]
+        log.info("balanced subset: %d of %d galaxies", len(subset), len(train_rows))
+        before = cell_counts(spec_z[train_rows], r[train_rows], grid, slices)
+        after = cell_counts(spec_z[subset], r[subset], grid, slices)
+        figures.figure_counts(before, after, grid, slices).savefig(folder / "counts.png", dpi=150)
+
+    # Their embeddings under every view, and those of validation and test in view 0: made once, cached.
+    if c.fine_tune or c.relabels:
+        embeddings_of(config, store, net, inputs, subset, inputs.n_views)
+        embeddings_of(config, store, net, inputs, val_rows, 1)
+    embeddings = embeddings_of(config, store, net, inputs, test_rows, 1)
+
+    cells = slices.index(r) * s.n_bins + grid.index(spec_z)
+    columns = {"ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32), "cell": cells}
+    galaxies = [
+        Galaxies(embeddings, {k: v[rows] for k, v in columns.items()}, rows, views_first=True)
+        for rows in (subset, val_rows)
+    ]
+    head, out_grid = net.head, grid
+
+    # Step 2: the redshift outputs again, one-hot labels, against the distribution-induced residual.
+    if c.fine_tune:
+        table = one_hot_table(grid, membership(config).numpy())
+        head = fit_head(config, head, table, config.training.step2, galaxies, step2_folder(config))
+
+    # Step 3: new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual).
+    if c.relabels:
+        pdf = np.concatenate(list(predict(head, embeddings, subset, config.trainer)))
+        table = build_label_table(
+            spec_z[subset],
+            metrics.mode(pdf, grid),
+            r[subset],
+            grid,
+            slices,
+            extend=(s.extend_left, s.extend_right) if c.extend else (0, 0),
+            soften=c.soften,
+            shift=c.shift,
+            shift_strength=c.shift_strength,
+            membership=membership(config).numpy(),
+        )
+        out_grid = table.grid
+        generator = torch.Generator().manual_seed(config.seed + 1)
+        head = head.with_new_bins(out_grid.n_outputs, generator)
+        head = fit_head(config, head, table, config.training.step3, galaxies, folder / "step3")
+        draw_labels(table, grid, slices, folder)
+
+    whole = PhotozNet(net.encoder, head, "redshift_outputs")
+    save_checkpoint(
+        folder / "model.ckpt", {"state_dict": whole.state_dict(), "settings": settings.to_container(config)}
+    )
+    finish(
+        config,
+        folder,
+        label=c.name,
+        galaxies=store.catalogue[test_rows],
+        pdf_chunks=predict(head, embeddings, test_rows, config.trainer),
+        grid=out_grid,
+        train_n_of_z=n_of_z(spec_z[subset], grid),
+        spec_z_train=spec_z[train_rows],
+        began=began,
+    )
+
+
+def fit_head(
+    config: Config,
+    head: Head,
+    table: LabelTable,
+    training: TrainingConfig,
+    galaxies: list[Galaxies],
+    folder: Path,
+) -> Head:
+    """Train the redshift outputs of a head on cached embeddings; the gate and all else stay as they are.
+
+    Parameters
+    ----------
+    config : Config
+        Settings.
+    head : Head
+        Where training starts.
+    table : LabelTable
+        Labels by (r slice, z bin).
+    training : TrainingConfig
+        Length, optimiser and schedule.
+    galaxies : [Galaxies, Galaxies]
+        Embeddings to train on and to validate with, with their `cell` = slice * K + bin.
+    folder : Path
+        Where checkpoints go; a training that is finished there is taken from there.
+
+    Returns
+    -------
+    Head
+        The trained head.
+    """
+    n_bins = config.survey.n_bins
+    cells, index = np.unique(np.concatenate([g.columns["cell"] for g in galaxies]), return_inverse=True)
+    train_set, val_set = (
+        Galaxies(g.inputs, {**g.columns, "cell": part, "r_slice": g.columns["cell"] // n_bins}, g.rows, True)
+        for g, part in zip(galaxies, np.split(index, [len(galaxies[0])]), strict=True)
+    )
+    data = GalaxyData(
+        train_set,
+        val_set,
+        batch_size=training.batch_size,
+        steps_per_epoch=training.check_every,
+        seed=config.seed,
+        n_views=galaxies[0].inputs.shape[0],
+    )
+    module = PhotozModule(
+        PhotozNet(Precomputed(head.n_features), head, "redshift_outputs"),
+        membership(config),
+        training,
+        config.seed,
+        targets=torch.from_numpy(table.rows(cells // n_bins, cells % n_bins)),
+        settings=settings.to_container(config),
+    )
+    log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(train_set))
+    checkpoint = train(
+        module,
+        data,
+        folder,
+        training=training,
+        trainer=config.trainer,
+        logger=config.logger,
+        name=f"{config.run} {config.names['classifier']} {folder.name}",
+        keep="last",
+    )
+    prefix = "net.head."
+    head.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    )
+    return head
+
+
+def step2_folder(config: Config) -> Path:
+    """Return the folder of Step 2, which all corrections with the same subset share."""
+    c = config.correction
+    facts = [c.balance, c.threshold if c.balance else None, c.fold, vars(config.training.step2)]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    return config.folder("representation") / f"step2-{key}"
+
+
+def draw_labels(table: LabelTable, grid: RedshiftGrid, slices: MagnitudeSlices, folder: Path) -> None:
+    """Draw what the labels were made from and what they look like."""
+    fit = table.fit
+    assert fit is not None
+    occupied = fit.counts > 0
+    figures.figure_dispersions(fit.spec_z_hist.T, fit.photo_z_hist.T, fit.sigma_1, grid).savefig(
+        folder / "dispersions.png", dpi=150
+    )
+    figures.figure_shift(table.mean, table.membership, grid, occupied, slices).savefig(
+        folder / "shift.png", dpi=150
+    )
+    s = int(fit.counts.sum(axis=1).argmax())
+    bins = np.flatnonzero(occupied[s])
+    chosen = bins[[0, len(bins) // 2, -1]]
+    output = int(np.flatnonzero(table.membership[s])[0])
+    rows = table.rows(np.full(3, s), chosen)[:, output]
+    r = slices.edges[s]
+    labels = [
+        (f"r {r:g}-{r + slices.width:g}, spec_z {grid.centres[k]:.3f}", row)
+        for k, row in zip(chosen, rows, strict=True)
+    ]
+    figures.figure_labels(table.grid, labels, chosen).savefig(folder / "labels.png", dpi=150)
+    np.savez(
+        folder / "labels.npz",
+        sigma_dispersion=fit.sigma_1,
+        sigma_scatter=fit.sigma_2,
+        spec_z_hist=fit.spec_z_hist,
+        photo_z_hist=fit.photo_z_hist,
+        counts=fit.counts,
+        mean=table.mean,
+    )

@@ -1,0 +1,76 @@
+"""Embeddings of a representation: the encoder runs once a galaxy and view, whatever the correction."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from photoz_lit.config import Config
+from photoz_lit.data.store import Store
+from photoz_lit.data.transforms import Inputs
+from photoz_lit.embeddings import EmbeddingCache
+from photoz_lit.models.heads import PhotozNet
+from photoz_lit.training import autocast, device_of
+
+
+def embeddings_of(
+    config: Config,
+    store: Store,
+    net: PhotozNet,
+    inputs: Inputs,
+    rows: NDArray[np.int64],
+    n_views: int,
+) -> NDArray[np.float32]:
+    """Return the cached embeddings (views, N, d) with the wanted rows and views filled.
+
+    Parameters
+    ----------
+    config : Config
+        Settings; the cache lies in their representation's folder.
+    store : Store
+        The N galaxies.
+    net : PhotozNet
+        The trained representation.
+    inputs : ImageInputs or CatalogueInputs
+        What happens to the store's inputs first.
+    rows : array (n,)
+        Rows of the store that are wanted.
+    n_views : int
+        Views that are wanted, from view 0 on.
+    """
+    folder = config.folder("representation")
+    key = hashlib.sha256(_digest(folder / "model.ckpt") + store.folder.name.encode()).hexdigest()[:12]
+    shape = (inputs.n_views, len(store.catalogue), net.encoder.n_features)
+    cache = EmbeddingCache(folder / f"embeddings-{key}", shape)
+    device = device_of(config.trainer)
+    encoder = net.encoder.to(device).eval()
+    ebv = np.asarray(store.catalogue["ebv"], dtype=np.float32)
+
+    @torch.inference_mode()
+    def encode(
+        wanted: NDArray[np.int64], views: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        size = config.trainer.predict_batch_size
+        for start in range(0, len(wanted), size):
+            part = wanted[start : start + size]
+            raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)
+            part_ebv = torch.from_numpy(ebv[part]).to(device)
+            out = np.empty((views, len(part), shape[2]), dtype=np.float32)
+            for view in range(views):
+                x = inputs(raw, torch.full((len(part),), view, device=device), seed=1_000_003 * view + start)
+                if x.ndim == 4:
+                    x = x.contiguous(memory_format=torch.channels_last)
+                with autocast(config.trainer):
+                    out[view] = encoder(x, part_ebv).float().cpu().numpy()
+            yield part, out
+
+    cache.ensure(rows, n_views, encode)
+    return cache.array
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,169 @@
+"""From a trained head to a finished run folder: p(z), photo-z table, metrics, the mark of completion."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from astropy.table import Table
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from photoz_lit import config as settings
+from photoz_lit import metrics
+from photoz_lit.config import Config, TrainerConfig
+from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.grids import RedshiftGrid
+from photoz_lit.models.heads import Head, mixture
+from photoz_lit.results import read_json, read_pdf, write_json, write_results
+from photoz_lit.training import device_of
+
+log = logging.getLogger(__name__)
+
+
+def start(config: Config, stage: str) -> Path | None:
+    """Open the run folder of these settings; None where the run is complete already.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds a run of other settings.
+    """
+    folder = config.folder(stage)
+    saved = folder / "config.yaml"
+    if saved.is_file():
+        _same_settings(config, stage, saved)
+    if (folder / "done.json").is_file():
+        log.info("%s is complete: skipped (delete the folder to run it again)", folder)
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / "config.partial.yaml"
+    settings.save(config, beside)
+    beside.rename(saved)
+    return folder
+
+
+def _same_settings(config: Config, stage: str, saved: Path) -> None:
+    try:
+        old = settings.parse(OmegaConf.create(_without_names(OmegaConf.load(saved))))
+    except (ConfigError, ValueError, OSError) as error:
+        raise DataError(f"{saved}: cannot be read ({error}): delete {saved.parent} and run again") from error
+    changed = settings.differences(settings.science(old, stage), settings.science(config, stage))
+    if changed:
+        raise ConfigError(
+            f"{saved.parent} holds a run of other settings ({'; '.join(changed)}): "
+            "type run=NAME for a new family of runs, or delete the folder"
+        )
+
+
+def _without_names(loaded: Any) -> dict[str, Any]:
+    plain = OmegaConf.to_container(loaded)
+    assert isinstance(plain, dict)
+    plain.pop("names", None)
+    return {str(k): v for k, v in plain.items()}
+
+
+@torch.inference_mode()
+def predict(
+    head: Head, embeddings: NDArray[np.float32], rows: NDArray[np.int64], trainer: TrainerConfig
+) -> Iterator[NDArray[np.float32]]:
+    """Yield p(z) of galaxies, (m, n_outputs) a batch, from their embeddings in view 0."""
+    device = device_of(trainer)
+    head = head.to(device).eval()
+    for begin in range(0, len(rows), trainer.predict_batch_size):
+        part = rows[begin : begin + trainer.predict_batch_size]
+        x = torch.from_numpy(np.ascontiguousarray(embeddings[0, part])).to(device)
+        yield mixture(*head(x)).cpu().numpy()
+
+
+def n_of_z(spec_z: NDArray[np.floating[Any]], grid: RedshiftGrid) -> NDArray[np.float64]:
+    """Fraction of galaxies in each of the survey's K bins."""
+    return np.bincount(grid.index(spec_z), minlength=grid.n_bins) / len(spec_z)
+
+
+def finish(
+    config: Config,
+    folder: Path,
+    *,
+    label: str,
+    galaxies: Table,
+    pdf_chunks: Iterable[NDArray[np.float32]],
+    grid: RedshiftGrid,
+    train_n_of_z: NDArray[np.float64],
+    spec_z_train: NDArray[np.floating[Any]],
+    began: float,
+) -> None:
+    """Write results and metrics of the test split, then `done.json`: only then the run is complete.
+
+    Parameters
+    ----------
+    config, folder, label
+        Settings, run folder, and what the report calls the run.
+    galaxies : Table
+        The test split.
+    pdf_chunks : iterable of arrays (m, n_outputs)
+        Its p(z).
+    grid : RedshiftGrid
+        Bins of p(z), extension included.
+    train_n_of_z : array (K,)
+        Distribution of the labels that the outputs were trained with.
+    spec_z_train : array (n,)
+        Redshifts of the whole training split, for `trainz`.
+    began : float
+        `time.monotonic()` at the start of the run.
+    """
+    s = config.survey
+    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z)
+    pdf = np.concatenate(list(read_pdf(folder)))
+    common: dict[str, Any] = {
+        "slices": s.slices(),
+        "outlier_cut": s.outlier_cut,
+        "z_high": s.slope_high_from,
+        "n_bootstrap": config.n_bootstrap,
+    }
+    spec_z, r = np.asarray(table["spec_z"]), np.asarray(table["dered_petro_r"])
+    rng = np.random.default_rng([config.seed, 5])
+    numbers = metrics.evaluate(spec_z, np.asarray(table["photo_z_mode"]), r, pdf, grid, rng=rng, **common)
+    write_json(folder / "metrics.json", numbers)
+    own = s.grid()
+    everyone = metrics.trainz(spec_z_train, own, len(spec_z))
+    numbers_trainz = metrics.evaluate(
+        spec_z, metrics.mode(everyone, own), r, everyone, own, rng=rng, **common
+    )
+    write_json(folder / "trainz.json", numbers_trainz)
+    write_json(folder / "survey.json", settings.to_container(config)["survey"])
+    stage = folder.parent.name
+    write_json(
+        folder / "done.json",
+        {
+            "label": label,
+            "group": folder.name.rpartition(",seed=")[0],
+            "seed": config.seed,
+            "stage": stage,
+            "run": config.run,
+            "seconds": round(time.monotonic() - began, 1),
+        },
+    )
+    log.info(
+        "%s: slope_spec_z %+.3f, total_variation %.3f, sigma_mad %.4f -> %s",
+        label,
+        numbers["slope_spec_z"],
+        numbers["total_variation"],
+        numbers["sigma_mad"],
+        folder,
+    )
+
+
+def require_representation(config: Config) -> None:
+    """Raise ConfigError, with the command to type, unless the representation is trained."""
+    folder = config.folder("representation")
+    if not (folder / "done.json").is_file():
+        raise ConfigError(
+            f"no finished representation in {folder}. Train it first:\n"
+            f"  python -m photoz_lit stage=representation {config.names['words']}"
+        )
+    read_json(folder / "done.json")
+    _same_settings(config, "representation", folder / "config.yaml")

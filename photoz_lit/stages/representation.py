@@ -1,0 +1,138 @@
+"""`stage=representation`: the encoder and its first head, from all training data (Baseline or Step 1)."""
+
+import logging
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from photoz_lit import config as settings
+from photoz_lit.config import Config
+from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.data.store import Store
+from photoz_lit.data.transforms import CatalogueInputs, ImageInputs, Inputs
+from photoz_lit.models.encoders import MLP, Fast, build_encoder
+from photoz_lit.models.heads import Head, PhotozNet
+from photoz_lit.models.module import PhotozModule
+from photoz_lit.stages.embed import embeddings_of
+from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
+from photoz_lit.stages.prepare import prepare, splits
+from photoz_lit.training import load_checkpoint, save_checkpoint, train
+
+log = logging.getLogger(__name__)
+
+STANDARDISE_ON = 4096  # training galaxies are plenty for a mean and a scale
+
+
+def run(config: Config) -> None:
+    """Train the representation, evaluate it on the test split, and write the run folder."""
+    folder = start(config, "representation")
+    if folder is None:
+        return
+    began = time.monotonic()
+    store = prepare(config)
+    split = splits(store, config)
+    grid, slices = config.survey.grid(), config.survey.slices()
+
+    net = build(config, store)
+    inputs = inputs_of(config)
+    train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
+    standardise(net, store, train_rows, inputs)
+
+    columns = {
+        "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
+        "z_bin": grid.index(store.catalogue["spec_z"]),
+        "r_slice": slices.index(store.catalogue["dered_petro_r"]),
+    }
+    t = config.training.representation
+    data = GalaxyData(
+        Galaxies(store.inputs, {k: v[train_rows] for k, v in columns.items()}, train_rows),
+        Galaxies(store.inputs, {k: v[val_rows] for k, v in columns.items()}, val_rows),
+        batch_size=t.batch_size,
+        steps_per_epoch=t.check_every,
+        seed=config.seed,
+        n_views=inputs.n_views,
+        num_workers=config.trainer.num_workers,
+    )
+    plain = settings.to_container(config)
+    module = PhotozModule(net, membership(config), t, config.seed, inputs, settings=plain)
+    if config.trainer.compile:
+        net.encoder.compile()
+    log.info("training %s, head=%s on %d galaxies", config.encoder.name, config.head, len(train_rows))
+    checkpoint = train(
+        module,
+        data,
+        folder / "training",
+        training=t,
+        trainer=config.trainer,
+        logger=config.logger,
+        name=f"{config.run} {config.names['representation']}",
+        keep="best",
+    )
+    net.load_state_dict({k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()})
+    save_checkpoint(folder / "model.ckpt", {"state_dict": net.state_dict(), "settings": plain})
+
+    embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
+    spec_z_train = np.asarray(store.catalogue["spec_z"])[train_rows]
+    finish(
+        config,
+        folder,
+        label="Baseline" if config.head == "single" else "Step 1",
+        galaxies=store.catalogue[test_rows],
+        pdf_chunks=predict(net.head, embeddings, test_rows, config.trainer),
+        grid=grid,
+        train_n_of_z=n_of_z(spec_z_train, grid),
+        spec_z_train=spec_z_train,
+        began=began,
+    )
+
+
+def build(config: Config, store: Store) -> PhotozNet:
+    """Build the network of these settings with initial weights drawn from the seed."""
+    generator = torch.Generator().manual_seed(config.seed)
+    e, s = config.encoder, config.survey
+    if store.kind == "images":
+        n_columns = len(s.bands)
+    else:
+        n_columns = 2 * store.inputs.shape[2] - 1 + len(config.data.magnitude_errors)
+    encoder = build_encoder(
+        e.name, n_columns, s.pixels, hidden=e.hidden, dropout=e.dropout, generator=generator
+    )
+    n_outputs = membership(config).shape[1]
+    head = Head(encoder.n_features, n_outputs, s.n_bins, gate=n_outputs > 1, generator=generator)
+    net = PhotozNet(encoder, head)
+    return net.to(memory_format=torch.channels_last) if store.kind == "images" else net
+
+
+def load(config: Config, store: Store) -> PhotozNet:
+    """Load the trained representation of these settings, frozen."""
+    checkpoint = load_checkpoint(config.folder("representation") / "model.ckpt")
+    net = build(config, store)
+    net.load_state_dict(checkpoint["state_dict"])
+    return net.set_trainable("redshift_outputs").eval()
+
+
+def inputs_of(config: Config) -> Inputs:
+    """Return what turns the store's inputs into the network's."""
+    if config.data.source == "catalogue":
+        return CatalogueInputs(config.encoder.noise, bool(config.data.magnitude_errors))
+    return ImageInputs(config.encoder.stretch_scale)
+
+
+def membership(config: Config) -> torch.Tensor:
+    """Which output covers which r slice, (S, R) bool; a single output covers them all."""
+    if config.head == "single":
+        return torch.ones(config.survey.n_slices, 1, dtype=torch.bool)
+    return torch.from_numpy(config.survey.slices().membership)
+
+
+def standardise(net: PhotozNet, store: Store, rows: NDArray[np.int64], inputs: Inputs) -> None:
+    """Set the input scales of an encoder that has them, from training galaxies."""
+    if not isinstance(net.encoder, MLP | Fast):
+        return
+    rows = rows[:STANDARDISE_ON]
+    raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows]))
+    columns = inputs(raw, torch.zeros(len(rows), dtype=torch.int64), 0)
+    ebv = torch.from_numpy(np.asarray(store.catalogue["ebv"][rows], dtype=np.float32))
+    net.encoder.standardise(columns, ebv)

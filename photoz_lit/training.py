@@ -1,0 +1,205 @@
+"""One training with Lightning: device, precision, progress, logs, checkpoints, resume."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
+from photoz_lit.data.datamodule import GalaxyData
+from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.models.module import PhotozModule
+
+log = logging.getLogger(__name__)
+
+# Lightning tells of its own workings what a user of this package cannot act on.
+QUIET = (
+    (FutureWarning, ".*LeafSpec.*"),
+    (UserWarning, ".*does not have many workers.*"),
+    (UserWarning, ".*exists and is not empty.*"),
+    (UserWarning, ".*number of training batches.*smaller than the logging interval.*"),
+    (UserWarning, ".*that has more than one batch size.*"),
+    (UserWarning, ".*Found .* module.* in eval mode at the start of training.*"),
+    (UserWarning, ".*resuming from a checkpoint that ended before the epoch ended.*"),
+)
+
+
+def quieten() -> None:
+    """Silence Lightning's notes that a user cannot act on, each by its name."""
+    for category, message in QUIET:
+        warnings.filterwarnings("ignore", message, category)
+    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def device_of(trainer: TrainerConfig) -> torch.device:
+    """Return the device that Lightning would train on."""
+    if trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if trainer.accelerator in ("gpu", "cuda"):
+        raise ConfigError(
+            f"trainer.accelerator={trainer.accelerator} but no GPU is found: type trainer.accelerator=auto"
+        )
+    return torch.device("cpu")
+
+
+def precision_of(trainer: TrainerConfig) -> Literal["bf16-mixed", "32-true"]:
+    """Return bf16-mixed where the hardware computes in it, else 32-true."""
+    if trainer.precision != "auto":
+        return "bf16-mixed" if trainer.precision == "bf16-mixed" else "32-true"
+    if device_of(trainer).type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def autocast(trainer: TrainerConfig) -> torch.autocast:
+    """Return the autocast context that matches `precision_of`, for inference outside Lightning."""
+    enabled = precision_of(trainer) == "bf16-mixed"
+    return torch.autocast(device_of(trainer).type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def train(
+    module: PhotozModule,
+    data: GalaxyData,
+    folder: Path,
+    *,
+    training: TrainingConfig,
+    trainer: TrainerConfig,
+    logger: LoggerConfig,
+    name: str,
+    keep: Literal["best", "last"],
+) -> dict[str, Any]:
+    """Train, or go on where an interrupted training stopped, and return the checkpoint to use.
+
+    Parameters
+    ----------
+    module, data
+        What to train, on what. `data` may be called again by a resumed run: it gives the same batches.
+    folder : Path
+        Where `last.ckpt` and `best.ckpt` (lowest validation loss) are kept, and `result.ckpt` in the end. A
+        training that is finished is not repeated.
+    training, trainer, logger
+        Settings.
+    name : str
+        What logs call this training.
+    keep : {"best", "last"}
+        Which checkpoint is the result.
+
+    Returns
+    -------
+    dict
+        The checkpoint: `state_dict`, `settings`, ...
+    """
+    result = folder / "result.ckpt"
+    if result.is_file():
+        return load_checkpoint(result)
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "last.ckpt"
+    resume = last if last.is_file() else None
+    if resume:
+        log.info("%s: resuming from %s", name, resume)
+    lightning = pl.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        strategy=trainer.strategy,
+        precision=precision_of(trainer),
+        max_epochs=training.max_steps // training.check_every,
+        logger=(book := _logger(logger, folder, name, resume)),
+        callbacks=_callbacks(folder, trainer),
+        enable_progress_bar=_show_progress(trainer),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=training.check_every,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+    try:
+        lightning.fit(module, data, ckpt_path=resume, weights_only=True)
+    except (RuntimeError, KeyError, EOFError) as error:
+        if resume and lightning.global_step == 0:
+            raise DataError(f"{resume} cannot be resumed ({error}): delete {folder} and run again") from error
+        raise
+    finally:
+        if isinstance(book, WandbLogger):
+            import wandb
+
+            wandb.finish()
+    if lightning.interrupted:
+        raise KeyboardInterrupt
+    checkpoint = load_checkpoint(folder / f"{keep}.ckpt")
+    checkpoint = {key: checkpoint[key] for key in ("state_dict", "settings")}
+    save_checkpoint(result, checkpoint)
+    for name in ("last.ckpt", "best.ckpt"):  # with the optimiser's state: of no more use
+        (folder / name).unlink(missing_ok=True)
+    return checkpoint
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint without unpickling code.
+
+    Raises
+    ------
+    DataError
+        The file is absent, truncated or no checkpoint of this project.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that are not its own
+        raise DataError(
+            f"{path}: cannot be loaded as a checkpoint ({type(error).__name__}): delete its folder and train again"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "settings"} <= checkpoint.keys():
+        raise DataError(f"{path}: is no checkpoint of photoz_lit: delete its folder and train again")
+    return checkpoint
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place and rename it."""
+    beside = path.with_name(path.name + ".partial")
+    torch.save(content, beside)
+    os.replace(beside, path)
+
+
+def _callbacks(folder: Path, trainer: TrainerConfig) -> list[Callback]:
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            dirpath=folder,
+            filename="best",
+            monitor="val_loss",
+            save_top_k=1,
+            save_last=True,
+            enable_version_counter=False,
+        )
+    ]
+    if _show_progress(trainer):
+        callbacks.append(RichProgressBar(leave=False))
+    return callbacks
+
+
+def _show_progress(trainer: TrainerConfig) -> bool:
+    return trainer.progress and sys.stdout.isatty()
+
+
+def _logger(config: LoggerConfig, folder: Path, name: str, resume: Path | None) -> Logger | bool:
+    match config.name:
+        case "csv":
+            # A resumed run logs to a folder of its own: Lightning would delete the earlier one.
+            attempts = len(list(folder.glob("log/attempt_*")))
+            return CSVLogger(folder, name="log", version=f"attempt_{attempts}")
+        case "wandb":
+            return WandbLogger(
+                name=name,
+                project=config.project,
+                offline=config.offline,
+                save_dir=folder,
+                reinit="create_new",
+            )
+        case _:
+            return False

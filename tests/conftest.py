@@ -1,0 +1,36 @@
+"""Fixtures shared by the whole suite."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def golden_folder() -> Path:
+    """Folder with the golden arrays; another set of the same names can take its place."""
+    return Path(os.environ.get("PHOTOZ_LIT_GOLDEN", ROOT / "tests" / "golden"))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, Any]]:
+    """Load one file of golden arrays by its name without the suffix."""
+
+    def load(name: str) -> dict[str, Any]:
+        with np.load(golden_folder() / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with real SDSS data; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("PHOTOZ_LIT_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found in {folder}; set PHOTOZ_LIT_REAL_DATA to its folder")
+    return folder

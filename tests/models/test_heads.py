@@ -1,0 +1,189 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from photoz_lit.models.encoders import MLP, build_encoder
+from photoz_lit.models.heads import Head, PhotozNet, mixture
+from photoz_lit.models.losses import hard_label_loss
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def small_net(trainable: str = "all") -> PhotozNet:
+    """A network of dropout, standardisation, three outputs of four bins and a gate."""
+    encoder = MLP(5, (16, 8), dropout=0.5, generator=seeded(1))
+    head = Head(8, 3, 4, gate=True, generator=seeded(2))
+    return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
+
+
+def take_steps(net: nn.Module, inputs: tuple[Tensor, ...], n_bins: int, n_steps: int = 5) -> None:
+    """A few steps of Adam, with weight decay, on whatever trains."""
+    optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
+    z_bin = torch.arange(len(inputs[0])) % n_bins
+    member = torch.ones(len(inputs[0]), 3, dtype=torch.bool)
+    net.train()
+    for _ in range(n_steps):
+        loss = hard_label_loss(*net(*inputs), z_bin, member)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def test_outputs_are_separate_layers() -> None:
+    head = Head(6, 3, 4, gate=True, generator=seeded(3))
+    embedding = torch.randn(5, 6, generator=seeded(4))
+    z_logits, gate_logits = head(embedding)
+    assert z_logits.shape == (5, 3, 4)
+    assert gate_logits is not None
+    assert gate_logits.shape == (5, 3)
+    for i in range(3):
+        rows = slice(4 * i, 4 * i + 4)
+        expected = nn.functional.linear(embedding, head.redshift.weight[rows], head.redshift.bias[rows])
+        torch.testing.assert_close(z_logits[:, i], expected)
+
+
+def test_each_output_starts_xavier_uniform() -> None:
+    head = Head(100, 4, 60, gate=True, generator=seeded(5))
+    bound = (6 / (100 + 60)) ** 0.5
+    for block in head.redshift.weight.view(4, 60, 100):
+        assert 0.99 * bound < block.abs().max().item() <= bound
+        assert block.std().item() == pytest.approx(bound / 3**0.5, rel=0.03)
+    assert head.gate is not None
+    assert 0.9 * (6 / 104) ** 0.5 < head.gate.weight.abs().max().item() <= (6 / 104) ** 0.5
+    assert (head.redshift.bias == 0.1).all()
+    assert (head.gate.bias == 0.1).all()
+
+
+def test_weights_are_a_function_of_the_generator() -> None:
+    first, again = (Head(6, 3, 4, gate=True, generator=seeded(6)).state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@pytest.mark.parametrize(("n_outputs", "gate"), [(1, True), (3, False)])
+def test_gate_goes_with_several_outputs(n_outputs: int, gate: bool) -> None:
+    with pytest.raises(ValueError, match="several outputs need a gate"):
+        Head(6, n_outputs, 4, gate=gate)
+
+
+def test_mixture_weights_the_outputs() -> None:
+    z_logits = torch.tensor([[[0.0, 0.0], [0.0, torch.inf]]]).nan_to_num(posinf=80.0)
+    gate_logits = torch.log(torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(mixture(z_logits, gate_logits), torch.tensor([[0.125, 0.875]]))
+
+
+def test_mixture_of_a_single_output_is_its_softmax() -> None:
+    z_logits = torch.randn(3, 1, 7, generator=seeded(7))
+    torch.testing.assert_close(mixture(z_logits, None), torch.softmax(z_logits[:, 0], dim=1))
+    with pytest.raises(ValueError, match="need a gate"):
+        mixture(torch.zeros(3, 2, 7), None)
+
+
+def test_mixture_is_float32_under_autocast() -> None:
+    z_logits, gate_logits = torch.randn(4, 3, 50, generator=seeded(8)), torch.randn(4, 3, generator=seeded(9))
+    with torch.autocast("cpu", torch.bfloat16):
+        pdf = mixture(z_logits, gate_logits)
+    assert pdf.dtype == torch.float32
+    torch.testing.assert_close(pdf, mixture(z_logits, gate_logits))
+    torch.testing.assert_close(pdf.sum(1), torch.ones(4))
+
+
+def test_head_is_float32_in_evaluation_only() -> None:
+    head = Head(6, 3, 4, gate=True, generator=seeded(10))
+    embedding = torch.randn(5, 6, generator=seeded(11))
+    exact, _ = head(embedding)
+    with torch.autocast("cpu", torch.bfloat16):
+        training, _ = head(embedding)
+        evaluation, gate_logits = head.eval()(embedding.bfloat16())
+    assert training.dtype == torch.bfloat16
+    assert evaluation.dtype == gate_logits.dtype == torch.float32
+    torch.testing.assert_close(evaluation, head(embedding.bfloat16().float())[0])
+    torch.testing.assert_close(evaluation, exact, atol=0.02, rtol=0)
+
+
+def test_new_bins_keep_the_gate() -> None:
+    head = Head(6, 3, 4, gate=True, generator=seeded(12))
+    new = head.with_new_bins(10, seeded(13))
+    embedding = torch.randn(5, 6, generator=seeded(14))
+    (old_z, old_gate), (new_z, new_gate) = head(embedding), new(embedding)
+    assert old_z.shape == (5, 3, 4)
+    assert new_z.shape == (5, 3, 10)
+    assert torch.equal(old_gate, new_gate)
+    assert new.gate is not head.gate
+    assert new.trainable == "redshift_outputs"
+    assert [name for name, p in new.named_parameters() if p.requires_grad] == [
+        "redshift.weight",
+        "redshift.bias",
+    ]
+    assert all(p.requires_grad for p in head.parameters())
+
+
+def test_new_bins_of_a_single_output() -> None:
+    new = Head(6, 1, 4, gate=False).with_new_bins(9)
+    z_logits, gate_logits = new(torch.zeros(2, 6))
+    assert z_logits.shape == (2, 1, 9)
+    assert gate_logits is None
+
+
+def test_frozen_state_is_bit_identical_after_training() -> None:
+    net = small_net()
+    columns, ebv = torch.randn(32, 5, generator=seeded(15)), torch.rand(32, generator=seeded(16))
+    net.encoder.standardise(columns, ebv)  # type: ignore[union-attr,operator]
+    net.set_trainable("redshift_outputs")
+    before = copy.deepcopy(net.state_dict())
+    take_steps(net, (columns, ebv), n_bins=4)
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"head.redshift.weight", "head.redshift.bias"}
+
+
+def test_frozen_head_keeps_its_gate_on_cached_embeddings() -> None:
+    head = Head(8, 3, 4, gate=True, generator=seeded(17)).with_new_bins(6, seeded(18))
+    before = copy.deepcopy(head.state_dict())
+    take_steps(head, (torch.randn(32, 8, generator=seeded(19)),), n_bins=6)
+    changed = {name for name, value in head.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"redshift.weight", "redshift.bias"}
+
+
+def test_frozen_parts_stay_in_evaluation_mode() -> None:
+    net = small_net("redshift_outputs")
+    columns, ebv = torch.randn(4, 5, generator=seeded(20)), torch.zeros(4)
+    for mode in (True, False, True):
+        net.train(mode)
+        assert not any(module.training for module in net.encoder.modules())
+        assert net.head.training is mode
+        # Dropout would make two passes differ.
+        torch.testing.assert_close(net(columns, ebv)[0], net(columns, ebv)[0], rtol=0, atol=0)
+    net.set_trainable("all")
+    assert all(module.training for module in net.modules())
+    assert all(p.requires_grad for p in net.parameters())
+    assert not torch.equal(net(columns, ebv)[0], net(columns, ebv)[0])
+
+
+def test_everything_trains_by_default() -> None:
+    net = small_net()
+    before = copy.deepcopy(net.state_dict())
+    take_steps(
+        net, (torch.randn(32, 5, generator=seeded(21)), torch.rand(32, generator=seeded(22))), n_bins=4
+    )
+    same = {name for name, value in net.state_dict().items() if torch.equal(value, before[name])}
+    assert same == {"encoder.standardisation.mean", "encoder.standardisation.scale"}
+
+
+def test_network_with_new_bins_shares_its_frozen_encoder() -> None:
+    net = small_net()
+    new = net.with_new_bins(9, seeded(23))
+    assert new.encoder is net.encoder
+    assert new.trainable == "redshift_outputs"
+    assert not any(p.requires_grad for p in new.encoder.parameters())
+    z_logits, gate_logits = new(torch.zeros(2, 5), torch.zeros(2))
+    assert z_logits.shape == (2, 3, 9)
+    assert gate_logits is not None
+
+
+def test_head_must_fit_the_encoder() -> None:
+    encoder = build_encoder("net_s1", 5, 64)
+    with pytest.raises(ValueError, match="gives 256 features and the head takes 8"):
+        PhotozNet(encoder, Head(8, 3, 4, gate=True))

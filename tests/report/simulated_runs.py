@@ -1,0 +1,104 @@
+"""Finished runs on disk, as a survey would leave them: simulated estimates with the three biases."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+SURVEY = {
+    "name": "mock", "z_min": 0.0, "z_max": 0.4, "n_bins": 90, "r_min": 12.5, "r_width": 0.5, "n_slices": 11,
+    "outlier_cut": 0.05, "slope_high_from": 0.15, "bands": "ugriz",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the estimates of a correction err: stage, settings, tilt, scatter, and strength of the collapse."""
+
+    label: str
+    stage: str
+    group: str
+    tilt: float
+    scatter: float
+    collapse: float
+
+
+KINDS = (
+    Kind("Baseline", "representation", "head=single", -0.093, 0.0132, 0.8),
+    Kind("Step 1", "representation", "head=multi", -0.099, 0.0131, 0.8),
+    Kind("none", "classifier", "correction=none", -0.099, 0.0131, 0.8),
+    Kind("balanced", "classifier", "correction=balanced", -0.018, 0.0139, 0.6),
+    Kind("hard", "classifier", "correction=hard", 0.058, 0.0162, 0.7),
+    Kind("unshifted", "classifier", "correction=unshifted", -0.018, 0.0135, 0.1),
+    Kind("skip_balanced", "classifier", "correction=skip_balanced", 0.028, 0.0144, 0.05),
+    Kind("full", "classifier", "correction=full", 0.010, 0.0145, 0.05),
+)
+
+
+def population(n: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw spec_z and r of a flux-limited sample, each (n,)."""
+    spec_z = np.clip(rng.gamma(3.6, 0.034, n), 0.004, 0.399)
+    r = np.clip(17.77 - rng.exponential(0.9, n) - 1.5 * (0.12 - np.minimum(spec_z, 0.12)) / 0.12, 12.6, 17.77)
+    return spec_z, r
+
+
+def estimate(kind: Kind, spec_z: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Tilt, scatter and pile up: photo_z (n,)."""
+    dz = kind.tilt * (spec_z - 0.11) + kind.scatter * rng.standard_normal(spec_z.size)
+    photo_z = np.maximum(spec_z + dz * (1 + spec_z), -0.02)
+    nodes = np.sort(rng.uniform(0.0, 0.4, 24))
+    nearest = nodes[np.abs(photo_z[:, None] - nodes[None, :]).argmin(axis=1)]
+    return np.where(rng.uniform(size=spec_z.size) < kind.collapse, nearest, photo_z)
+
+
+def numbers(kind: Kind, seed: int, n: int) -> dict[str, float | None]:
+    """Make the flat keys of metrics.json."""
+    wiggle = 0.002 * (seed - 2)
+    values: dict[str, float | None] = {
+        "n": n, "bias": 0.0004 + wiggle / 10, "sigma_mad": kind.scatter + wiggle / 10,
+        "outlier_fraction": 0.012, "crps": 0.6 * kind.scatter, "pit_ks": 0.03 + 0.1 * kind.collapse,
+        "slope_spec_z": kind.tilt + wiggle, "slope_spec_z_high": kind.tilt * 0.8 + wiggle,
+        "slope_photo_z": kind.tilt / 4 - 0.03 + wiggle, "wasserstein": None,
+        "total_variation": 0.06 + 0.2 * kind.collapse + wiggle, "total_variation_floor": 0.06,
+    }  # fmt: skip
+    return values | {f"{key}_err": None if value is None else 0.001 for key, value in list(values.items())}
+
+
+def write_run(output_dir: Path, kind: Kind, seed: int, *, run: str = "demo", n: int = 1500) -> Path:
+    """Write one finished run folder and return it."""
+    rng = np.random.default_rng((seed, *kind.label.encode()))
+    folder = output_dir / run / kind.stage / f"{kind.group},seed={seed}"
+    folder.mkdir(parents=True)
+    spec_z, r = population(n, np.random.default_rng(seed))
+    photo_z = estimate(kind, spec_z, rng)
+    pit = np.clip(0.5 + 0.29 * rng.standard_normal(n) * (1 + kind.collapse / 2), 0, 1)
+    table = Table(
+        {
+            "object_id": np.arange(n), "spec_z": spec_z, "dered_petro_r": r, "photo_z_mode": photo_z,
+            "photo_z_mean": photo_z, "photo_z_median": photo_z, "photo_z_lower": photo_z - kind.scatter,
+            "photo_z_upper": photo_z + kind.scatter, "pit": pit,
+        },
+        meta={"z_min": 0.0, "z_max": 0.4, "n_bins": 90},
+    )  # fmt: skip
+    table.write(folder / "photo_z.fits")
+    with h5py.File(folder / "pdf.hdf5", "w") as file:
+        file["object_id"] = np.arange(n)
+        file["pdf"] = np.full((n, 90), 1 / 90, np.float32)
+        file["edges"] = np.linspace(0, 0.4, 91)
+        file["train_n_of_z"] = np.full(90, 1 / 90)
+    trainz = Kind("trainz", "", "", -0.9, 0.05, 1.0)
+    done = {
+        "label": kind.label, "group": kind.group, "seed": seed, "stage": kind.stage, "run": run,
+        "seconds": 60.0 + seed if kind.stage == "representation" else 9.0 + seed,
+    }  # fmt: skip
+    for name, content in (
+        ("metrics.json", numbers(kind, seed, n)), ("trainz.json", numbers(trainz, seed, n)),
+        ("survey.json", SURVEY), ("done.json", done),
+    ):  # fmt: skip
+        (folder / name).write_text(json.dumps(content))
+    (folder / "config.yaml").write_text(f"stage: {kind.stage}\nseed: {seed}\nname: <{kind.label}>\n")
+    return folder
