@@ -471,7 +471,7 @@ class Fast(nn.Module):
     the centre keep the radial information. Aperture photometry of the image and E(B-V) join them before two
     fully connected layers. There is no batch normalisation: nothing changes in evaluation or when frozen.
 
-    Call `standardise` with training images before training; it sets the shift and scale of the photometry.
+    Call `standardise` with training data before training: the photometry and E(B-V) enter at unit scale.
 
     Parameters
     ----------
@@ -501,7 +501,7 @@ class Fast(nn.Module):
         weights = round_apertures((pixels + padding) // 8, (0.7, 2.0, math.inf))
         self.register_buffer("pool_weights", weights / weights.sum(1, keepdim=True), persistent=False)
         self.photometry = AperturePhotometry(n_bands, pixels)
-        self.standardisation = Standardisation(self.photometry.n_columns)
+        self.standardisation = Standardisation(self.photometry.n_columns + 1)
         n_joined = 3 * 96 + self.photometry.n_columns + 1
         self.fc = nn.Sequential(nn.Linear(n_joined, 256), nn.ReLU(), nn.Linear(256, n_features), nn.ReLU())
         initialise(self, bias=0.0, generator=generator)
@@ -509,11 +509,16 @@ class Fast(nn.Module):
             nn.init.zeros_(block.outer.weight)
 
     def standardise(self, image: Tensor, ebv: Tensor) -> None:
-        """Take the shift and scale of the photometry from stretched images (n, n_bands, pixels, pixels).
+        """Take shift and scale of photometry and E(B-V) from training data; a few thousand galaxies do.
 
-        A few thousand galaxies do; E(B-V) `ebv` is accepted for the sake of one signature with `MLP`.
+        Parameters
+        ----------
+        image : Tensor
+            Stretched images, shape (n, n_bands, pixels, pixels).
+        ebv : Tensor
+            E(B-V) in mag, shape (n,).
         """
-        self.standardisation.fit(self.photometry(image))
+        self.standardisation.fit(append_ebv(self.photometry(image), ebv))
 
     def forward(self, image: Tensor, ebv: Tensor) -> Tensor:
         """Map images (n, n_bands, pixels, pixels) and E(B-V) (n,) in mag to embeddings (n, n_features)."""
@@ -521,8 +526,8 @@ class Fast(nn.Module):
         x = self.eighth(self.down(F.relu(self.quarter(self.stem(x)))))
         cells = F.relu(x).permute(0, 2, 3, 1).flatten(1, 2)
         pooled = (self.pool_weights.to(cells.dtype) @ cells).flatten(1)
-        columns: Tensor = self.standardisation(self.photometry(image)).to(pooled.dtype)
-        embedding: Tensor = self.fc(append_ebv(torch.cat([pooled, columns], dim=1), ebv))
+        columns = self.standardisation(append_ebv(self.photometry(image), ebv))
+        embedding: Tensor = self.fc(torch.cat([pooled, columns.to(pooled.dtype)], dim=1))
         return embedding
 
 

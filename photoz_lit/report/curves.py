@@ -56,7 +56,10 @@ def against_photo_z(label: str, runs: Sequence[Run]) -> Curve:
     Curve
         Means over seeds of the binned residuals, and the median line: its slope is that of `metrics.json`.
     """
-    binned = [metrics.residuals_by_photo_z(r.spec_z, r.photo_z, r.survey.grid) for r in runs]
+    binned = [
+        metrics.residuals_by_photo_z(r.spec_z, r.photo_z, r.survey.grid, min_count=metrics.MIN_COUNT)
+        for r in runs
+    ]
     return _over_seeds(label, binned, [r.metrics["slope_photo_z_err"] for r in runs])
 
 

@@ -96,7 +96,7 @@ def figure_against_real(mock: Table, real: Table) -> Figure:
 def _compare(axis: Axes, mock: NDArray[np.float64], real: NDArray[np.float64], *, label: str) -> None:
     """Draw two normalised histograms over the range of the real one, without its outermost 0.2 %."""
     low, high = np.percentile(real, [0.2, 99.8])
-    bins = np.linspace(low, high, 50)
+    bins = np.linspace(low, high, 50).tolist()
     axis.hist(real, bins, density=True, color="0.8", label="real")
     axis.hist(mock, bins, density=True, histtype="step", color="C3", linewidth=1.5, label="simulated")
     axis.set_xlabel(label)

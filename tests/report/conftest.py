@@ -1,4 +1,4 @@
-"""Output folders with finished runs: one for all tests that only read, a small one for those that change it."""
+"""Output folders with finished runs: one for tests that only read, and new ones to change."""
 
 from pathlib import Path
 

@@ -70,7 +70,6 @@ FIGURES = {
         GRID.extended(20, 20), [("z = 0.05", LABEL), ("z = 0.06", LABEL)], [5, 6]
     ),
     "shift": lambda: figures.figure_shift(MEAN, SLICES.membership, GRID, np.ones((5, 40), bool), SLICES),
-    "shift_by_number": lambda: figures.figure_shift(MEAN, SLICES.membership, GRID, np.ones((5, 40), bool)),
 }
 
 

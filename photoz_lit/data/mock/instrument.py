@@ -6,14 +6,15 @@ ZERO_POINT = 22.5  # mag of one nanomaggy, AB
 PIXEL = 0.396  # arcsec
 WAVELENGTH = np.array([3551.0, 4686.0, 6166.0, 7480.0, 8932.0])  # angstrom, effective
 EXTINCTION = np.array([5.155, 3.793, 2.751, 2.086, 1.479])  # A / E(B-V), Stoughton et al. 2002, AJ 123, 485
-# Scatter in mag of zero points (1 %, in u 2 %; Padmanabhan et al. 2008, ApJ 674, 1217) and of model fits.
-CALIBRATION = np.array([0.030, 0.015, 0.012, 0.012, 0.015])
+# Scatter in mag of zero points (1 %, in u 2 %; Padmanabhan et al. 2008, ApJ 674, 1217) and of what a smooth
+# spectrum leaves out, such as emission lines; so large that magnitudes predict z as well as in reality.
+CALIBRATION = np.array([0.040, 0.020, 0.016, 0.016, 0.020])
 
-# Medians over the survey's runs and camera columns (data model of the `frame` files, DR8 onwards).
+# Typical of the survey's runs and camera columns (as in the headers and data model of its `frame` files).
 GAIN = np.array([1.60, 3.90, 4.72, 4.86, 4.76])  # electrons per count
 DARK_VARIANCE = np.array([9.5, 1.6, 1.15, 6.0, 1.10])  # counts^2 per pixel, read noise included
 NANOMAGGIES_PER_COUNT = np.array([0.0100, 0.0036, 0.0050, 0.0065, 0.0355])
-SKY = np.array([1.55, 1.90, 4.1, 6.8, 20.0])  # nanomaggies per square arcsec
+SKY = np.array([1.50, 1.80, 4.1, 6.8, 20.0])  # nanomaggies per square arcsec
 SEEING = np.array([1.53, 1.44, 1.32, 1.26, 1.29])  # arcsec, full width at half maximum
 
 # The point spread function is two Gaussians, with share and widths as fitted to those of SDSS.

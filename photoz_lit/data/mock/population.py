@@ -40,8 +40,10 @@ Array = NDArray[np.float64]
 COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.3)
 Z_MIN, Z_MAX = 0.003, 0.4
 R_BRIGHT, R_FAINT = 12.5, 17.77  # mag, dereddened Petrosian; the faint limit is that of Strauss et al.
-# A Petrosian magnitude misses 18 % of a de Vaucouleurs profile and 1 % of an exponential one (same source).
+# A Petrosian magnitude misses 18 % of a de Vaucouleurs profile, 1 % of an exponential one (same source).
 PETROSIAN_BULGE, PETROSIAN_DISC = 0.82, 0.99
+# Petrosian over true half-light radius of a de Vaucouleurs profile (Graham et al. 2005, AJ 130, 1535).
+PETROSIAN_BULGE_RADIUS = 0.71
 DISC_THICKNESS = 0.2  # axis ratio of an edge-on disc
 R = BANDS.index("r")
 
@@ -68,39 +70,39 @@ class Population:
 
 
 RED = Population(
-    density=0.59,
-    m_star=-20.85,
-    alpha=-0.55,
-    evolution=0.8,
+    density=0.41,
+    m_star=-21.20,
+    alpha=-0.77,
+    evolution=0.7,
     mean_type=0.1,
     bulge_type=(0.0, 0.1),
-    disc_type=(0.07, 0.05, 0.15),
-    bulge_fraction=(1.6, -0.3, 0.8),
-    dust=0.17,
-    tilt=(0.075, 0.062),
-    curvature=0.033,
+    disc_type=(0.12, 0.05, 0.22),
+    bulge_fraction=(1.6, -0.3, 0.7),
+    dust=0.1,
+    tilt=(0.055, 0.066),
+    curvature=0.038,
     bulge_size=(0.8, 0.3),
 )
 BLUE = Population(
-    density=0.41,
-    m_star=-21.10,
-    alpha=-1.16,
-    evolution=0.8,
+    density=0.59,
+    m_star=-20.90,
+    alpha=-1.0,
+    evolution=0.7,
     mean_type=1.4,
-    bulge_type=(0.95, 0.23),
-    disc_type=(1.92, 0.30, 0.73),
-    bulge_fraction=(-1.25, -0.6, 1.1),
-    dust=1.3,
-    tilt=(0.10, 0.071),
-    curvature=0.039,
+    bulge_type=(0.70, 0.18),
+    disc_type=(2.25, 0.31, 0.71),
+    bulge_fraction=(-1.27, -0.6, 1.14),
+    dust=1.5,
+    tilt=(0.10, 0.09),
+    curvature=0.054,
     bulge_size=(0.5, 0.3),
 )
 
 # Smooth corrections of the El and of the later spectra, mag: coefficients of x, x^2, x^3, where x is
-# ln(rest-frame wavelength / 6166 angstrom). They make El redder at z = 0.1 by 0.26 mag in u - r, because the
-# template is too blue in the near ultraviolet for the red galaxies of SDSS, and by 0.06 mag in r - z; g, r and i
-# change by less than 0.02 mag.
-TEMPLATE_CORRECTIONS = np.array([[0.05, -0.47, -1.79], [-0.11, -0.09, -0.24]])
+# ln(rest-frame wavelength / 6166 angstrom). They make El redder in u - r, by 0.26 mag at z = 0.1 and more
+# beyond, because the template is too blue in the near ultraviolet for red galaxies of SDSS; elsewhere they
+# stay below 0.07 mag to z = 0.2, and for the later types below 0.18 mag.
+TEMPLATE_CORRECTIONS = np.array([[0.06, -0.59, -1.98], [-0.15, 0.09, -0.12]])
 
 # One uniform random number each, per galaxy; new names go to the end, so that old surveys stay as they were.
 DRAWS = (
@@ -260,7 +262,7 @@ def _choose(table: Table, name: str) -> Array:
 
 
 def half_light_radius(absolute_r: Array, red: NDArray[np.bool_], draw: Array) -> Array:
-    """Draw half-light radii from the relations of Shen et al. (2003, MNRAS 343, 978, table 1).
+    """Draw Petrosian half-light radii from the relations of Shen et al. (2003, MNRAS 343, 978, table 1).
 
     Parameters
     ----------
@@ -274,13 +276,13 @@ def half_light_radius(absolute_r: Array, red: NDArray[np.bool_], draw: Array) ->
     Returns
     -------
     ndarray, shape (n,)
-        Half-light radius, kpc.
+        Petrosian half-light radius, kpc.
     """
     knee = absolute_r + 20.52
     early = -0.4 * 0.60 * absolute_r - 4.63
     late = -0.4 * 0.21 * absolute_r + (0.53 - 0.21) * np.log10(1 + 10 ** (-0.4 * knee)) - 1.31
     scatter = 0.25 + (0.48 - 0.25) / (1 + 10 ** (-0.8 * knee))
-    # Early types fainter than the relation's range flatten out (Shen et al. 2003, figure 6).
+    # The straight line of early types would shrink dwarfs without end: no smaller than 1 kpc.
     return np.asarray(10 ** np.where(red, np.maximum(early, 0.0), late) * np.exp(scatter * draw))
 
 
@@ -321,6 +323,8 @@ def _draw_structure(table: Table, draws: dict[str, Array]) -> None:
     )
     z = np.linspace(Z_MIN / 2, load_templates()[0][-1], 1000)
     arcsec = kpc * np.interp(table["spec_z"], z, COSMOLOGY.arcsec_per_kpc_proper(z).value)
+    # The relations are of Petrosian radii, which miss the wings of a bulge.
+    arcsec /= 1 - (1 - PETROSIAN_BULGE_RADIUS) * fraction
     disc_radius = arcsec * disc_over_total_radius(fraction, bulge_over_disc)
     cosine = draws["inclination"]
     angle = 2 * np.pi * draws["angle"]
@@ -405,7 +409,7 @@ def _flux_error(table: Table, j: int) -> tuple[Array, Array]:
     radius = (np.asarray(table["true_bulge_radius"]) + np.asarray(table["true_disc_radius"])) / 2 / PIXEL
     width = np.asarray(table[f"true_seeing_{band}"]) / 2.355 / PIXEL
     # Effective area of a fit, 4 pi sigma^2, for seeing and galaxy added in quadrature.
-    area = 4 * np.pi * (width**2 + (0.75 * radius) ** 2)
+    area = 4 * np.pi * (width**2 + (0.6 * radius) ** 2)
     count = NANOMAGGIES_PER_COUNT[j]
     sky = np.asarray(table[f"true_sky_{band}"]) * PIXEL**2
     variance = area * (sky * count / GAIN[j] + DARK_VARIANCE[j] * count**2) + flux * dimming * count / GAIN[j]

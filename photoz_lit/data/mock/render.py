@@ -44,7 +44,7 @@ GRIDS = (96, 128, 192, 256, 384, 512)
 BULGE_RADII_ON_GRID, DISC_RADII_ON_GRID = 16.0, 8.0
 
 # Differential number counts: log10 of objects per square degree and magnitude at r = 20, and the slope.
-# Galaxies as in Yasuda et al. (2001, AJ 122, 1104), stars as at high galactic latitude.
+# Galaxies close to Yasuda et al. (2001, AJ 122, 1104), stars as at high galactic latitude.
 GALAXY_COUNTS, STAR_COUNTS = (3.30, 0.40), (2.95, 0.10)
 NEIGHBOUR_R = (14.0, 22.5)  # mag; fainter ones drown in the noise
 NEIGHBOUR_MARGIN = 8.0  # pixels around the stamp from which neighbours still shine in

@@ -1,16 +1,14 @@
 """Every figure of the package, one function each: plain arrays in, a Matplotlib figure out."""
 
 from photoz_lit.report.figures.labels import figure_counts, figure_dispersions, figure_labels, figure_shift
+from photoz_lit.report.figures.residuals import Curve, figure_residual_panels, figure_residuals
 from photoz_lit.report.figures.results import (
-    Curve,
     MagnitudeCurve,
     Sample,
     TradeOff,
     figure_density,
     figure_n_of_z,
     figure_pit,
-    figure_residual_panels,
-    figure_residuals,
     figure_sigma_mad,
     figure_trade_off,
 )

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from photoz_lit.correction.labels import convolve
@@ -51,7 +52,7 @@ def figure_counts(
         Two maps of the cells on one logarithmic scale, and the n(z) of both.
     """
     edges = grid.extended(0, 0).edges
-    figure = Figure(figsize=(FULL_WIDTH, 3.4))
+    figure = Figure(figsize=(FULL_WIDTH, 3.4), layout=ConstrainedLayoutEngine(wspace=0.04))
     before, after, profile = figure.subplots(1, 3, width_ratios=[1, 1, 0.95])
     norm = LogNorm(1.0, max(2.0, float(counts_before.max())))
     for ax, counts, title in (
@@ -170,7 +171,7 @@ def figure_shift(
     membership: NDArray[np.bool_],
     grid: RedshiftGrid,
     occupied: NDArray[np.bool_],
-    slices: MagnitudeSlices | None = None,
+    slices: MagnitudeSlices,
 ) -> Figure:
     """Draw how far labels are shifted in redshift, against spec_z, per output and slice of r.
 
@@ -184,8 +185,8 @@ def figure_shift(
         The survey's redshift bins.
     occupied : ndarray, shape (n_slices, K)
         Cells that hold training galaxies; the others are not drawn.
-    slices : MagnitudeSlices, optional
-        The slices of r; with them the colours read in mag, without in number of the slice.
+    slices : MagnitudeSlices
+        The slices of r, which give the lines their colours.
 
     Returns
     -------
@@ -198,17 +199,14 @@ def figure_shift(
     figure, axes = panels(n_outputs, 2.3, columns=3)
     figure.set_figwidth(FULL_WIDTH if n_outputs >= 3 else figure.get_figwidth() + 1.0)
     colours = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1.0, n_slices)))
-    edges = np.arange(n_slices + 1) + 0.5 if slices is None else slices.edges
     for i, ax in enumerate(axes):
         ax.axhline(0.0, color="#3c4043", linewidth=1.0)
         for s in np.flatnonzero(membership[:, i]):
             line = np.where(occupied[s], shift[s, :, i], np.nan)
             ax.plot(centres, line, color=colours(int(s)), marker=".", markersize=3, linewidth=1.3)
         ax.set_title(f"Output {i + 1}")
-    scale = ScalarMappable(BoundaryNorm(edges, n_slices), colours)
-    figure.colorbar(
-        scale, ax=axes, label="slice of r, bright to faint" if slices is None else R_MAG, aspect=35, pad=0.01
-    )
+    scale = ScalarMappable(BoundaryNorm(slices.edges, n_slices), colours)
+    figure.colorbar(scale, ax=axes, label=R_MAG, aspect=35, pad=0.01)
     figure.supxlabel("spectroscopic redshift", fontsize=10.5)
     figure.supylabel("shift of the label in z", fontsize=10.5)
     return figure

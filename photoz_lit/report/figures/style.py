@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 GREY = "#5f6368"
 LIGHT = "#c9cdd2"
 
+SPEC_Z = r"spectroscopic redshift $z_\mathrm{spec}$"
+PHOTO_Z = r"photometric redshift $z_\mathrm{photo}$"
+
 # Colours of Okabe and Ito (2008), less their yellow, which vanishes on white paper; a marker each, so that
 # black-and-white prints keep the key.
 COLOURS: dict[str, str] = {
