@@ -64,8 +64,8 @@ def main() -> None:
             multirun = HydraConfig.get().mode == RunMode.MULTIRUN
             if multirun and config.trainer.devices > 1:
                 raise ConfigError(
-                    f"--multirun with trainer.devices={config.trainer.devices}: every device would start the whole "
-                    "sweep again. Type trainer.devices=1, or one command a setting"
+                    f"--multirun with trainer.devices={config.trainer.devices}: every device would start the "
+                    "whole sweep again. Type trainer.devices=1, or one command a setting"
                 )
             quieten()
             importlib.import_module(f"photoz_lit.stages.{config.stage.name}").run(config)

@@ -305,7 +305,7 @@ def check_overrides(words: list[str], conf: Path) -> None:
 
 
 def _naming(overrides: list[str], composed: DictConfig) -> list[str]:
-    """Keep the words of the command line that change a setting: those that repeat a default name no folder."""
+    """Keep the words of the command line that change a setting: one that repeats a default names none."""
     full = OmegaConf.to_container(composed, resolve=True)
     kept = []
     for word in overrides:
@@ -422,7 +422,7 @@ def _check_data(c: Config) -> None:
     if d.source == "catalogue":
         _require(
             len(d.magnitudes) > 0,
-            "data.magnitudes is empty: name the magnitude columns, e.g. data.magnitudes=[mag_u,mag_g,mag_r,mag_i,mag_z]",
+            "data.magnitudes is empty: name the columns, e.g. data.magnitudes=[mag_g,mag_r,mag_i]",
         )
         _require(
             c.encoder.name == "mlp",
@@ -480,7 +480,8 @@ def _check_combinations(c: Config) -> None:
     k = c.correction
     if c.stage.name == "representation" and k.name != "none":
         raise ConfigError(
-            f"stage=representation does not take correction={k.name}: corrections belong to the classifier. Type\n"
+            f"stage=representation does not take correction={k.name}: "
+            "corrections belong to the classifier. Type\n"
             f"  python -m photoz_lit stage=representation\n"
             f"  python -m photoz_lit stage=classifier correction={k.name}"
         )

@@ -39,12 +39,14 @@ class RedshiftGrid:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Bin centres of the whole grid, extension included, shape (n_outputs,)."""
-        return (np.arange(self.n_outputs) - self.extend_left + 0.5) * self.width + self.z_min
+        steps = np.arange(self.n_outputs, dtype=np.float64) - self.extend_left + 0.5
+        return steps * np.float64(self.width) + self.z_min
 
     @property
     def edges(self) -> NDArray[np.float64]:
         """Bin edges of the whole grid, extension included, shape (n_outputs + 1,)."""
-        return (np.arange(self.n_outputs + 1) - self.extend_left) * self.width + self.z_min
+        steps = np.arange(self.n_outputs + 1, dtype=np.float64) - self.extend_left
+        return steps * np.float64(self.width) + self.z_min
 
     def index(self, z: ArrayLike) -> NDArray[np.int64]:
         """Bin of each redshift in the survey's own K bins, clipped to them: 0 .. K-1."""
@@ -88,13 +90,14 @@ class MagnitudeSlices:
     @property
     def edges(self) -> NDArray[np.float64]:
         """Slice edges in mag, shape (n_slices + 1,)."""
-        return self.r_min + self.width * np.arange(self.n_slices + 1)
+        return self.r_min + np.float64(self.width) * np.arange(self.n_slices + 1, dtype=np.float64)
 
     @property
     def membership(self) -> NDArray[np.bool_]:
         """Which output covers which slice, shape (n_slices, R)."""
         slices, outputs = np.arange(self.n_slices)[:, None], np.arange(self.n_outputs)[None, :]
-        return np.abs(slices - 2 * outputs) <= 1
+        inside: NDArray[np.bool_] = np.abs(slices - 2 * outputs) <= 1
+        return inside
 
     def index(self, dered_petro_r: ArrayLike) -> NDArray[np.int64]:
         """Slice of each magnitude (half-open, bright edge included), clipped: 0 .. n_slices-1."""

@@ -153,7 +153,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are not its own
         raise DataError(
-            f"{path}: cannot be loaded as a checkpoint ({type(error).__name__}): delete its folder and train again"
+            f"{path}: cannot be loaded as a checkpoint ({type(error).__name__}): "
+            "delete its folder and train again"
         ) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "settings"} <= checkpoint.keys():
         raise DataError(f"{path}: is no checkpoint of photoz_lit: delete its folder and train again")

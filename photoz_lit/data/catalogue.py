@@ -46,10 +46,8 @@ def read_table(path: Path) -> Table:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Check data.path (relative paths start at {Path.cwd()})")
     try:
-        if FORMATS[suffix] == "hdf5":
-            table = _read_hdf5(path)
-        else:
-            table = Table.read(path, format=FORMATS[suffix])
+        kind = FORMATS[suffix]
+        table = _read_hdf5(path) if kind == "hdf5" else Table.read(path, format=kind)
     except Exception as error:  # each reader has its own errors; the user needs the file's name
         raise DataError(f"{path}: cannot be read as {FORMATS[suffix]}: {error}") from error
     if len(table) == 0:

@@ -19,7 +19,8 @@ class Galaxies(Dataset[dict[str, Any]]):
     Parameters
     ----------
     inputs : array (N, ...)
-        Cutouts or magnitudes of the store, usually a memory map; or, with `views_first`, embeddings (views, N, d).
+        Cutouts or magnitudes of the store, usually a memory map; or, with `views_first`, embeddings
+        (views, N, d).
     columns : dict of arrays (n,)
         What else a batch holds, e.g. ebv, z_bin, r_slice.
     rows : array (n,)

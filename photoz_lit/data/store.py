@@ -159,8 +159,9 @@ def _checked(
     if bad.any():
         first = row + int(np.flatnonzero(bad)[0])
         raise DataError(
-            f"the inputs of {int(bad.sum())} galaxies hold NaN or values beyond {dtype}, first in row {first} "
-            f"(object_id {catalogue['object_id'][first]}): mend them or take them out of the table; "
+            f"the inputs of {int(bad.sum())} galaxies hold NaN or values beyond {dtype}, "
+            f"first in row {first} (object_id {catalogue['object_id'][first]}): "
+            "mend them or take them out of the table; "
             "for very large values type data.dtype=float32"
         )
     return converted

@@ -91,7 +91,7 @@ class PhotozModule(pl.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        """Make what is random in this epoch a function of (seed, epoch), so that a resumed run is the same."""
+        """Make what is random in this epoch a function of (seed, epoch): a resumed run is the same."""
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
 
     def on_validation_epoch_end(self) -> None:
@@ -99,8 +99,8 @@ class PhotozModule(pl.LightningModule):
         loss = self.trainer.callback_metrics.get("val_loss")
         if loss is not None and not bool(torch.isfinite(loss)):
             raise DataError(
-                f"the validation loss is {float(loss)} at step {self.global_step}: the training has diverged. "
-                f"Lower the learning rate (it is {self.training_config.lr:g}), or type trainer.precision=32-true"
+                f"the validation loss is {float(loss)} at step {self.global_step}: training has diverged. "
+                f"Lower its learning rate ({self.training_config.lr:g}), or type trainer.precision=32-true"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ class PhotozModule(pl.LightningModule):
         checkpoint["settings"] = self.settings
 
     def configure_optimizers(self) -> Any:
-        """Adam with decoupled weight decay over the trainable parameters, with the schedule of the settings."""
+        """Adam with decoupled weight decay over what trains, with the schedule of the settings."""
         t = self.training_config
         parameters = [p for p in self.net.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(parameters, lr=t.lr, weight_decay=t.weight_decay)

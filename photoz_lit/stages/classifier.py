@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ import torch
 from photoz_lit import config as settings
 from photoz_lit import metrics
 from photoz_lit.config import Config, TrainingConfig
-from photoz_lit.correction.labels import LabelTable, build_label_table, one_hot_table
+from photoz_lit.correction.labels import LabelTable, Shift, build_label_table, one_hot_table
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.sampling import balanced_subset, cell_counts
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
@@ -92,7 +93,7 @@ def run(config: Config) -> None:
             slices,
             extend=(s.extend_left, s.extend_right) if c.extend else (0, 0),
             soften=c.soften,
-            shift=c.shift,
+            shift=cast(Shift, c.shift),  # checked with the settings
             shift_strength=c.shift_strength,
             membership=membership(config).numpy(),
         )

@@ -68,7 +68,7 @@ def embeddings_of(
             yield part, out
 
     cache.ensure(rows, n_views, encode)
-    return cache.array
+    return np.asarray(cache.array)
 
 
 def _digest(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""`stage=report`: all runs under output_dir in one page, one table of numbers, and the table of corrections."""
+"""`stage=report`: all runs under output_dir in one page and one table of numbers."""
 
 import logging
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def run(config: Config) -> None:
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
     standardise(net, store, train_rows, inputs)
 
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
         "z_bin": grid.index(store.catalogue["spec_z"]),
         "r_slice": slices.index(store.catalogue["dered_petro_r"]),
@@ -102,7 +103,9 @@ def build(config: Config, store: Store) -> PhotozNet:
     n_outputs = membership(config).shape[1]
     head = Head(encoder.n_features, n_outputs, s.n_bins, gate=n_outputs > 1, generator=generator)
     net = PhotozNet(encoder, head)
-    return net.to(memory_format=torch.channels_last) if store.kind == "images" else net
+    if store.kind == "images":
+        net.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 def load(config: Config, store: Store) -> PhotozNet:

@@ -1,0 +1,48 @@
+# Every target installs first when it needs to. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow test-all lint format typecheck wheel clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := $(BIN)/python -m photoz_lit experiment=demo
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("photoz_lit needs Python 3.11 or newer: type make PYTHON=python3.12, say" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/installed  ## Make .venv and install the package, its checks and its tests
+
+demo: $(VENV)/installed  ## The whole method on the simulated survey: about five minutes on two cores
+	$(DEMO) --multirun stage=representation head=single,multi
+	$(DEMO) --multirun stage=classifier correction=none,balanced,hard,unshifted,skip_balanced,full
+	$(DEMO) stage=report
+
+test: $(VENV)/installed  ## Fast tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/installed  ## Slow tests
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow  ## All tests
+
+lint: $(VENV)/installed  ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed  ## Rewrite in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/installed  ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean:  ## Remove what make and the tools made (never data/ and runs/)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
