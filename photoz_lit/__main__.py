@@ -2,13 +2,16 @@
 
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from photoz_lit.config import STAGES, check_overrides, parse
 from photoz_lit.errors import ConfigError, PhotozError
@@ -45,13 +48,20 @@ def report(error: Exception) -> None:
         print(f"  {note}", file=sys.stderr)
 
 
+def _word(error: Exception) -> list[str]:
+    """Return the word that Hydra could not read, where it says so."""
+    word = getattr(error, "override", None)
+    return [] if word is None else [f"{word}: cannot be read"]
+
+
 def main() -> None:
     """Run a job, or a sweep of jobs, and exit: 0 done, 1 failed on data, 2 wrong settings."""
     if len(sys.argv) == 1:
         print(USAGE, end="")
         return
-    from photoz_lit.training import quieten  # imports torch: seconds that --help does not need
+    from photoz_lit.training import quieten, use_threads  # imports torch: seconds that --help does not need
 
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, so that all messages have one form
     failures: list[tuple[str, Exception]] = []
 
     @hydra.main(config_path=str(conf_folder()), config_name="config", version_base="1.3")
@@ -68,6 +78,7 @@ def main() -> None:
                     "whole sweep again. Type trainer.devices=1, or one command a setting"
                 )
             quieten()
+            use_threads(config.trainer.threads)
             importlib.import_module(f"photoz_lit.stages.{config.stage.name}").run(config)
         except (PhotozError, OSError) as error:
             report(error)
@@ -79,13 +90,19 @@ def main() -> None:
     except PhotozError as error:
         report(error)
         sys.exit(error.exit_code)
+    except (HydraException, OmegaConfBaseException) as error:
+        lines = [line for line in str(error).splitlines()[:2] if "hydra.cc" not in line]
+        wrong = ConfigError("\n  ".join([*_word(error), *lines]))
+        report(wrong)
+        sys.exit(wrong.exit_code)
     except KeyboardInterrupt:
         print("interrupted: type the same command to go on", file=sys.stderr)
         sys.exit(130)
     if failures:
-        if len(failures) > 1:
+        if {"-m", "--multirun"} & set(sys.argv):
             print(
-                f"{len(failures)} jobs failed: " + "; ".join(words for words, _ in failures), file=sys.stderr
+                f"jobs that failed: {len(failures)}: " + "; ".join(words for words, _ in failures),
+                file=sys.stderr,
             )
         sys.exit(max(getattr(error, "exit_code", 1) for _, error in failures))
 

@@ -1,6 +1,7 @@
 """Every setting, its type and the checks between settings; the only file that knows OmegaConf."""
 
 import difflib
+import hashlib
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -17,6 +19,7 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 STAGES = ("prepare", "representation", "classifier", "report")
 SOURCES = ("mock", "catalogue", "arrays")
 ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "mlp", "fast")
+ESTIMATES = ("mode", "median", "mean")
 CORRECTIONS = ("none", "balanced", "full", "hard", "unshifted", "skip_balanced")
 
 # Settings that say where and how a job runs, never what it computes: they name no run folder.
@@ -174,6 +177,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = 1
+    estimate: str = "mode"
     n_bootstrap: int = 100
     run: str = "main"
     output_dir: str = "runs"
@@ -222,7 +226,7 @@ def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
     config.output_dir = str(Path(config.output_dir).expanduser().absolute())
     config.data_dir = str(Path(config.data_dir).expanduser().absolute())
     words = overrides or []
-    config.names = _folder_names(config, _naming(words, composed)) | {
+    config.names = _folder_names(config, _naming(words, composed), composed) | {
         "words": _words_without_classifier(words)
     }
     return config
@@ -292,7 +296,7 @@ def check_overrides(words: list[str], conf: Path) -> None:
     groups = {p.name for p in conf.iterdir() if p.is_dir()}
     for word in words:
         key, equals, value = word.lstrip("+~").partition("=")
-        if word.startswith("-") or not equals or key.startswith("hydra"):
+        if word.startswith("-") or not equals or key.split(".")[0].split("/")[0] == "hydra":
             continue
         if key not in groups:
             check_key(key)
@@ -310,7 +314,11 @@ def _naming(overrides: list[str], composed: DictConfig) -> list[str]:
     kept = []
     for word in overrides:
         rest = [w for w in overrides if w != word]
-        if OmegaConf.to_container(compose("config", rest), resolve=True) != full:
+        try:
+            without = OmegaConf.to_container(compose("config", rest), resolve=True)
+        except HydraException:  # another word needs this one, e.g. data.path needs data=catalogue
+            without = None
+        if without != full:
             kept.append(word)
     return kept
 
@@ -330,7 +338,7 @@ def _leaves(container: dict[Any, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-def _folder_names(config: Config, overrides: list[str]) -> dict[str, str]:
+def _folder_names(config: Config, overrides: list[str], composed: DictConfig) -> dict[str, str]:
     """Names of the run folders: head, seed (and correction), then every override that changes results."""
     pairs = dict(word.lstrip("+~").split("=", 1) for word in overrides if "=" in word)
     representation: dict[str, str] = {}
@@ -339,15 +347,25 @@ def _folder_names(config: Config, overrides: list[str]) -> dict[str, str]:
         top = key.split(".")[0]
         if top in _NOT_SCIENCE or key in ("head", "seed", "correction", "n_bootstrap"):
             continue
+        typed = OmegaConf.select(composed, key.partition("@")[0])
+        if not isinstance(typed, DictConfig):
+            value = str(typed)  # not as it was written: 5e-3 and 0.005 are one setting
         value = Path(value).stem if "/" in value else value
         (classifier if key.startswith(_CLASSIFIER_ONLY) else representation)[key] = value
-    common = "".join(f",{k}={v}" for k, v in representation.items())
-    own = "".join(f",{k}={v}" for k, v in classifier.items())
+    common, own = _joined(representation), _joined(classifier)
     head = "" if config.head == "multi" else f",head={config.head}"
     return {
         "representation": f"head={config.head}{common},seed={config.seed}",
         "classifier": f"correction={config.correction.name}{head}{common}{own},seed={config.seed}",
     }
+
+
+def _joined(settings: dict[str, str], longest: int = 80) -> str:
+    """Spell the settings out, or name them by a digest where a folder's name would grow too long."""
+    words = "".join(f",{key}={value}" for key, value in settings.items())
+    if len(words) <= longest:
+        return words
+    return f",settings={hashlib.sha256(words.encode()).hexdigest()[:10]}"
 
 
 def _one_of(key: str, value: Any, valid: tuple[str, ...]) -> None:
@@ -366,8 +384,11 @@ def _check_choices(c: Config) -> None:
     _one_of("encoder", c.encoder.name, ENCODERS)
     _one_of("correction.name", c.correction.name, CORRECTIONS)
     _one_of("correction.shift", c.correction.shift, ("mirror", "centre_of_mass", "none"))
+    _one_of("estimate", c.estimate, ESTIMATES)
     _one_of("logger", c.logger.name, ("csv", "wandb", "none"))
     _one_of("trainer.precision", c.trainer.precision, ("auto", "bf16-mixed", "32-true"))
+    _one_of("trainer.accelerator", c.trainer.accelerator, ("auto", "cpu", "gpu", "cuda"))
+    _one_of("trainer.strategy", c.trainer.strategy, ("auto", "ddp"))
     for name, training in _trainings(c):
         _one_of(f"training.{name}.schedule", training.schedule, ("one_cycle", "halfway_drop", "constant"))
 
@@ -444,8 +465,8 @@ def _check_data(c: Config) -> None:
         )
     if d.source == "mock":
         _require(
-            c.survey.bands == "ugriz",
-            f"data=mock simulates the SDSS bands ugriz but survey={c.survey.name} has {c.survey.bands}: "
+            c.survey.name == "sdss" and c.survey.bands == "ugriz",
+            f"data=mock simulates SDSS in ugriz but the survey is {c.survey.name} in {c.survey.bands}: "
             "type survey=sdss, or bring cutouts with data=arrays",
         )
 
@@ -467,8 +488,20 @@ def _check_numbers(c: Config) -> None:
         0 <= c.correction.shift_strength <= 2,
         f"correction.shift_strength={c.correction.shift_strength} must be between 0 and 2",
     )
+    threads = c.trainer.threads
+    _require(threads is None or threads >= 1, f"trainer.threads={threads} must be at least 1")
+    for key, least in (("num_workers", 0), ("predict_batch_size", 1)):
+        value = getattr(c.trainer, key)
+        _require(value >= least, f"trainer.{key}={value} must be at least {least}")
+    workers = c.trainer.render_workers
+    _require(workers is None or workers >= 1, f"trainer.render_workers={workers} must be at least 1")
     _require(c.trainer.devices >= 1, f"trainer.devices={c.trainer.devices} must be at least 1")
     _require(c.encoder.stretch_scale > 0, f"encoder.stretch_scale={c.encoder.stretch_scale} must be positive")
+    _require(
+        len(c.encoder.hidden) > 0 and min(c.encoder.hidden) >= 1,
+        f"encoder.hidden={c.encoder.hidden} must name at least one layer, each of at least 1, e.g. [256,256]",
+    )
+    _require(c.encoder.noise >= 0, f"encoder.noise={c.encoder.noise} must not be negative")
     _require(0 <= c.encoder.dropout < 1, f"encoder.dropout={c.encoder.dropout} must be in [0, 1)")
     _require(c.n_bootstrap >= 2, f"n_bootstrap={c.n_bootstrap} must be at least 2")
     _require(c.seed >= 0, f"seed={c.seed} must not be negative")

@@ -1,13 +1,18 @@
 """Embeddings of galaxies, computed once by a frozen encoder and kept on disk."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz_lit.errors import DataError
+
 Encode = Callable[[NDArray[np.int64], int], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
+
+SAVE_EVERY = 60.0  # s: how much work an interruption loses
 
 
 class EmbeddingCache:
@@ -25,12 +30,17 @@ class EmbeddingCache:
         self.folder, self.shape = folder, shape
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self.mask_path = folder / "embeddings.npy", folder / "filled.npy"
-        if self.mask_path.is_file():
-            self.filled = np.load(self.mask_path)
-        else:
-            self.filled = np.zeros(shape[:2], dtype=bool)
+        if not self.mask_path.is_file():
             _allocate(self.path, shape)
-        self.array = np.load(self.path, mmap_mode="r+")
+        try:
+            none = np.zeros(shape[:2], dtype=bool)
+            self.filled = np.load(self.mask_path) if self.mask_path.is_file() else none
+            np.load(self.path, mmap_mode="r")  # to write would silently lengthen a truncated file
+            self.array = np.load(self.path, mmap_mode="r+")
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{folder}: cannot be read ({error}): delete it and run again") from error
+        if [getattr(a, "shape", None) for a in (self.array, self.filled)] != [shape, shape[:2]]:
+            raise DataError(f"{folder}: embeddings of another shape: delete it and run again")
 
     def ensure(self, rows: NDArray[np.int64], n_views: int, encode: Encode) -> None:
         """Fill what is missing of `rows` in the first `n_views` views.
@@ -47,12 +57,17 @@ class EmbeddingCache:
         missing = np.sort(rows[~self.filled[:n_views, rows].all(axis=0)])
         if missing.size == 0:
             return
+        saved = time.monotonic()
         for done, embeddings in encode(missing, n_views):
             self.array[:n_views, done] = embeddings
             self.filled[:n_views, done] = True
+            if time.monotonic() - saved > SAVE_EVERY:
+                self._save()
+                saved = time.monotonic()
         self._save()
 
     def _save(self) -> None:
+        """Say what is filled, once it is on disk."""
         self.array.flush()
         beside = self.mask_path.with_name("filled.partial.npy")
         np.save(beside, self.filled)

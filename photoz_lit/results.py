@@ -48,6 +48,7 @@ def write_results(
     pdf_chunks: Iterable[NDArray[np.floating[Any]]],
     grid: RedshiftGrid,
     train_n_of_z: NDArray[np.floating[Any]],
+    estimate: str = "mode",
 ) -> Table:
     """Write `pdf.hdf5` and `photo_z.fits` chunk by chunk.
 
@@ -63,12 +64,14 @@ def write_results(
         Bins of p(z), extension included.
     train_n_of_z : array (K,)
         Redshift distribution of the labels that p(z) was trained with: its implicit prior.
+    estimate : {"mode", "median", "mean"}
+        Which of the estimates is the run's `photo_z`.
 
     Returns
     -------
     Table
-        The photo-z table: object_id, spec_z, dered_petro_r, photo_z_mode, photo_z_mean, photo_z_median,
-        photo_z_lower, photo_z_upper (68 % interval), pit.
+        The photo-z table: object_id, spec_z, dered_petro_r, photo_z (one of the three that follow),
+        photo_z_mode, photo_z_mean, photo_z_median, photo_z_lower, photo_z_upper (68 % interval), pit.
     """
     n = len(galaxies)
     pdf_beside = folder / "pdf.hdf5.partial"
@@ -90,9 +93,10 @@ def write_results(
     if row != n:
         raise DataError(f"{folder}: p(z) of {row} galaxies were given for {n}")
     table = galaxies[[c for c in ("object_id", "spec_z", "dered_petro_r") if c in galaxies.colnames]].copy()
+    table["photo_z"] = np.concatenate(columns[f"photo_z_{estimate}"])
     for name, parts in columns.items():
         table[name] = np.concatenate(parts)
-    table.meta = {"z_min": grid.z_min, "z_max": grid.z_max, "n_bins": grid.n_bins}
+    table.meta = {"z_min": grid.z_min, "z_max": grid.z_max, "n_bins": grid.n_bins, "estimate": estimate}
     pdf_beside.rename(folder / "pdf.hdf5")
     beside = folder / "photo_z.partial.fits"
     table.write(beside, overwrite=True)

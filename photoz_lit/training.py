@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from torch import Tensor, nn
 
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
 from photoz_lit.data.datamodule import GalaxyData
@@ -37,6 +38,12 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message, category)
     for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def use_threads(n: int | None) -> None:
+    """Use so many CPU threads in this process; None leaves the choice to torch."""
+    if n is not None:
+        torch.set_num_threads(n)
 
 
 def device_of(trainer: TrainerConfig) -> torch.device:
@@ -104,9 +111,10 @@ def train(
     last = folder / "last.ckpt"
     resume = last if last.is_file() else None
     if resume:
+        load_checkpoint(resume)  # a file that is none of ours stops here, with a message
         log.info("%s: resuming from %s", name, resume)
     lightning = pl.Trainer(
-        accelerator=trainer.accelerator,
+        accelerator=device_of(trainer).type,
         devices=trainer.devices,
         strategy=trainer.strategy,
         precision=precision_of(trainer),
@@ -122,9 +130,11 @@ def train(
     )
     try:
         lightning.fit(module, data, ckpt_path=resume, weights_only=True)
-    except (RuntimeError, KeyError, EOFError) as error:
+    except (RuntimeError, KeyError) as error:
         if resume and lightning.global_step == 0:
-            raise DataError(f"{resume} cannot be resumed ({error}): delete {folder} and run again") from error
+            raise DataError(
+                f"{resume} cannot be resumed ({type(error).__name__}): delete {folder} and run again"
+            ) from error
         raise
     finally:
         if isinstance(book, WandbLogger):
@@ -159,6 +169,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"state_dict", "settings"} <= checkpoint.keys():
         raise DataError(f"{path}: is no checkpoint of photoz_lit: delete its folder and train again")
     return checkpoint
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load weights into the network that they belong to.
+
+    Raises
+    ------
+    DataError
+        They are another network's.
+    """
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: holds the weights of another network: delete its folder and train again"
+        ) from error
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -1,12 +1,18 @@
 """Fixtures shared by the whole suite."""
 
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from command import IMAGES, catalogue_words, places, run_well, write_catalogue
+
+torch.set_num_threads(1)  # tests run side by side
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,3 +40,36 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found in {folder}; set PHOTOZ_LIT_REAL_DATA to its folder")
     return folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An output folder with finished runs and the words that made them; tests that write take a copy."""
+
+    folder: Path
+    words: tuple[str, ...]
+
+    def copy(self, folder: Path) -> "Finished":
+        """Copy runs and data; the words of the copy write there."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return Finished(folder, (*self.words[:-2], *places(folder)))
+
+
+@pytest.fixture(scope="session")
+def mock_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return a representation trained for a few steps on simulated cutouts."""
+    folder = tmp_path_factory.mktemp("mock")
+    words = (*IMAGES, *places(folder))
+    run_well("stage=representation", *words)
+    return Finished(folder, words)
+
+
+@pytest.fixture(scope="session")
+def catalogue_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return a representation, and `full` on it, trained for a few steps on a table of magnitudes."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    path = write_catalogue(tmp_path_factory.mktemp("tables"))
+    words = (*catalogue_words(path), *places(folder))
+    run_well("stage=representation", *words)
+    run_well("stage=classifier", "correction=full", *words)
+    return Finished(folder, words)

@@ -1,11 +1,14 @@
 """The validated table of galaxies: reading, checking, splitting by object."""
 
+import hashlib
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow.parquet
 from astropy import units as u
 from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
@@ -47,9 +50,18 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: no such file. Check data.path (relative paths start at {Path.cwd()})")
     try:
         kind = FORMATS[suffix]
-        table = _read_hdf5(path) if kind == "hdf5" else Table.read(path, format=kind)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
+            match kind:
+                case "hdf5":
+                    table = _read_hdf5(path)
+                case "parquet":
+                    table = _read_parquet(path)
+                case _:
+                    table = Table.read(path, format=kind)
     except Exception as error:  # each reader has its own errors; the user needs the file's name
-        raise DataError(f"{path}: cannot be read as {FORMATS[suffix]}: {error}") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(f"{path}: cannot be read as {FORMATS[suffix]}: {reason}") from error
     if len(table) == 0:
         raise DataError(f"{path}: the table has no rows")
     return table
@@ -66,6 +78,18 @@ def _read_hdf5(path: Path) -> Table:
         if not columns:
             raise ValueError("no one-dimensional data sets at the root of the file")
         return Table(columns)
+
+
+def _read_parquet(path: Path) -> Table:
+    """Read with pyarrow alone: astropy's reader wants pandas beside it."""
+    table = Table()
+    file = pyarrow.parquet.read_table(path)
+    for name in file.column_names:
+        values, empty = file[name].to_numpy(), file[name].is_null().to_numpy()
+        if values.dtype == object:
+            values = np.where(empty, "", values).astype(str)
+        table[name] = np.ma.masked_array(values, empty) if empty.any() else values
+    return table
 
 
 def standard_table(
@@ -164,11 +188,11 @@ def _missing(table: Table, name: str, origin: str, key: str) -> DataError:
 
 
 def _ids_of_content(table: Table) -> NDArray[np.int64]:
-    """Number rows so that equal rows, duplicates of one object, share a number."""
+    """Name rows by their content: equal rows of any table, duplicates of one object, share a name."""
     names = [n for n in table.colnames if n != "split"]
-    content = np.column_stack([np.asarray(table[n], dtype=np.float64) for n in names])
-    _, first, inverse = np.unique(content, axis=0, return_index=True, return_inverse=True)
-    return np.asarray(first[inverse.ravel()], dtype=np.int64)
+    content = np.column_stack([np.asarray(table[n], dtype="<f8") for n in names])
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in content]
+    return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
 
 
 def _usable(

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
@@ -56,18 +58,22 @@ def open_store(folder: Path) -> Store:
     remedy = f"Delete {folder} and prepare it again: python -m photoz_lit stage=prepare"
     try:
         facts = json.loads((folder / "store.json").read_text())
-        catalogue = Table.read(folder / "catalogue.fits", character_as_bytes=False)
+        kind, shape, version = facts["kind"], facts["shape"], facts["version"]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
+            catalogue = Table.read(folder / "catalogue.fits", format="fits", character_as_bytes=False)
         inputs = np.load(folder / "inputs.npy", mmap_mode="r")
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{folder}: the store is truncated or cannot be read ({error}). {remedy}") from error
-    if facts.get("version") != VERSION:
-        raise DataError(f"{folder}: a store of version {facts.get('version')}, this is {VERSION}. {remedy}")
-    if len(catalogue) != len(inputs) or list(inputs.shape) != facts["shape"]:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, AstropyWarning) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{folder}: the store is truncated or cannot be read ({reason}). {remedy}") from error
+    if version != VERSION:
+        raise DataError(f"{folder}: a store of version {version}, this is {VERSION}. {remedy}")
+    if len(catalogue) != len(inputs) or list(inputs.shape) != shape:
         raise DataError(
             f"{folder}: {len(catalogue)} rows in catalogue.fits, inputs of shape {inputs.shape}, "
-            f"{facts['shape']} expected: the store is truncated. {remedy}"
+            f"{shape} expected: the store is truncated. {remedy}"
         )
-    return Store(folder, catalogue, inputs, facts["kind"])
+    return Store(folder, catalogue, inputs, kind)
 
 
 def write_store(
@@ -155,7 +161,7 @@ def _checked(
     """Convert a chunk and refuse values that are not finite, naming the galaxy."""
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(chunk, dtype=dtype)
-    bad = ~np.isfinite(converted).reshape(len(converted), -1).all(axis=1)
+    bad = ~np.isfinite(converted).all(axis=tuple(range(1, converted.ndim)))
     if bad.any():
         first = row + int(np.flatnonzero(bad)[0])
         raise DataError(

@@ -18,7 +18,8 @@ def stretch(x: Tensor, scale: float = 1.0) -> Tensor:
     scale : float
         Flux at which the square root begins; 1 in the paper.
     """
-    return torch.sign(x) * (torch.sqrt(x.abs() / scale + 1) - 1)
+    # In place: on a CPU the allocation of each intermediate array costs more than its arithmetic.
+    return x.abs().div_(scale).add_(1).sqrt_().sub_(1).copysign_(x)
 
 
 def apply_symmetry(images: Tensor, symmetry: Tensor) -> Tensor:
@@ -30,10 +31,15 @@ def apply_symmetry(images: Tensor, symmetry: Tensor) -> Tensor:
     symmetry : Tensor (n,)
         0-7, three bits: 1 transposes, 2 flips rows, 4 flips columns; 0 leaves the image as it is.
     """
-    bits = symmetry.view(-1, 1, 1, 1)
-    images = torch.where((bits & 1).bool(), images.transpose(-1, -2), images)
-    images = torch.where((bits & 2).bool(), images.flip(-2), images)
-    return torch.where((bits & 4).bool(), images.flip(-1), images)
+    out = torch.empty_like(images)
+    for s in range(N_SYMMETRIES):
+        members = (symmetry == s).nonzero()[:, 0]
+        turned = images[members]
+        if s & 1:
+            turned = turned.transpose(-1, -2)
+        axes = [axis for axis, bit in ((-2, 2), (-1, 4)) if s & bit]
+        out[members] = turned.flip(axes) if axes else turned
+    return out
 
 
 @dataclass(frozen=True)

@@ -432,7 +432,7 @@ class AperturePhotometry(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             stretched = image.float().permute(0, 2, 3, 1).flatten(1, 2)
             # The inverse of the stretch sign(x) (sqrt(|x| + 1) - 1).
-            flux = stretched * stretched.abs().add_(2)
+            flux = stretched.abs().add_(2).mul_(stretched)
             magnitude = torch.asinh(self.apertures @ flux)
             colour = magnitude[:, :, 1:] - magnitude[:, :, :-1]
             concentration = magnitude[:, 1:] - magnitude[:, :-1]

@@ -248,7 +248,7 @@ def _read_survey(path: Path) -> Survey:
 
 def _read_estimates(path: Path) -> tuple[NDArray[np.float64], ...]:
     """Read spec_z, photo_z (mode), r and PIT, each (n,), of the galaxies whose redshift is known."""
-    names = ("spec_z", "photo_z_mode", "dered_petro_r", "pit")
+    names = ("spec_z", "photo_z", "dered_petro_r", "pit")
     if not path.is_file():
         raise BrokenRunError(f"{path.name} is missing")
     try:

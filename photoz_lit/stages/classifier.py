@@ -29,7 +29,7 @@ from photoz_lit.stages.embed import embeddings_of
 from photoz_lit.stages.evaluate import finish, n_of_z, predict, require_representation, start
 from photoz_lit.stages.prepare import prepare, splits
 from photoz_lit.stages.representation import inputs_of, load, membership
-from photoz_lit.training import save_checkpoint, train
+from photoz_lit.training import load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
 
@@ -184,9 +184,8 @@ def fit_head(
         keep="last",
     )
     prefix = "net.head."
-    head.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    )
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    load_weights(head, weights, folder / "result.ckpt")
     return head
 
 

@@ -49,7 +49,7 @@ def start(config: Config, stage: str) -> Path | None:
 def _same_settings(config: Config, stage: str, saved: Path) -> None:
     try:
         old = settings.parse(OmegaConf.create(_without_names(OmegaConf.load(saved))))
-    except (ConfigError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file fails in many ways
         raise DataError(f"{saved}: cannot be read ({error}): delete {saved.parent} and run again") from error
     changed = settings.differences(settings.science(old, stage), settings.science(config, stage))
     if changed:
@@ -61,7 +61,8 @@ def _same_settings(config: Config, stage: str, saved: Path) -> None:
 
 def _without_names(loaded: Any) -> dict[str, Any]:
     plain = OmegaConf.to_container(loaded)
-    assert isinstance(plain, dict)
+    if not isinstance(plain, dict):
+        raise ValueError("no settings in it")
     plain.pop("names", None)
     return {str(k): v for k, v in plain.items()}
 
@@ -116,7 +117,7 @@ def finish(
         `time.monotonic()` at the start of the run.
     """
     s = config.survey
-    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z)
+    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.estimate)
     pdf = np.concatenate(list(read_pdf(folder)))
     common: dict[str, Any] = {
         "slices": s.slices(),
@@ -126,12 +127,12 @@ def finish(
     }
     spec_z, r = np.asarray(table["spec_z"]), np.asarray(table["dered_petro_r"])
     rng = np.random.default_rng([config.seed, 5])
-    numbers = metrics.evaluate(spec_z, np.asarray(table["photo_z_mode"]), r, pdf, grid, rng=rng, **common)
+    numbers = metrics.evaluate(spec_z, np.asarray(table["photo_z"]), r, pdf, grid, rng=rng, **common)
     write_json(folder / "metrics.json", numbers)
     own = s.grid()
     everyone = metrics.trainz(spec_z_train, own, len(spec_z))
     numbers_trainz = metrics.evaluate(
-        spec_z, metrics.mode(everyone, own), r, everyone, own, rng=rng, **common
+        spec_z, getattr(metrics, config.estimate)(everyone, own), r, everyone, own, rng=rng, **common
     )
     write_json(folder / "trainz.json", numbers_trainz)
     write_json(folder / "survey.json", settings.to_container(config)["survey"])

@@ -19,7 +19,7 @@ from photoz_lit.models.module import PhotozModule
 from photoz_lit.stages.embed import embeddings_of
 from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
 from photoz_lit.stages.prepare import prepare, splits
-from photoz_lit.training import load_checkpoint, save_checkpoint, train
+from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ def run(config: Config) -> None:
         name=f"{config.run} {config.names['representation']}",
         keep="best",
     )
-    net.load_state_dict({k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()})
+    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()}
+    load_weights(net, weights, folder / "training" / "result.ckpt")
     save_checkpoint(folder / "model.ckpt", {"state_dict": net.state_dict(), "settings": plain})
 
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
@@ -110,9 +111,9 @@ def build(config: Config, store: Store) -> PhotozNet:
 
 def load(config: Config, store: Store) -> PhotozNet:
     """Load the trained representation of these settings, frozen."""
-    checkpoint = load_checkpoint(config.folder("representation") / "model.ckpt")
+    path = config.folder("representation") / "model.ckpt"
     net = build(config, store)
-    net.load_state_dict(checkpoint["state_dict"])
+    load_weights(net, load_checkpoint(path)["state_dict"], path)
     return net.set_trainable("redshift_outputs").eval()
 
 

@@ -1,6 +1,7 @@
 """`data=arrays`: cutouts in .npy, .npz or HDF5 with a table beside them."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Cutouts:
             raise DataError(f"{path}: no such file. Check data.images (relative paths start at {Path.cwd()})")
         try:
             self.array = self._open(key)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{path}: cannot be read as cutouts, perhaps truncated: {error}") from error
 
     def _open(self, key: str | None) -> Any:
@@ -50,7 +51,9 @@ class Cutouts:
                 return archive[self._named(key, archive.files)]
             case ".h5" | ".hdf5":
                 file = h5py.File(self.path)
-                return file[self._named(key, [n for n, item in file.items() if item.ndim == 4])]
+                return file[
+                    self._named(key, [n for n, item in file.items() if getattr(item, "ndim", 0) == 4])
+                ]
             case suffix:
                 raise DataError(
                     f"{self.path}: unknown kind of cutouts '{suffix}'. Known: .npy, .npz, .h5, .hdf5"
@@ -71,6 +74,8 @@ class Cutouts:
                 f"{self.path}: cutouts of shape {shape}, (n, {n_bands}, {pixels}, {pixels}) expected "
                 "(survey.bands, survey.pixels)"
             )
+        if self.array.dtype.kind not in "fiu":
+            raise DataError(f"{self.path}: cutouts of type {self.array.dtype}, numbers expected")
         if shape[0] != n_rows:
             raise DataError(f"{self.path}: {shape[0]} cutouts for {n_rows} rows of {table}")
 

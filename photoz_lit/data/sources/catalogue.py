@@ -8,6 +8,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from photoz_lit.data.catalogue import read_table, standard_table
+from photoz_lit.errors import DataError
 
 
 def load(
@@ -57,9 +58,20 @@ def load(
 
 
 def with_test_table(table: Table, test: Table) -> Table:
-    """Put the test table below the other and say so in the column `split`."""
+    """Put the test table below the other and say so in the column `split`.
+
+    Raises
+    ------
+    DataError
+        One has a column that the other lacks.
+    """
     table["split"] = "train"
     test["split"] = "test"
+    if lone := set(table.colnames) ^ set(test.colnames):
+        raise DataError(
+            f"data.path and data.test_path must have the same columns: only one of them has "
+            f"{', '.join(sorted(lone))}"
+        )
     if table["object_id"].dtype.kind != test["object_id"].dtype.kind:
         table["object_id"] = table["object_id"].astype(str)
         test["object_id"] = test["object_id"].astype(str)

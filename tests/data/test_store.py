@@ -1,0 +1,103 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from command import state
+
+from photoz_lit.data.store import Store, is_complete, open_store, partial_folder, rows_written, write_store
+from photoz_lit.errors import DataError
+
+SHAPE = (10, 2, 3, 3)
+INPUTS = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+
+
+def catalogue() -> Table:
+    return Table({"object_id": [f"g{i}" for i in range(10)], "spec_z": np.linspace(0, 0.3, 10)})
+
+
+def write(folder: Path, inputs: np.ndarray = INPUTS, start: int = 0, dtype: str = "float32") -> Store:
+    chunks = (inputs[i : i + 3] for i in range(start, len(inputs), 3))
+    return write_store(
+        folder, catalogue(), chunks, shape=SHAPE, dtype=dtype, kind="images", settings={"a": 1}
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_written_is_read_by_memory_map(dtype: str, tmp_path: Path) -> None:
+    store = write(tmp_path / "s", dtype=dtype)
+    assert isinstance(store.inputs, np.memmap)
+    np.testing.assert_array_equal(store.inputs, INPUTS.astype(dtype))
+    assert list(store.catalogue["object_id"]) == [f"g{i}" for i in range(10)]
+    assert store.kind == "images"
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_interrupted_write_goes_on_byte_for_byte(tmp_path: Path) -> None:
+    write(tmp_path / "whole")
+
+    def stop_after(n: int):  # type: ignore[no-untyped-def]
+        yield INPUTS[:n]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(
+            tmp_path / "s",
+            catalogue(),
+            stop_after(4),
+            shape=SHAPE,
+            dtype="float32",
+            kind="images",
+            settings={},
+        )
+    assert not is_complete(tmp_path / "s")
+    partial = partial_folder(tmp_path / "s") / "inputs.npy"
+    with partial.open("ab") as file:
+        file.write(b"half a row")
+    assert rows_written(tmp_path / "s", SHAPE, "float32") == 4
+    write(tmp_path / "s", start=4)
+    assert (tmp_path / "s" / "inputs.npy").read_bytes() == (tmp_path / "whole" / "inputs.npy").read_bytes()
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(np.nan, "float32"), (np.inf, "float32"), (1e6, "float16")], ids=str
+)
+def test_values_that_cannot_be_kept_name_their_galaxy(value: float, dtype: str, tmp_path: Path) -> None:
+    bad = INPUTS.copy()
+    bad[7, 1, 0, 0] = value
+    with pytest.raises(DataError, match=r"1 galaxies hold NaN.*first in row 7 \(object_id g7\)"):
+        write(tmp_path / "s", bad, dtype=dtype)
+    assert not is_complete(tmp_path / "s")
+
+
+def test_fewer_inputs_than_galaxies_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="9 rows of inputs were given for 10 galaxies"):
+        write(tmp_path / "s", INPUTS[:9])
+    assert not is_complete(tmp_path / "s")
+
+
+@pytest.mark.parametrize("name", ["inputs.npy", "store.json", "catalogue.fits"])
+@pytest.mark.parametrize("kept", [0, 0.5, 0.95])
+def test_truncated_store_is_refused_and_left_alone(name: str, kept: float, tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    content = (tmp_path / "s" / name).read_bytes()
+    (tmp_path / "s" / name).write_bytes(content[: int(kept * len(content))])
+    before = state(tmp_path)
+    with pytest.raises(DataError, match=r"truncated.*Delete .*stage=prepare"):
+        open_store(tmp_path / "s")
+    assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize("facts", ['{"version": 99, "kind": "images", "shape": []}', "[]", "{}", "3"])
+def test_store_of_another_kind_or_version_is_refused(facts: str, tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    (tmp_path / "s" / "store.json").write_text(facts)
+    with pytest.raises(DataError, match="stage=prepare"):
+        open_store(tmp_path / "s")
+
+
+def test_settings_are_on_record(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    assert json.loads((tmp_path / "s" / "store.json").read_text())["settings"] == {"a": 1}

@@ -1,0 +1,101 @@
+import pytest
+import torch
+from torch import Tensor
+
+from photoz_lit.config import TrainingConfig
+from photoz_lit.data.transforms import CatalogueInputs
+from photoz_lit.models.encoders import build_encoder
+from photoz_lit.models.heads import Head, PhotozNet
+from photoz_lit.models.losses import hard_label_loss, soft_label_loss
+from photoz_lit.models.module import PhotozModule
+
+MEMBERSHIP = torch.tensor([[True, False], [True, True], [False, True]])
+
+
+def net(trainable: str = "all") -> PhotozNet:
+    generator = torch.Generator().manual_seed(0)
+    encoder = build_encoder("mlp", 5, 0, hidden=[8], generator=generator)
+    head = Head(encoder.n_features, 2, 6, True, generator)
+    return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
+
+
+def module(targets: Tensor | None = None, trainable: str = "all", **training: object) -> PhotozModule:
+    settings = TrainingConfig(max_steps=10, check_every=5, lr=0.1, **training)  # type: ignore[arg-type]
+    return PhotozModule(
+        net(trainable), MEMBERSHIP, settings, 1, CatalogueInputs(), targets, settings={"seed": 1}
+    )
+
+
+def batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "inputs": torch.rand(4, 2, 2, generator=generator) + 17,
+        "ebv": torch.zeros(4),
+        "view": torch.zeros(4, dtype=torch.int64),
+        "z_bin": torch.tensor([0, 1, 4, 5]),
+        "r_slice": torch.tensor([0, 1, 2, 1]),
+        "cell": torch.tensor([0, 1, 2, 1]),
+    }
+
+
+def test_loss_is_of_the_one_hot_label_of_each_galaxy() -> None:
+    one = module()
+    z_logits, gate_logits = one(batch())
+    expected = hard_label_loss(z_logits, gate_logits, batch()["z_bin"], MEMBERSHIP[batch()["r_slice"]])
+    assert torch.equal(one.loss(batch()), expected)
+
+
+def test_loss_is_of_the_table_of_labels_where_there_is_one() -> None:
+    table = torch.rand(3, 2, 6, generator=torch.Generator().manual_seed(2))
+    one = module(table / table.sum(-1, keepdim=True))
+    z_logits, gate_logits = one(batch())
+    assert one.targets is not None
+    expected = soft_label_loss(
+        z_logits, gate_logits, one.targets[batch()["cell"]], MEMBERSHIP[batch()["r_slice"]]
+    )
+    assert torch.equal(one.loss(batch()), expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("constant", (0.1, 0.1)), ("halfway_drop", (0.1, 0.02)), ("one_cycle", (None, 0.0))],
+)
+def test_schedules(schedule: str, rates: tuple[float | None, float]) -> None:
+    made = module(schedule=schedule).configure_optimizers()
+    optimiser, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    rate = [optimiser.param_groups[0]["lr"]]
+    for _ in range(10):
+        optimiser.step()
+        scheduler.step()
+        rate.append(optimiser.param_groups[0]["lr"])
+    if rates[0] is not None:
+        assert rate[0] == pytest.approx(rates[0])
+        assert rate[4] == pytest.approx(rates[0])
+    assert rate[9] == pytest.approx(rates[1], abs=5e-3)
+    assert max(rate) == pytest.approx(0.1, rel=0.05)
+
+
+def test_frozen_parts_are_not_the_optimisers() -> None:
+    one = module(trainable="redshift_outputs")
+    held = {p for group in one.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert held == set(one.net.head.redshift.parameters())
+    one.train()
+    assert not one.net.encoder.training
+
+
+def test_checkpoint_gets_the_settings_and_no_tables() -> None:
+    checkpoint: dict[str, object] = {}
+    one = module(torch.ones(3, 2, 6))
+    one.on_save_checkpoint(checkpoint)
+    assert checkpoint == {"settings": {"seed": 1}}
+    assert all(name.startswith("net.") for name in one.state_dict())
+
+
+def test_randomness_of_an_epoch_is_a_function_of_seed_and_epoch() -> None:
+    one = module()
+    drawn = []
+    for _ in range(2):
+        one.on_train_epoch_start()
+        drawn.append(torch.rand(3))
+        torch.manual_seed(99)
+    assert torch.equal(*drawn)

@@ -1,0 +1,78 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from photoz_lit.embeddings import EmbeddingCache
+from photoz_lit.errors import DataError
+
+SHAPE = (8, 20, 4)
+TRUTH = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+Piece = tuple[NDArray[np.int64], NDArray[np.float32]]
+
+
+class Encoder:
+    """Yields what is asked for, three galaxies at a time, and remembers; may stop half-way."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.asked: list[tuple[list[int], int]] = []
+        self.stop_after = stop_after
+
+    def __call__(self, rows: NDArray[np.int64], n_views: int) -> Iterator[Piece]:
+        self.asked.append((rows.tolist(), n_views))
+        for i in range(0, len(rows), 3):
+            if i == self.stop_after:
+                raise KeyboardInterrupt
+            yield rows[i : i + 3], TRUTH[:n_views, rows[i : i + 3]]
+
+
+def test_only_what_is_missing_is_filled(tmp_path: Path) -> None:
+    cache, encoder = EmbeddingCache(tmp_path, SHAPE), Encoder()
+    cache.ensure(np.array([5, 1, 9]), 1, encoder)
+    cache.ensure(np.array([1, 9]), 1, encoder)
+    cache.ensure(np.array([9, 2]), 1, encoder)
+    assert encoder.asked == [([1, 5, 9], 1), ([2], 1)]
+    cache.ensure(np.array([5, 2]), 8, encoder)
+    cache.ensure(np.array([2, 5]), 8, encoder)
+    assert encoder.asked[2:] == [([2, 5], 8)]
+    np.testing.assert_array_equal(cache.array[0, [1, 2, 5, 9]], TRUTH[0, [1, 2, 5, 9]])
+    np.testing.assert_array_equal(cache.array[:, [2, 5]], TRUTH[:, [2, 5]])
+    assert cache.filled.sum() == 2 + 2 * 8
+
+
+def test_another_process_finds_what_was_filled(tmp_path: Path) -> None:
+    EmbeddingCache(tmp_path, SHAPE).ensure(np.arange(4), 8, Encoder())
+    encoder, cache = Encoder(), EmbeddingCache(tmp_path, SHAPE)
+    cache.ensure(np.arange(6), 8, encoder)
+    assert encoder.asked == [([4, 5], 8)]
+    np.testing.assert_array_equal(cache.array[:, :6], TRUTH[:, :6])
+    assert not list(tmp_path.glob("*partial*"))
+
+
+@pytest.mark.parametrize("save_every", [0.0, 60.0])
+def test_interrupted_cache_never_says_more_than_it_holds(
+    save_every: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("photoz_lit.embeddings.SAVE_EVERY", save_every - 1e-9)
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddingCache(tmp_path, SHAPE).ensure(np.arange(10), 2, Encoder(stop_after=6))
+    encoder, cache = Encoder(), EmbeddingCache(tmp_path, SHAPE)
+    cache.ensure(np.arange(10), 2, encoder)
+    assert encoder.asked == [([6, 7, 8, 9] if save_every == 0 else list(range(10)), 2)]
+    np.testing.assert_array_equal(cache.array[:2, :10], TRUTH[:2, :10])
+
+
+@pytest.mark.parametrize("name", ["embeddings.npy", "filled.npy"])
+def test_damaged_cache_is_named(name: str, tmp_path: Path) -> None:
+    EmbeddingCache(tmp_path, SHAPE).ensure(np.arange(4), 8, Encoder())
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:140])
+    with pytest.raises(DataError, match="delete it and run again"):
+        EmbeddingCache(tmp_path, SHAPE)
+
+
+def test_cache_of_another_shape_is_refused(tmp_path: Path) -> None:
+    EmbeddingCache(tmp_path, SHAPE).ensure(np.arange(4), 8, Encoder())
+    with pytest.raises(DataError, match="another shape"):
+        EmbeddingCache(tmp_path, (8, 20, 5))

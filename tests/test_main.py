@@ -1,0 +1,213 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from command import (
+    IMAGES,
+    QUICK,
+    ROOT,
+    catalogue_words,
+    only,
+    places,
+    run,
+    run_apart,
+    run_well,
+    write_arrays,
+    write_catalogue,
+)
+from conftest import Finished
+
+from photoz_lit.__main__ import conf_folder
+
+SLOW = pytest.mark.slow
+TWO_STEPS = tuple(
+    f"training.{name}.{key}={value}"
+    for name in ("representation", "step2", "step3")
+    for key, value in (("max_steps", 2), ("check_every", 1), ("batch_size", 8))
+)
+
+
+def check_run(folder: Path) -> dict[str, float]:
+    """Return the metrics of the one complete run below a folder; nothing unfinished may lie there."""
+    done = only(folder / "runs", "done.json")
+    assert not list(folder.rglob("*.partial*"))
+    metrics: dict[str, float] = json.loads((done.parent / "metrics.json").read_text())
+    assert metrics["n"] == len(Table.read(done.parent / "photo_z.fits"))
+    return metrics
+
+
+def test_no_words_tell_what_to_type() -> None:
+    outcome = run()
+    assert outcome.code == 0
+    assert "stage=representation" in outcome.out
+    assert "stage=classifier correction=full" in outcome.out
+
+
+def test_help_lists_the_choices_of_every_group() -> None:
+    outcome = run_apart("--help")
+    assert outcome.code == 0
+    for path in conf_folder().glob("*/*.yaml"):
+        assert path.stem in outcome.out or path.parent.name == "hydra"
+
+
+def test_module_runs_from_any_folder(tmp_path: Path) -> None:
+    write_catalogue(tmp_path)
+    words = (*catalogue_words(Path("galaxies.csv")), "output_dir=out", "data_dir=prepared")
+    outcome = run_apart("stage=prepare", *words, cwd=tmp_path)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "90 galaxies" in outcome.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["galaxies.csv", "prepared"]
+
+
+def test_wrong_word_in_a_process_of_its_own() -> None:
+    outcome = run_apart("stage=representation", "seeed=1")
+    assert outcome.code == 2
+    assert "Did you mean seed?" in outcome.message
+
+
+def test_conf_folder_is_the_checkouts() -> None:
+    assert conf_folder() == ROOT / "conf"
+
+
+@pytest.mark.parametrize("interrupted", [KeyboardInterrupt, RuntimeError])
+def test_interruption_is_a_message_and_a_fault_of_ours_is_not_hidden(
+    interrupted: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(config: object) -> None:
+        raise interrupted("as if")
+
+    monkeypatch.setattr("photoz_lit.stages.prepare.run", stop)
+    if interrupted is RuntimeError:
+        with pytest.raises(RuntimeError, match="as if"):
+            run("stage=prepare", *places(tmp_path))
+        return
+    outcome = run("stage=prepare", *places(tmp_path))
+    assert outcome.code == 130
+    assert outcome.err == "interrupted: type the same command to go on\n"
+
+
+def test_failed_job_does_not_stop_a_sweep_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    good, other = write_catalogue(tmp_path), write_catalogue(tmp_path, "other.csv", seed=1)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("nonsense\n1\n")
+    words = [word for word in catalogue_words(good) if not word.startswith("data.path")]
+    outcome = run("-m", "stage=prepare", f"data.path={good},{bad},{other}", *words, *places(tmp_path))
+    assert outcome.code == 1
+    assert outcome.err.count("error: ") == 1
+    assert "bad.csv" in outcome.err.splitlines()[-1]
+    assert "other.csv" not in outcome.err
+    assert len(list((tmp_path / "data").glob("*/store.json"))) == 2
+
+
+@pytest.mark.parametrize("encoder", ["fast", "net_s1", "net_s2", "net_s3", pytest.param("net_t", marks=SLOW)])
+def test_encoders_run(encoder: str, tmp_path: Path) -> None:
+    words = write_arrays(tmp_path, n=24, pixels=64 if encoder == "net_t" else 16)
+    run_well("stage=representation", f"encoder={encoder}", *QUICK, *TWO_STEPS, *words, *places(tmp_path))
+    assert check_run(tmp_path)["sigma_mad"] > 0
+
+
+@pytest.mark.parametrize(
+    "experiment", ["paper_sdss", "paper_cfhtls_wide", pytest.param("paper_cfhtls_deep", marks=SLOW)]
+)
+def test_experiments_of_the_paper_run_with_net_p(experiment: str, tmp_path: Path) -> None:
+    z_max = 0.39 if experiment == "paper_sdss" else 3.9
+    words = [w for w in write_arrays(tmp_path, n=20, pixels=16, z_max=z_max) if w != "data=arrays"]
+    steps = [w.replace("batch_size=8", "batch_size=2") for w in TWO_STEPS]
+    common = (f"experiment={experiment}", *QUICK[1:], *steps, "logger=none", *words, *places(tmp_path))
+    run_well("stage=representation", *common)
+    metrics = check_run(tmp_path)
+    config = only(tmp_path, "config.yaml").read_text()
+    assert "name: net_p" in config
+    assert "schedule: halfway_drop" in config
+    assert metrics["n"] == 4
+
+
+def test_experiment_demo_runs(tmp_path: Path) -> None:
+    words = [w for w in (*IMAGES, *TWO_STEPS) if w != "experiment=smoke"]
+    words = [w.replace("survey.pixels=24", "survey.pixels=16") for w in words]
+    run_well("stage=representation", "experiment=demo", "head=single", *words, *places(tmp_path))
+    assert check_run(tmp_path)["n"] == 24
+
+
+def test_experiment_real_catalogue_runs(tmp_path: Path) -> None:
+    path = write_catalogue(tmp_path, "galaxies.ecsv")
+    words = ("experiment=real_catalogue", *QUICK[1:], *TWO_STEPS, f"data.path={path}", *places(tmp_path))
+    run_well("stage=representation", *words)
+    run_well("stage=classifier", "correction=full", *words)
+    tables = [Table.read(p) for p in sorted((tmp_path / "runs").rglob("photo_z.fits"))]
+    assert len(tables) == 2
+    assert list(tables[0]["object_id"]) == list(tables[1]["object_id"])
+    run_well("stage=representation", "seed=2", *words)
+    other = Table.read(only(tmp_path / "runs", "*seed=2/photo_z.fits"))
+    assert set(other["object_id"]) != set(tables[0]["object_id"])
+
+
+@pytest.mark.parametrize("survey", ["sdss", "cfhtls_wide", pytest.param("cfhtls_deep", marks=SLOW)])
+def test_surveys_run_through_both_stages(survey: str, tmp_path: Path) -> None:
+    z_max = 0.39 if survey == "sdss" else 3.9
+    words = (f"survey={survey}", *write_arrays(tmp_path, z_max=z_max), *QUICK, *places(tmp_path))
+    run_well("stage=representation", *words)
+    run_well("stage=classifier", "correction=unshifted", *words)
+    folder = only(tmp_path / "runs", "correction=unshifted*")
+    assert json.loads((folder / "survey.json").read_text())["name"] == survey
+    assert Table.read(folder / "photo_z.fits").meta["Z_MAX"] == (0.4 if survey == "sdss" else 4.0)
+
+
+def test_cfhtls_does_not_go_with_the_simulated_survey(tmp_path: Path) -> None:
+    outcome = run("stage=representation", "survey=cfhtls_wide", *places(tmp_path))
+    assert outcome.code == 2
+    assert "data=arrays" in outcome.message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("logger", ["csv", "wandb", "none"])
+def test_loggers_run(logger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    words = [w for w in catalogue_words(write_catalogue(tmp_path)) if not w.startswith("logger=")]
+    outcome = run("stage=representation", f"logger={logger}", *words, *places(tmp_path))
+    assert outcome.code == 0
+    assert "rror" not in outcome.err
+    check_run(tmp_path)
+    logs = list((tmp_path / "runs").rglob("metrics.csv"))
+    wandb_runs = list((tmp_path / "runs").rglob("run-*.wandb"))
+    assert (len(logs), len(wandb_runs)) == {"csv": (1, 0), "wandb": (0, 1), "none": (0, 0)}[logger]
+    if logger == "csv":
+        header, *lines = logs[0].read_text().splitlines()
+        assert {"train_loss", "val_loss", "step"} <= set(header.split(","))
+        assert any(np.isfinite(float(v)) for line in lines for v in line.split(",") if v)
+
+
+@pytest.mark.slow
+def test_every_job_of_a_sweep_is_a_wandb_run_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    words = [w for w in catalogue_words(write_catalogue(tmp_path)) if not w.startswith("logger=")]
+    outcome = run("-m", "stage=representation", "seed=1,2", "logger=wandb", *words, *places(tmp_path))
+    assert outcome.code == 0
+    found = sorted((tmp_path / "runs").rglob("run-*.wandb"))
+    assert len(found) == 2
+    assert len({path.name for path in found}) == 2
+    assert wandb.setup().most_recent_active_run is None
+
+
+@pytest.mark.parametrize("schedule", ["halfway_drop", "constant"])
+def test_single_head_and_schedules_run(schedule: str, catalogue_run: Finished, tmp_path: Path) -> None:
+    words = (*catalogue_run.words[:-2], *places(tmp_path), "head=single")
+    run_well("stage=representation", f"training.representation.schedule={schedule}", *words)
+    check_run(tmp_path)
+
+
+def test_workers_that_read_cutouts_change_nothing(tmp_path: Path) -> None:
+    words = (*write_arrays(tmp_path), *QUICK, "logger=none")
+    results = []
+    for workers in (0, 1):
+        run_well(
+            "stage=representation", f"trainer.num_workers={workers}", *words, *places(tmp_path / str(workers))
+        )
+        results.append(check_run(tmp_path / str(workers)))
+    assert results[0] == results[1]
