@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HALF = $(shell $(PYTHON) -c 'import os; print(max(1, (os.cpu_count() or 2) // 2))')
 DEMO := $(BIN)/python -m photoz_lit experiment=demo
 
 help:  ## Show this list
@@ -18,8 +19,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 install: $(VENV)/installed  ## Make .venv and install the package, its checks and its tests
 
+# Baseline and Step 1 train side by side, each on half of the cores: that is faster than one after the other.
 demo: $(VENV)/installed  ## The whole method on the simulated survey: about five minutes on two cores
-	$(DEMO) --multirun stage=representation head=single,multi
+	$(DEMO) stage=prepare
+	$(DEMO) stage=representation head=single trainer.threads=$(HALF) trainer.progress=false & baseline=$$!; \
+	$(DEMO) stage=representation head=multi trainer.threads=$(HALF) && wait $$baseline
 	$(DEMO) --multirun stage=classifier correction=none,balanced,hard,unshifted,skip_balanced,full
 	$(DEMO) stage=report
 

@@ -59,6 +59,8 @@ def main() -> None:
     if len(sys.argv) == 1:
         print(USAGE, end="")
         return
+    # Hydra stops at words on both sides of a flag; flags may stand anywhere.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     from photoz_lit.training import quieten, use_threads  # imports torch: seconds that --help does not need
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, so that all messages have one form

@@ -110,6 +110,7 @@ class CorrectionConfig:
     shift: str = "none"
     shift_strength: float = 1.0
     extend: bool = False
+    views: int = 8
 
     @property
     def relabels(self) -> bool:
@@ -483,6 +484,7 @@ def _check_numbers(c: Config) -> None:
         _require(t.lr > 0, f"training.{name}.lr={t.lr} must be positive")
         _require(t.weight_decay >= 0, f"training.{name}.weight_decay={t.weight_decay} must not be negative")
     _require(c.correction.threshold >= 1, f"correction.threshold={c.correction.threshold} must be at least 1")
+    _require(c.correction.views >= 1, f"correction.views={c.correction.views} must be at least 1")
     _require(c.correction.fold >= 1, f"correction.fold={c.correction.fold} must be at least 1")
     _require(
         0 <= c.correction.shift_strength <= 2,

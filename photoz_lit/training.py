@@ -138,9 +138,7 @@ def train(
         raise
     finally:
         if isinstance(book, WandbLogger):
-            import wandb
-
-            wandb.finish()
+            book.experiment.finish()  # wandb.finish() leaves a run of reinit="create_new" open
     if lightning.interrupted:
         raise KeyboardInterrupt
     checkpoint = load_checkpoint(folder / f"{keep}.ckpt")

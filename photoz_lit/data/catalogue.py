@@ -1,6 +1,5 @@
 """The validated table of galaxies: reading, checking, splitting by object."""
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -122,7 +121,7 @@ def standard_table(
     Returns
     -------
     table : Table
-        object_id, spec_z, dered_petro_r, ebv, then positions, split, magnitudes and errors as given.
+        spec_z, dered_petro_r, ebv, then object_id, positions, split, magnitudes and errors as given.
     rows : array (n,)
         Row of each kept galaxy in the input.
 
@@ -155,8 +154,6 @@ def standard_table(
     if "ebv" not in out.colnames:
         out["ebv"] = np.zeros(len(out))
         log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
-    if "object_id" not in out.colnames:
-        out["object_id"] = _ids_of_content(out)
     keep = _usable(out, masks, origin, z_range, magnitudes, magnitude_errors, drop_invalid)
     order = [n for n in OWN_COLUMNS if n in out.colnames] + [*magnitudes, *magnitude_errors]
     return out[order][keep], np.flatnonzero(keep)
@@ -187,12 +184,17 @@ def _missing(table: Table, name: str, origin: str, key: str) -> DataError:
     )
 
 
-def _ids_of_content(table: Table) -> NDArray[np.int64]:
-    """Name rows by their content: equal rows of any table, duplicates of one object, share a name."""
-    names = [n for n in table.colnames if n != "split"]
-    content = np.column_stack([np.asarray(table[n], dtype="<f8") for n in names])
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in content]
-    return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
+def with_ids(table: Table) -> Table:
+    """Number the rows where they have no object_id, so that equal rows, duplicates of one object, share one.
+
+    The number is that of the first such row: it tells nothing of what the row holds.
+    """
+    if "object_id" not in table.colnames:
+        names = [n for n in table.colnames if n != "split"]
+        content = np.column_stack([np.asarray(table[n], dtype=np.float64) for n in names])
+        _, first, inverse = np.unique(content, axis=0, return_index=True, return_inverse=True)
+        table.add_column(first[inverse.ravel()].astype(np.int64), name="object_id", index=0)
+    return table
 
 
 def _usable(

@@ -25,7 +25,7 @@ class PhotozModule(pl.LightningModule):
     training : TrainingConfig
         Optimiser and schedule.
     seed : int
-        Seed of what is random in an epoch (dropout, noise).
+        Seed of what is random in a step (dropout, noise).
     inputs : ImageInputs, CatalogueInputs or None
         What happens to a batch first; None for embeddings.
     targets : Tensor (n_cells, R, n_bins), optional
@@ -90,9 +90,12 @@ class PhotozModule(pl.LightningModule):
             batch_size=len(batch["ebv"]),
         )
 
-    def on_train_epoch_start(self) -> None:
-        """Make what is random in this epoch a function of (seed, epoch): a resumed run is the same."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Make what is random in this step a function of (seed, step): a resumed run is the same.
+
+        Not once an epoch: loaders draw from the same generator, and others when a run is resumed.
+        """
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
     def on_validation_epoch_end(self) -> None:
         """Stop a training that has diverged, while its last good checkpoint stands."""

@@ -63,16 +63,17 @@ def run(config: Config) -> None:
         after = cell_counts(spec_z[subset], r[subset], grid, slices)
         figures.figure_counts(before, after, grid, slices).savefig(folder / "counts.png", dpi=150)
 
-    # Their embeddings under every view, and those of validation and test in view 0: made once, cached.
+    # Their embeddings under several views, and those of validation and test in view 0: made once, cached.
+    n_views = min(c.views, inputs.n_views)
     if c.fine_tune or c.relabels:
-        embeddings_of(config, store, net, inputs, subset, inputs.n_views)
+        embeddings_of(config, store, net, inputs, subset, n_views)
         embeddings_of(config, store, net, inputs, val_rows, 1)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, 1)
 
     cells = slices.index(r) * s.n_bins + grid.index(spec_z)
     columns = {"ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32), "cell": cells}
     galaxies = [
-        Galaxies(embeddings, {k: v[rows] for k, v in columns.items()}, rows, views_first=True)
+        Galaxies(embeddings[:n_views], {k: v[rows] for k, v in columns.items()}, rows, views_first=True)
         for rows in (subset, val_rows)
     ]
     head, out_grid = net.head, grid
@@ -192,7 +193,7 @@ def fit_head(
 def step2_folder(config: Config) -> Path:
     """Return the folder of Step 2, which all corrections with the same subset share."""
     c = config.correction
-    facts = [c.balance, c.threshold if c.balance else None, c.fold, vars(config.training.step2)]
+    facts = [c.balance, c.threshold if c.balance else None, c.fold, c.views, vars(config.training.step2)]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     return config.folder("representation") / f"step2-{key}"
 

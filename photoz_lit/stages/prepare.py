@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from photoz_lit.config import Config
-from photoz_lit.data.catalogue import assign_splits, read_table
+from photoz_lit.data.catalogue import assign_splits, read_table, with_ids
 from photoz_lit.data.sources import arrays, catalogue, mock
 from photoz_lit.data.store import Store, is_complete, open_store, rows_written, write_store
 
@@ -132,12 +133,25 @@ def _plan_mock(config: Config) -> Plan:
             yield from (mock.render_cutouts(part, d.mock_seed, pixels=s.pixels) for part in parts)
             return
         # Workers start afresh: a fork of a process that has run torch's threads can hang.
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
             seeds, pixels = [d.mock_seed] * len(parts), [s.pixels] * len(parts)
             yield from pool.map(_render, parts, seeds, pixels)
 
     keep = [c for c in galaxies.colnames if not c.startswith("true_")]
     return Plan(galaxies[keep], (n, len(s.bands), s.pixels, s.pixels), d.dtype, "images", chunks)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the main process is gone, killed even: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _render(part: Table, seed: int, pixels: int) -> NDArray[np.float32]:
@@ -180,7 +194,7 @@ def _plan_arrays(config: Config) -> Plan:
         for path, images in pairs
     ]
     tables = [table for table, _, _ in loaded]
-    table = tables[0] if len(tables) == 1 else catalogue.with_test_table(*tables)
+    table = with_ids(tables[0] if len(tables) == 1 else catalogue.with_test_table(*tables))
 
     def chunks(start: int) -> Iterator[NDArray[np.floating[Any]]]:
         before = 0

@@ -9,7 +9,7 @@ from astropy.table import Table
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from photoz_lit.data.catalogue import assign_splits, read_table, same_object, standard_table
+from photoz_lit.data.catalogue import assign_splits, read_table, same_object, standard_table, with_ids
 from photoz_lit.errors import DataError
 
 
@@ -155,13 +155,11 @@ def test_no_usable_row_is_an_error() -> None:
         checked(table(spec_z=np.full(60, 9.0)), drop_invalid=True)
 
 
-def test_ids_made_of_content_are_the_same_in_every_table() -> None:
+def test_rows_without_an_id_are_numbered_and_equal_rows_share_a_number() -> None:
     given = table()
     given.remove_column("object_id")
-    whole, _ = checked(given)
-    part, _ = checked(given[[5, 6, 5]])
-    assert len(set(whole["object_id"])) == 60
-    assert list(part["object_id"]) == [whole["object_id"][i] for i in (5, 6, 5)]
+    assert list(with_ids(checked(given[[5, 6, 5, 7]])[0])["object_id"]) == [0, 1, 0, 3]
+    assert list(with_ids(checked(table())[0])["object_id"]) == list(range(1000, 1060))
 
 
 def test_one_object_is_one_id_or_one_place_on_the_sky() -> None:

@@ -91,11 +91,11 @@ def test_checkpoint_gets_the_settings_and_no_tables() -> None:
     assert all(name.startswith("net.") for name in one.state_dict())
 
 
-def test_randomness_of_an_epoch_is_a_function_of_seed_and_epoch() -> None:
+def test_randomness_of_a_step_is_a_function_of_seed_and_step() -> None:
     one = module()
     drawn = []
     for _ in range(2):
-        one.on_train_epoch_start()
+        one.on_train_batch_start(batch(), 0)
         drawn.append(torch.rand(3))
         torch.manual_seed(99)
     assert torch.equal(*drawn)

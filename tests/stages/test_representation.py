@@ -13,8 +13,8 @@ from command import begin, only, places, run, run_well, state, write_catalogue
 from conftest import Finished
 
 LONG = (
-    "training.representation.max_steps=1500",
-    "training.representation.check_every=30",
+    "training.representation.max_steps=600",
+    "training.representation.check_every=20",
     "encoder.dropout=0.2",
     "encoder.noise=1.0",
     "data.magnitude_errors=[mag_err_u,mag_err_g,mag_err_r,mag_err_i,mag_err_z]",
@@ -30,7 +30,10 @@ def kill_when(path_pattern: str, folder: Path, *words: str) -> None:
         assert time.monotonic() < until
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
 
 
 def test_killed_training_goes_on_and_ends_as_if_it_had_not_been(

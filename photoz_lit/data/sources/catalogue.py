@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import read_table, standard_table
+from photoz_lit.data.catalogue import read_table, standard_table, with_ids
 from photoz_lit.errors import DataError
 
 
@@ -49,7 +49,7 @@ def load(
             drop_invalid=drop_invalid,
         )
         checked.append(table)
-    catalogue = checked[0] if test_path is None else with_test_table(*checked)
+    catalogue = with_ids(checked[0] if test_path is None else with_test_table(*checked))
     values = np.column_stack([catalogue[name] for name in magnitudes])
     errors = (
         np.column_stack([catalogue[name] for name in magnitude_errors]) if magnitude_errors else 0 * values
@@ -72,7 +72,7 @@ def with_test_table(table: Table, test: Table) -> Table:
             f"data.path and data.test_path must have the same columns: only one of them has "
             f"{', '.join(sorted(lone))}"
         )
-    if table["object_id"].dtype.kind != test["object_id"].dtype.kind:
+    if "object_id" in table.colnames and table["object_id"].dtype.kind != test["object_id"].dtype.kind:
         table["object_id"] = table["object_id"].astype(str)
         test["object_id"] = test["object_id"].astype(str)
     return vstack([table, test], join_type="exact", metadata_conflicts="silent")

@@ -1,0 +1,184 @@
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from astropy.table import Table
+from command import (
+    begin,
+    catalogue_words,
+    magnitude_table,
+    only,
+    places,
+    run,
+    run_well,
+    state,
+)
+from conftest import Finished
+
+CORRECTIONS = ("none", "balanced", "hard", "unshifted", "skip_balanced", "full")
+
+
+def test_sweep_shares_one_representation_one_set_of_embeddings_and_one_step_2(
+    mock_run: Finished, tmp_path: Path
+) -> None:
+    copied = mock_run.copy(tmp_path)
+    trained = state(only(tmp_path / "runs", "training"))
+    prepared = state(tmp_path / "data")
+    words = ("-m", "stage=classifier", f"correction={','.join(CORRECTIONS)}", "seed=1", *copied.words)
+    run_well(*words)
+    assert state(only(tmp_path / "runs", "training")) == trained
+    assert state(tmp_path / "data") == prepared
+    assert len(list(tmp_path.rglob("representation/*/step2-*"))) == 1
+    assert len(list(tmp_path.rglob("representation/*/embeddings-*"))) == 1
+    done = [json.loads(p.read_text()) for p in tmp_path.rglob("classifier/*/done.json")]
+    assert sorted(d["label"] for d in done) == sorted(CORRECTIONS)
+    for correction in CORRECTIONS:
+        folder = only(tmp_path / "runs", f"classifier/correction={correction},*")
+        with h5py.File(folder / "pdf.hdf5") as file:
+            extended = correction not in ("none", "balanced")
+            assert file["pdf"].shape == (24, 40 if extended else 20)
+            np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
+        assert (folder / "counts.png").is_file() == (correction not in ("none", "skip_balanced"))
+        assert (folder / "labels.png").is_file() == extended
+    assert not [p for p in tmp_path.rglob("*") if "partial" in p.name]
+    shutil.rmtree(only(tmp_path / "runs", "sweep"))  # Hydra's note of what was typed
+    before = state(tmp_path)
+    outcome = run_well(*words)
+    assert outcome.out.count("is complete: skipped") == len(CORRECTIONS)
+    shutil.rmtree(only(tmp_path / "runs", "sweep"))
+    assert state(tmp_path) == before
+
+
+def test_none_is_step_1_itself(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    run_well("stage=classifier", "correction=none", *copied.words)
+    pdfs = []
+    for pattern in ("representation/*/pdf.hdf5", "classifier/correction=none*/pdf.hdf5"):
+        with h5py.File(only(tmp_path / "runs", pattern)) as file:
+            pdfs.append(file["pdf"][:])
+    np.testing.assert_array_equal(*pdfs)
+
+
+def test_encoder_and_gate_are_bit_identical_after_training(catalogue_run: Finished) -> None:
+    before, after = (
+        torch.load(only(catalogue_run.folder / "runs", f"{stage}/*/model.ckpt"), weights_only=True)[
+            "state_dict"
+        ]
+        for stage in ("representation", "classifier")
+    )
+    frozen = [key for key in before if key.startswith(("encoder.", "head.gate"))]
+    assert any(key.startswith("head.gate") for key in frozen)
+    for key in frozen:
+        assert torch.equal(before[key], after[key]), key
+    assert before.keys() == after.keys()
+    assert before["head.redshift.weight"].shape != after["head.redshift.weight"].shape
+
+
+def test_step_2_moves_the_redshift_outputs_only(catalogue_run: Finished) -> None:
+    before = torch.load(only(catalogue_run.folder / "runs", "representation/*/model.ckpt"), weights_only=True)
+    after = torch.load(only(catalogue_run.folder / "runs", "step2-*/result.ckpt"), weights_only=True)
+    head = {k.removeprefix("net."): v for k, v in after["state_dict"].items() if k.startswith("net.head")}
+    moved = {key for key, value in head.items() if not torch.equal(value, before["state_dict"][key])}
+    assert moved == {"head.redshift.weight", "head.redshift.bias"}
+
+
+def test_other_threshold_is_another_run_and_another_step_2(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    run_well("stage=classifier", "correction=full", "correction.threshold=3", *copied.words)
+    assert len(list(tmp_path.rglob("classifier/*/done.json"))) == 2
+    assert len(list(tmp_path.rglob("representation/*/step2-*"))) == 2
+    assert len(list(tmp_path.rglob("representation/*/done.json"))) == 1
+
+
+@pytest.mark.parametrize("switch", ["shift=centre_of_mass", "shift_strength=0.5", "extend=false", "fold=2"])
+def test_switches_can_be_changed(switch: str, catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    run_well("stage=classifier", "correction=full", f"correction.{switch}", *copied.words)
+    assert len(list(tmp_path.rglob("classifier/*/done.json"))) == 2
+
+
+def test_single_head_is_corrected_too(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    run_well("stage=representation", "head=single", *copied.words)
+    run_well("stage=classifier", "correction=full", "head=single", *copied.words)
+    folder = only(tmp_path / "runs", "classifier/correction=full,head=single*")
+    assert json.loads((folder / "done.json").read_text())["label"] == "full"
+
+
+def estimates(folder: Path) -> list[np.ndarray]:
+    found = []
+    for stage in ("representation", "classifier"):
+        table = Table.read(only(folder / "runs", f"{stage}/*/photo_z.fits"))
+        found += [np.asarray(table[n]) for n in table.colnames if n.startswith("photo_z")]
+        with h5py.File(only(folder / "runs", f"{stage}/*/pdf.hdf5")) as file:
+            found.append(file["pdf"][:])
+    return found
+
+
+def test_no_spec_z_of_the_test_split_leaks_into_estimates(tmp_path: Path) -> None:
+    test = magnitude_table(30, seed=1)
+    results = {}
+    for name in ("true", "permuted", "shifted"):
+        folder = tmp_path / name
+        folder.mkdir()
+        magnitude_table(80).write(tmp_path / "train.csv", overwrite=True)
+        if name == "permuted":
+            test["spec_z"] = np.random.default_rng(0).permutation(test["spec_z"])
+        if name == "shifted":
+            test["spec_z"] = 0.001
+        test.write(folder / "test.csv")
+        words = (
+            *catalogue_words(tmp_path / "train.csv"),
+            f"data.test_path={folder / 'test.csv'}",
+            *places(folder),
+        )
+        run_well("stage=representation", *words)
+        run_well("stage=classifier", "correction=full", *words)
+        results[name] = estimates(folder)
+    for name in ("permuted", "shifted"):
+        for ours, theirs in zip(results["true"], results[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["step2", "step3"])
+def test_killed_classifier_ends_as_if_it_had_not_been(
+    step: str, catalogue_run: Finished, tmp_path: Path
+) -> None:
+    steps = (f"training.{step}.max_steps=1500", f"training.{step}.check_every=20")
+    words = ("stage=classifier", "correction=full", "correction.threshold=4", *steps)
+    killed, whole = catalogue_run.copy(tmp_path / "killed"), catalogue_run.copy(tmp_path / "whole")
+    process = begin(*words, *killed.words)
+    until = time.monotonic() + 120
+    while not list(killed.folder.rglob(f"{step}*/last.ckpt")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+    assert "resuming from" in run_well(*words, *killed.words).out
+    run_well(*words, *whole.words)
+    texts = [
+        max(f.folder.rglob("classifier/*/metrics.json"), key=lambda p: p.stat().st_mtime).read_text()
+        for f in (killed, whole)
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_sweep_over_seeds_without_a_representation_goes_on(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    outcome = run("-m", "stage=classifier", "correction=none", "seed=7,1", *copied.words)
+    assert outcome.code == 2
+    assert "no finished representation" in outcome.err
+    assert "seed=7" in outcome.err.splitlines()[-1]
+    assert only(tmp_path / "runs", "classifier/correction=none*/done.json").is_file()
