@@ -1,6 +1,8 @@
 """The HTML report and its summary table, from the runs under an output folder."""
 
+import base64
 import os
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -8,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 import photoz_lit
 from photoz_lit.errors import DataError
 from photoz_lit.report.runs import Gathered, gather
-from photoz_lit.report.sections import build_section
+from photoz_lit.report.sections import Section, build_section
 from photoz_lit.report.table import COLUMNS, corrections_table, nothing_finished, print_table, summary_csv
 
 __all__ = ["corrections_table", "print_table", "write_report"]
@@ -17,7 +19,7 @@ TEMPLATE = "template.html.jinja"
 
 
 def write_report(output_dir: Path) -> tuple[Path, Path]:
-    """Gather all finished runs into `report.html` and `summary.csv`.
+    """Gather all finished runs into `report.html` and `summary.csv`, and `figures/<run>/*.svg`.
 
     Parameters
     ----------
@@ -43,18 +45,24 @@ def write_report(output_dir: Path) -> tuple[Path, Path]:
             error.add_note(f"{folder}: {reason}")
         raise error
     page, summary = output_dir / "report.html", output_dir / "summary.csv"
-    _replace(page, render(gathered, output_dir))
+    names = list(dict.fromkeys(r.run for r in gathered.runs))
+    sections = [build_section([r for r in gathered.runs if r.run == name]) for name in names]
+    for section in sections:
+        _write_figures(section, output_dir / "figures" / section.run)
+    _replace(page, render(gathered, sections, output_dir))
     _replace(summary, summary_csv(gathered.runs))
     return page, summary
 
 
-def render(gathered: Gathered, output_dir: Path) -> str:
+def render(gathered: Gathered, sections: list[Section], output_dir: Path) -> str:
     """Render the page.
 
     Parameters
     ----------
     gathered : Gathered
         The runs, at least one of them finished.
+    sections : list of Section
+        What the page shows, a section a set of runs.
     output_dir : Path
         Their folder; paths on the page are relative to it.
 
@@ -63,7 +71,6 @@ def render(gathered: Gathered, output_dir: Path) -> str:
     str
         HTML with styles and figures inside.
     """
-    names = list(dict.fromkeys(r.run for r in gathered.runs))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -75,11 +82,21 @@ def render(gathered: Gathered, output_dir: Path) -> str:
         version=photoz_lit.__version__,
         title="Photometric redshifts and their biases",
         subtitle=f"photoz_lit {photoz_lit.__version__} · {len(gathered.runs)} finished runs in {output_dir}",
-        sections=[build_section([r for r in gathered.runs if r.run == name]) for name in names],
+        sections=sections,
         columns=COLUMNS,
         broken=[(folder.relative_to(output_dir), reason) for folder, reason in gathered.broken],
         incomplete=[folder.relative_to(output_dir) for folder in gathered.incomplete],
     )
+
+
+def _write_figures(section: Section, folder: Path) -> None:
+    """Write the figures of a section as SVG files, named by their headings, for talks and papers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for block in section.blocks:
+        slug = re.sub(r"[^a-z0-9]+", "-", block.heading.lower()).strip("-")
+        for i, picture in enumerate(block.figures):
+            ending = f"-{i + 1}" if len(block.figures) > 1 else ""
+            _replace(folder / f"{slug}{ending}.svg", base64.b64decode(picture.data).decode())
 
 
 def _replace(path: Path, text: str) -> None:

@@ -78,7 +78,8 @@ def write_run(output_dir: Path, kind: Kind, seed: int, *, run: str = "demo", n: 
     pit = np.clip(0.5 + 0.29 * rng.standard_normal(n) * (1 + kind.collapse / 2), 0, 1)
     table = Table(
         {
-            "object_id": np.arange(n), "spec_z": spec_z, "dered_petro_r": r, "photo_z": photo_z, "photo_z_mode": photo_z,
+            "object_id": np.arange(n), "spec_z": spec_z, "dered_petro_r": r, "photo_z": photo_z,
+            "photo_z_mode": photo_z,
             "photo_z_mean": photo_z, "photo_z_median": photo_z, "photo_z_lower": photo_z - kind.scatter,
             "photo_z_upper": photo_z + kind.scatter, "pit": pit,
         },

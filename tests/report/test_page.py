@@ -82,7 +82,10 @@ def test_numbers_equal_those_on_disk(finished: Path, page: str) -> None:
 def test_writing_twice_gives_the_same_page(results: Path) -> None:
     first = write_report(results)[0].read_text(encoding="utf-8")
     assert write_report(results)[0].read_text(encoding="utf-8") == first
-    assert sorted(p.name for p in results.iterdir()) == ["demo", "report.html", "summary.csv"]
+    assert sorted(p.name for p in results.iterdir()) == ["demo", "figures", "report.html", "summary.csv"]
+    figures = [p.name for p in (results / "figures" / "demo").iterdir()]
+    assert "n-z-mode-collapse-at-a-glance.svg" in figures
+    assert all(name.endswith(".svg") for name in figures)
 
 
 def test_summary_round_trips(finished: Path) -> None:
