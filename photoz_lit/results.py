@@ -42,6 +42,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def write_table(path: Path, table: Table) -> None:
+    """Write a FITS table beside its place and rename it."""
+    beside = path.with_name(path.stem + ".partial.fits")
+    table.write(beside, overwrite=True)
+    os.replace(beside, path)
+
+
 def write_results(
     folder: Path,
     galaxies: Table,
@@ -98,9 +105,7 @@ def write_results(
         table[name] = np.concatenate(parts)
     table.meta = {"z_min": grid.z_min, "z_max": grid.z_max, "n_bins": grid.n_bins, "estimate": estimate}
     pdf_beside.rename(folder / "pdf.hdf5")
-    beside = folder / "photo_z.partial.fits"
-    table.write(beside, overwrite=True)
-    os.replace(beside, folder / "photo_z.fits")
+    write_table(folder / "photo_z.fits", table)
     return table
 
 

@@ -141,6 +141,8 @@ def train(
             book.experiment.finish()  # wandb.finish() leaves a run of reinit="create_new" open
     if lightning.interrupted:
         raise KeyboardInterrupt
+    if lightning.global_rank > 0:  # the first device alone goes on: the others would write the same files
+        raise SystemExit(0)
     checkpoint = load_checkpoint(folder / f"{keep}.ckpt")
     checkpoint = {key: checkpoint[key] for key in ("state_dict", "settings")}
     save_checkpoint(result, checkpoint)

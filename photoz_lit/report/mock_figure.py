@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 from astropy.visualization import make_lupton_rgb
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from photoz_lit.data.mock.population import draw_galaxies
+from photoz_lit.data.mock.render import render_cutouts
 
 ROWS, COLUMNS = 5, 6
 # Weights of the colour images of SDSS relative to r, and their stretch (Lupton et al. 2004, PASP 116, 133).
@@ -101,3 +108,23 @@ def _compare(axis: Axes, mock: NDArray[np.float64], real: NDArray[np.float64], *
     axis.hist(mock, bins, density=True, histtype="step", color="C3", linewidth=1.5, label="simulated")
     axis.set_xlabel(label)
     axis.set_yticks([])
+
+
+def main() -> None:
+    """Write the figure of simulated galaxies, beside a real stamp where one is given."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("output", type=Path, help="file to write, e.g. examples.png")
+    parser.add_argument("--stamp", type=Path, help="folder with stamp-[ugriz].fits, nanomaggies")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    galaxies = draw_galaxies(30, arguments.seed)
+    real = None
+    if arguments.stamp is not None:
+        files = [arguments.stamp / f"stamp-{band}.fits" for band in "ugriz"]
+        real = np.stack([fits.getdata(file).astype(np.float32) for file in files])
+    figure = figure_examples(galaxies, render_cutouts(galaxies, arguments.seed), real)
+    figure.savefig(arguments.output, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -179,7 +180,7 @@ def fit_head(
         data,
         folder,
         training=training,
-        trainer=config.trainer,
+        trainer=replace(config.trainer, devices=1, strategy="auto"),  # seconds of work: not worth several
         logger=config.logger,
         name=f"{config.run} {config.names['classifier']} {folder.name}",
         keep="last",

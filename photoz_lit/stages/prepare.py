@@ -23,6 +23,7 @@ from photoz_lit.config import Config
 from photoz_lit.data.catalogue import assign_splits, read_table, with_ids
 from photoz_lit.data.sources import arrays, catalogue, mock
 from photoz_lit.data.store import Store, is_complete, open_store, rows_written, write_store
+from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,10 @@ def _digest(facts: dict[str, Any]) -> str:
 def _plan_mock(config: Config) -> Plan:
     d, s = config.data, config.survey
     real = read_table(Path(d.mock_catalogue)) if d.mock_catalogue else None
-    galaxies = mock.draw_galaxies(d.n_galaxies, d.mock_seed, catalogue=real)
+    try:
+        galaxies = mock.draw_galaxies(d.n_galaxies, d.mock_seed, catalogue=real)
+    except ValueError as error:
+        raise DataError(f"{d.mock_catalogue or 'data=mock'}: {error}") from error
     workers = config.trainer.render_workers or os.cpu_count() or 1
     n = len(galaxies)
 

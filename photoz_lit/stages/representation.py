@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
@@ -16,6 +17,7 @@ from photoz_lit.data.transforms import CatalogueInputs, ImageInputs, Inputs
 from photoz_lit.models.encoders import MLP, Fast, build_encoder
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
+from photoz_lit.results import write_table
 from photoz_lit.stages.embed import embeddings_of
 from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
 from photoz_lit.stages.prepare import prepare, splits
@@ -34,6 +36,7 @@ def run(config: Config) -> None:
     began = time.monotonic()
     store = prepare(config)
     split = splits(store, config)
+    write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
     grid, slices = config.survey.grid(), config.survey.slices()
 
     net = build(config, store)
