@@ -23,7 +23,7 @@ install: $(VENV)/installed  ## Make .venv and install the package, its checks an
 demo: $(VENV)/installed  ## The whole method on the simulated survey: about five minutes on two cores
 	$(DEMO) stage=prepare
 	$(DEMO) stage=representation head=single trainer.threads=$(HALF) trainer.progress=false & baseline=$$!; \
-	$(DEMO) stage=representation head=multi trainer.threads=$(HALF) && wait $$baseline
+	$(DEMO) stage=representation head=multi trainer.threads=$(HALF); step1=$$?; wait $$baseline && exit $$step1
 	$(DEMO) --multirun stage=classifier correction=none,balanced,hard,unshifted,skip_balanced,full
 	$(DEMO) stage=report
 

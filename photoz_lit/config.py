@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import math
 import re
+import shlex
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -226,6 +227,9 @@ def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
     assert isinstance(config, Config)
     config.output_dir = str(Path(config.output_dir).expanduser().absolute())
     config.data_dir = str(Path(config.data_dir).expanduser().absolute())
+    for key in ("path", "test_path", "images", "test_images", "mock_catalogue"):
+        if (value := getattr(config.data, key)) is not None:
+            setattr(config.data, key, str(Path(value).expanduser().absolute()))
     words = overrides or []
     config.names = _folder_names(config, _naming(words, composed), composed) | {
         "words": _words_without_classifier(words)
@@ -246,7 +250,8 @@ def save(config: Config, path: Path) -> None:
 def science(config: Config, stage: str) -> dict[str, Any]:
     """Settings that decide the result of a stage, for comparing with a finished run's."""
     plain = to_container(config)
-    plain["data"] = {k: v for k, v in plain["data"].items() if k != "columns" or v}
+    for key in ("path", "test_path", "images", "test_images", "mock_catalogue"):
+        plain["data"].pop(key)  # what they hold counts, not where they lie: a run knows its store
     for key in (*_NOT_SCIENCE, "names", "n_bootstrap"):
         plain.pop(key, None)
     if stage == "representation":
@@ -326,7 +331,7 @@ def _naming(overrides: list[str], composed: DictConfig) -> list[str]:
 
 def _words_without_classifier(overrides: list[str]) -> str:
     """Return the words that the representation's own command needs."""
-    return " ".join(w for w in overrides if not w.startswith(("stage=", *_CLASSIFIER_ONLY)))
+    return shlex.join(w for w in overrides if not w.startswith(("stage=", *_CLASSIFIER_ONLY)))
 
 
 def _leaves(container: dict[Any, Any], prefix: str = "") -> list[str]:
@@ -355,7 +360,11 @@ def _folder_names(config: Config, overrides: list[str], composed: DictConfig) ->
         (classifier if key.startswith(_CLASSIFIER_ONLY) else representation)[key] = value
     common, own = _joined(representation), _joined(classifier)
     head = "" if config.head == "multi" else f",head={config.head}"
+    switches = ", ".join(
+        f"{k.removeprefix('correction.')}={v}" for k, v in classifier.items() if k.startswith("correction.")
+    )
     return {
+        "label": config.correction.name + (f" · {switches}" if switches else ""),
         "representation": f"head={config.head}{common},seed={config.seed}",
         "classifier": f"correction={config.correction.name}{head}{common}{own},seed={config.seed}",
     }
@@ -452,6 +461,11 @@ def _check_data(c: Config) -> None:
         )
     else:
         _require(
+            c.encoder.name != "net_t" or c.survey.pixels >= 49,
+            f"encoder=net_t needs cutouts of at least 49 pixels, survey.pixels={c.survey.pixels}: "
+            "type encoder=net_p or encoder=fast",
+        )
+        _require(
             c.encoder.name != "mlp",
             f"encoder=mlp reads magnitudes but data={d.source} has images: "
             f"type encoder=fast (or one of {', '.join(ENCODERS[:5])})",
@@ -498,6 +512,11 @@ def _check_numbers(c: Config) -> None:
     workers = c.trainer.render_workers
     _require(workers is None or workers >= 1, f"trainer.render_workers={workers} must be at least 1")
     _require(c.trainer.devices >= 1, f"trainer.devices={c.trainer.devices} must be at least 1")
+    _require(
+        c.encoder.noise == 0 or len(c.data.magnitude_errors) > 0 or c.stage.name in (None, "report"),
+        f"encoder.noise={c.encoder.noise} perturbs magnitudes by their errors but there are none: "
+        "set data.magnitude_errors, or encoder.noise=0",
+    )
     _require(c.encoder.stretch_scale > 0, f"encoder.stretch_scale={c.encoder.stretch_scale} must be positive")
     _require(
         len(c.encoder.hidden) > 0 and min(c.encoder.hidden) >= 1,
@@ -519,6 +538,11 @@ def _check_combinations(c: Config) -> None:
             "corrections belong to the classifier. Type\n"
             f"  python -m photoz_lit stage=representation\n"
             f"  python -m photoz_lit stage=classifier correction={k.name}"
+        )
+    if k.name == "none" and (k.fine_tune or k.relabels):
+        raise ConfigError(
+            "correction=none with a switch turned on is no longer none: start from another one, e.g. "
+            "correction=unshifted, and turn its switches"
         )
     if k.name != "none" and not (k.fine_tune or k.relabels):
         raise ConfigError(

@@ -1,8 +1,10 @@
 """Embeddings of galaxies, computed once by a frozen encoder and kept on disk."""
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,14 @@ from photoz_lit.errors import DataError
 Encode = Callable[[NDArray[np.int64], int], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
 
 SAVE_EVERY = 60.0  # s: how much work an interruption loses
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process works on what is shared in a folder."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class EmbeddingCache:

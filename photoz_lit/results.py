@@ -69,8 +69,8 @@ def write_results(
         Probabilities per bin, in the order of the table.
     grid : RedshiftGrid
         Bins of p(z), extension included.
-    train_n_of_z : array (K,)
-        Redshift distribution of the labels that p(z) was trained with: its implicit prior.
+    train_n_of_z : array (n_outputs,)
+        Mean of the labels that p(z) was trained with: its implicit prior.
     estimate : {"mode", "median", "mean"}
         Which of the estimates is the run's `photo_z`.
 

@@ -130,6 +130,10 @@ def train(
     )
     try:
         lightning.fit(module, data, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if lightning.interrupted:  # Lightning turns Ctrl-C into an exit without a word
+            raise KeyboardInterrupt from None
+        raise
     except (RuntimeError, KeyError) as error:
         if resume and lightning.global_step == 0:
             raise DataError(

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -158,3 +159,16 @@ def write_arrays(folder: Path, n: int = 40, pixels: int = 12, z_max: float = 0.3
         f"data.images={folder / 'cutouts.npy'}",
         f"survey.pixels={pixels}",
     )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An output folder with finished runs and the words that made them; tests that write take a copy."""
+
+    folder: Path
+    words: tuple[str, ...]
+
+    def copy(self, folder: Path) -> "Finished":
+        """Copy runs and data; the words of the copy write there."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return Finished(folder, (*self.words[:-2], *places(folder)))

@@ -1,16 +1,14 @@
 """Fixtures shared by the whole suite."""
 
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command import IMAGES, catalogue_words, places, run_well, write_catalogue
+from command import IMAGES, Finished, catalogue_words, places, run_well, write_catalogue
 
 torch.set_num_threads(1)  # tests run side by side
 
@@ -40,19 +38,6 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found in {folder}; set PHOTOZ_LIT_REAL_DATA to its folder")
     return folder
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An output folder with finished runs and the words that made them; tests that write take a copy."""
-
-    folder: Path
-    words: tuple[str, ...]
-
-    def copy(self, folder: Path) -> "Finished":
-        """Copy runs and data; the words of the copy write there."""
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        return Finished(folder, (*self.words[:-2], *places(folder)))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import torch
 from astropy.table import Table
 from command import (
     QUICK,
+    Finished,
     catalogue_words,
     magnitude_table,
     only,
@@ -26,7 +27,6 @@ from command import (
     write_arrays,
     write_catalogue,
 )
-from conftest import Finished
 
 
 def prepare(path: Path, folder: Path, *words: str) -> str:

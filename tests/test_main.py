@@ -8,6 +8,7 @@ from command import (
     IMAGES,
     QUICK,
     ROOT,
+    Finished,
     catalogue_words,
     only,
     places,
@@ -17,7 +18,6 @@ from command import (
     write_arrays,
     write_catalogue,
 )
-from conftest import Finished
 
 from photoz_lit.__main__ import conf_folder
 

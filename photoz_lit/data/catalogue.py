@@ -225,6 +225,8 @@ def _usable(
     for name in ["dered_petro_r", *magnitudes]:
         value = np.asarray(table[name])
         faults.append((f"column {name} is no magnitude (outside 0-40)", (value < 0) | (value > 40)))
+    if "dec" in table.colnames:
+        faults.append(("dec is outside -90 to 90 degrees", np.abs(np.asarray(table["dec"])) > 90))
     for name in magnitude_errors:
         faults.append((f"column {name} is negative", np.asarray(table[name]) < 0))
     keep = np.ones(len(table), bool)
@@ -311,6 +313,9 @@ def assign_splits(
     else:
         in_test = np.zeros(n_objects, bool)
         in_test[group[given == "test"]] = True
+        moved = int((in_test[group] & (given != "test")).sum())
+        if moved:
+            log.warning("%d other rows are objects of the test split: they join it and train nothing", moved)
         names = np.where(in_test, "test", np.where(place < val_fraction, "val", "train"))
     split = names[group].astype("<U6")
     if n_train is not None:
@@ -319,8 +324,9 @@ def assign_splits(
         split[spare] = "unused"
     for name in SPLITS:
         if not (split == name).any():
+            column = "" if given is None else "; the column split names the test rows by the word test"
             raise DataError(
                 f"the {name} split is empty with {len(table)} galaxies: use more galaxies, or change "
-                "data.test_fraction and data.val_fraction"
+                f"data.test_fraction and data.val_fraction{column}"
             )
     return np.asarray(split)

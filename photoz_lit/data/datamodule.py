@@ -103,7 +103,8 @@ class Stream(Sampler[Picks]):
             positions = positions[self.rank :: self.world_size]
             which, place = np.divmod(positions, self.n)
             for p in np.unique(which):
-                passes.setdefault(int(p), self._one_pass(int(p)))
+                if int(p) not in passes:
+                    passes[int(p)] = self._one_pass(int(p))
             for p in [p for p in passes if p < which[0]]:
                 del passes[p]
             parts = [tuple(a[place[which == p]] for a in passes[int(p)]) for p in np.unique(which)]

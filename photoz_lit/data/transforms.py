@@ -55,8 +55,8 @@ class ImageInputs:
     scale: float = 1.0
     n_views: int = N_SYMMETRIES
 
-    def __call__(self, inputs: Tensor, view: Tensor, seed: int) -> Tensor:
-        """Return the network's input in the given views; `seed` is not needed."""
+    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+        """Return the network's input in the given views; they need no random numbers."""
         return stretch(apply_symmetry(inputs, view).float(), self.scale)
 
 
@@ -80,12 +80,10 @@ class CatalogueInputs:
         """One view without noise; else as many as an image has."""
         return N_SYMMETRIES if self.noise > 0 else 1
 
-    def __call__(self, inputs: Tensor, view: Tensor, seed: int) -> Tensor:
-        """Return the network's features; the noise is a function of the seed."""
+    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+        """Return the network's features; `unit` (n, F) are standard normal draws for the noise."""
         magnitudes, errors = inputs[:, 0].float(), inputs[:, 1].float()
-        if self.noise > 0 and bool((view > 0).any()):
-            generator = torch.Generator().manual_seed(seed)
-            unit = torch.randn(magnitudes.shape, generator=generator).to(magnitudes.device)
+        if self.noise > 0 and unit is not None:
             magnitudes = magnitudes + self.noise * errors * unit * (view > 0)[:, None]
         features = [magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]]
         return torch.cat([*features, errors] if self.with_errors else features, dim=1)

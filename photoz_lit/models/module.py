@@ -58,7 +58,8 @@ class PhotozModule(pl.LightningModule):
         """Return the logits of redshift outputs (n, R, K) and gate (n, R)."""
         x = batch["inputs"]
         if self.inputs is not None:
-            x = self.inputs(x, batch["view"], self.seed * 1_000_003 + self.global_step)
+            unit = torch.randn_like(x[:, 0], dtype=torch.float32) if self.training and x.ndim == 3 else None
+            x = self.inputs(x, batch["view"], unit)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         logits: tuple[Tensor, Tensor | None] = self.net(x, batch["ebv"])

@@ -113,9 +113,9 @@ def by_correction(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def _further_settings(group: str) -> str:
-    """Return the settings of a group beyond its head or correction: "threshold=20"."""
-    parts = (p for p in group.split(",") if not p.startswith(("correction=", "head=")))
-    return ", ".join(p.removeprefix("correction.") for p in parts)
+    """Return the settings of a group that its label does not tell: "head=single, data.n_train=1000"."""
+    own = ("correction",) if group.startswith("correction=") else ("head=",)
+    return ", ".join(p for p in group.split(",") if not p.startswith(own))
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit import metrics
@@ -21,14 +22,15 @@ from photoz_lit.config import Config, TrainingConfig
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table, one_hot_table
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.sampling import balanced_subset, cell_counts
+from photoz_lit.embeddings import locked
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.models.encoders import Precomputed
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.report import figures
-from photoz_lit.stages.embed import embeddings_of
-from photoz_lit.stages.evaluate import finish, n_of_z, predict, require_representation, start
-from photoz_lit.stages.prepare import prepare, splits
+from photoz_lit.stages.embed import digest, embeddings_of
+from photoz_lit.stages.evaluate import check_origin, finish, n_of_z, predict, require_representation, start
+from photoz_lit.stages.prepare import prepare, splits, store_folder
 from photoz_lit.stages.representation import inputs_of, load, membership
 from photoz_lit.training import load_weights, save_checkpoint, train
 
@@ -38,7 +40,10 @@ log = logging.getLogger(__name__)
 def run(config: Config) -> None:
     """Fit a corrected classifier on the representation and write the run folder."""
     require_representation(config)
-    folder = start(config, "classifier")
+    representation, data = config.folder("representation"), {"store": store_folder(config).name}
+    check_origin(representation, data)
+    checkpoint = digest(representation / "model.ckpt")
+    folder = start(config, "classifier", data | {"representation": checkpoint})
     if folder is None:
         return
     began = time.monotonic()
@@ -61,15 +66,22 @@ def run(config: Config) -> None:
         subset = train_rows[chosen]
         log.info("balanced subset: %d of %d galaxies", len(subset), len(train_rows))
         before = cell_counts(spec_z[train_rows], r[train_rows], grid, slices)
+        if len(subset) == len(train_rows):
+            log.warning(
+                "nothing is balanced: the fullest cell holds %d galaxies. Lower correction.threshold=%d",
+                before.max(),
+                c.threshold,
+            )
         after = cell_counts(spec_z[subset], r[subset], grid, slices)
         figures.figure_counts(before, after, grid, slices).savefig(folder / "counts.png", dpi=150)
 
     # Their embeddings under several views, and those of validation and test in view 0: made once, cached.
     n_views = min(c.views, inputs.n_views)
-    if c.fine_tune or c.relabels:
-        embeddings_of(config, store, net, inputs, subset, n_views)
-        embeddings_of(config, store, net, inputs, val_rows, 1)
-    embeddings = embeddings_of(config, store, net, inputs, test_rows, 1)
+    with locked(representation):  # corrections that run at the same time share them
+        if c.fine_tune or c.relabels:
+            embeddings_of(config, store, net, inputs, subset, n_views)
+            embeddings_of(config, store, net, inputs, val_rows, 1)
+        embeddings = embeddings_of(config, store, net, inputs, test_rows, 1)
 
     cells = slices.index(r) * s.n_bins + grid.index(spec_z)
     columns = {"ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32), "cell": cells}
@@ -77,19 +89,21 @@ def run(config: Config) -> None:
         Galaxies(embeddings[:n_views], {k: v[rows] for k, v in columns.items()}, rows, views_first=True)
         for rows in (subset, val_rows)
     ]
-    head, out_grid = net.head, grid
+    head, out_grid, prior = net.head, grid, n_of_z(spec_z[subset], grid)
 
     # Step 2: the redshift outputs again, one-hot labels, against the distribution-induced residual.
     if c.fine_tune:
         table = one_hot_table(grid, membership(config).numpy())
-        head = fit_head(config, head, table, config.training.step2, galaxies, step2_folder(config))
+        with locked(representation):
+            step2 = step2_folder(config, checkpoint)
+            head = fit_head(config, head, table, config.training.step2, galaxies, step2)
 
     # Step 3: new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual).
     if c.relabels:
-        pdf = np.concatenate(list(predict(head, embeddings, subset, config.trainer)))
+        estimates = [metrics.mode(p, grid) for p in predict(head, embeddings, subset, config.trainer)]
         table = build_label_table(
             spec_z[subset],
-            metrics.mode(pdf, grid),
+            np.concatenate(estimates),
             r[subset],
             grid,
             slices,
@@ -103,6 +117,7 @@ def run(config: Config) -> None:
         generator = torch.Generator().manual_seed(config.seed + 1)
         head = head.with_new_bins(out_grid.n_outputs, generator)
         head = fit_head(config, head, table, config.training.step3, galaxies, folder / "step3")
+        prior = labels_n_of_z(table, cells[subset])
         draw_labels(table, grid, slices, folder)
 
     whole = PhotozNet(net.encoder, head, "redshift_outputs")
@@ -112,11 +127,11 @@ def run(config: Config) -> None:
     finish(
         config,
         folder,
-        label=c.name,
+        label=config.names["label"],
         galaxies=store.catalogue[test_rows],
         pdf_chunks=predict(head, embeddings, test_rows, config.trainer),
         grid=out_grid,
-        train_n_of_z=n_of_z(spec_z[subset], grid),
+        train_n_of_z=prior,
         spec_z_train=spec_z[train_rows],
         began=began,
     )
@@ -191,10 +206,20 @@ def fit_head(
     return head
 
 
-def step2_folder(config: Config) -> Path:
-    """Return the folder of Step 2, which all corrections with the same subset share."""
+def labels_n_of_z(table: LabelTable, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean label of galaxies in the outputs they belong to, (n_outputs,): the implicit prior of Step 3."""
+    occupied, counts = np.unique(cells, return_counts=True)
+    s, k = np.divmod(occupied, table.grid.n_bins)
+    weight = table.membership[s] / table.membership[s].sum(axis=1, keepdims=True) * counts[:, None]
+    total = np.einsum("cr,crj->j", weight, table.rows(s, k).astype(np.float64))
+    return np.asarray(total / counts.sum())
+
+
+def step2_folder(config: Config, checkpoint: str) -> Path:
+    """Return the folder of Step 2 on a checkpoint, which all corrections with the same subset share."""
     c = config.correction
-    facts = [c.balance, c.threshold if c.balance else None, c.fold, c.views, vars(config.training.step2)]
+    subset = [c.threshold, c.fold] if c.balance else []
+    facts = [checkpoint, subset, c.views, vars(config.training.step2)]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     return config.folder("representation") / f"step2-{key}"
 

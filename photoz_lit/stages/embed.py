@@ -15,6 +15,8 @@ from photoz_lit.embeddings import EmbeddingCache
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.training import autocast, device_of
 
+NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
+
 
 def embeddings_of(
     config: Config,
@@ -42,7 +44,7 @@ def embeddings_of(
         Views that are wanted, from view 0 on.
     """
     folder = config.folder("representation")
-    key = hashlib.sha256(_digest(folder / "model.ckpt") + store.folder.name.encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{digest(folder / 'model.ckpt')} {store.folder.name}".encode()).hexdigest()[:12]
     shape = (inputs.n_views, len(store.catalogue), net.encoder.n_features)
     cache = EmbeddingCache(folder / f"embeddings-{key}", shape)
     device = device_of(config.trainer)
@@ -60,7 +62,8 @@ def embeddings_of(
             part_ebv = torch.from_numpy(ebv[part]).to(device)
             out = np.empty((views, len(part), shape[2]), dtype=np.float32)
             for view in range(views):
-                x = inputs(raw, torch.full((len(part),), view, device=device), seed=1_000_003 * view + start)
+                unit = row_noise(part, view, raw.shape[2]).to(device) if raw.ndim == 3 else None
+                x = inputs(raw, torch.full((len(part),), view, device=device), unit)
                 if x.ndim == 4:
                     x = x.contiguous(memory_format=torch.channels_last)
                 with autocast(config.trainer):
@@ -71,6 +74,19 @@ def embeddings_of(
     return np.asarray(cache.array)
 
 
-def _digest(path: Path) -> bytes:
+def row_noise(rows: NDArray[np.int64], view: int, n_columns: int) -> torch.Tensor:
+    """Standard normal draws (n, n_columns) that depend on (row, view) alone."""
+    out = torch.empty(len(rows), n_columns)
+    blocks = rows // NOISE_BLOCK
+    for block in np.unique(blocks):
+        generator = torch.Generator().manual_seed(1_000_003 * view + int(block))
+        draws = torch.randn(NOISE_BLOCK, n_columns, generator=generator)
+        members = np.flatnonzero(blocks == block)
+        out[members] = draws[rows[members] % NOISE_BLOCK]
+    return out
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

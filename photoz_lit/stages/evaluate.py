@@ -24,15 +24,23 @@ from photoz_lit.training import device_of
 log = logging.getLogger(__name__)
 
 
-def start(config: Config, stage: str) -> Path | None:
+def start(config: Config, stage: str, origin: dict[str, str]) -> Path | None:
     """Open the run folder of these settings; None where the run is complete already.
+
+    Parameters
+    ----------
+    config, stage
+        Settings and stage.
+    origin : dict of str to str
+        What the run is made from: the name of its store; for a classifier, a digest of its representation.
 
     Raises
     ------
     ConfigError
-        The folder holds a run of other settings.
+        The folder holds a run of other settings, other data or another representation.
     """
     folder = config.folder(stage)
+    check_origin(folder, origin)
     saved = folder / "config.yaml"
     if saved.is_file():
         _same_settings(config, stage, saved)
@@ -40,10 +48,24 @@ def start(config: Config, stage: str) -> Path | None:
         log.info("%s is complete: skipped (delete the folder to run it again)", folder)
         return None
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "origin.json", origin)
     beside = folder / "config.partial.yaml"
     settings.save(config, beside)
     beside.rename(saved)
     return folder
+
+
+def check_origin(folder: Path, origin: dict[str, str]) -> None:
+    """Raise ConfigError where a run folder was made from other data or another representation."""
+    path = folder / "origin.json"
+    if not path.is_file():
+        return
+    changed = [key for key, value in origin.items() if read_json(path).get(key) != value]
+    if changed:
+        raise ConfigError(
+            f"{folder} was made from another {' and another '.join(changed)} than there is now: "
+            "delete the folder to run it again, or type run=NAME for a new family of runs"
+        )
 
 
 def _same_settings(config: Config, stage: str, saved: Path) -> None:
@@ -109,8 +131,8 @@ def finish(
         Its p(z).
     grid : RedshiftGrid
         Bins of p(z), extension included.
-    train_n_of_z : array (K,)
-        Distribution of the labels that the outputs were trained with.
+    train_n_of_z : array (n_outputs,)
+        Mean label that the outputs were trained with, on the bins of p(z).
     spec_z_train : array (n,)
         Redshifts of the whole training split, for `trainz`.
     began : float

@@ -47,8 +47,7 @@ def run(config: Config) -> None:
 
 def prepare(config: Config) -> Store:
     """Return the store of these settings, made now if it is not there yet."""
-    facts = _facts(config)
-    folder = Path(config.data_dir) / f"{config.data.source}-{_digest(facts)}"
+    folder = store_folder(config)
     if is_complete(folder):
         return open_store(folder)
     log.info("preparing %s", folder)
@@ -60,8 +59,19 @@ def prepare(config: Config) -> Store:
         log.info("going on at galaxy %d of %d", start, plan.shape[0])
     chunks = _with_progress(plan.chunks(start), start, plan.shape[0], config.trainer.progress)
     return write_store(
-        folder, plan.catalogue, chunks, shape=plan.shape, dtype=plan.dtype, kind=plan.kind, settings=facts
+        folder,
+        plan.catalogue,
+        chunks,
+        shape=plan.shape,
+        dtype=plan.dtype,
+        kind=plan.kind,
+        settings=_facts(config),
     )
+
+
+def store_folder(config: Config) -> Path:
+    """Return where the store of these settings lies: its name tells what it is made from."""
+    return Path(config.data_dir) / f"{config.data.source}-{_digest(_facts(config))}"
 
 
 def splits(store: Store, config: Config) -> NDArray[np.str_]:
@@ -128,6 +138,12 @@ def _plan_mock(config: Config) -> Plan:
         galaxies = mock.draw_galaxies(d.n_galaxies, d.mock_seed, catalogue=real)
     except ValueError as error:
         raise DataError(f"{d.mock_catalogue or 'data=mock'}: {error}") from error
+    outside = (galaxies["spec_z"] < s.z_min) | (galaxies["spec_z"] > s.z_max)
+    if outside.any():
+        raise DataError(
+            f"data=mock: spec_z is outside the survey's {s.z_min:g}-{s.z_max:g} in {outside.sum()} of "
+            f"{len(galaxies)} galaxies: widen survey.z_min and survey.z_max, or mend data.mock_catalogue"
+        )
     workers = config.trainer.render_workers or os.cpu_count() or 1
     n = len(galaxies)
 

@@ -20,7 +20,7 @@ from photoz_lit.models.module import PhotozModule
 from photoz_lit.results import write_table
 from photoz_lit.stages.embed import embeddings_of
 from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
-from photoz_lit.stages.prepare import prepare, splits
+from photoz_lit.stages.prepare import prepare, splits, store_folder
 from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ STANDARDISE_ON = 4096  # training galaxies are plenty for a mean and a scale
 
 def run(config: Config) -> None:
     """Train the representation, evaluate it on the test split, and write the run folder."""
-    folder = start(config, "representation")
+    folder = start(config, "representation", {"store": store_folder(config).name})
     if folder is None:
         return
     began = time.monotonic()
@@ -138,8 +138,8 @@ def standardise(net: PhotozNet, store: Store, rows: NDArray[np.int64], inputs: I
     """Set the input scales of an encoder that has them, from training galaxies."""
     if not isinstance(net.encoder, MLP | Fast):
         return
-    rows = rows[:STANDARDISE_ON]
+    rows = rows[:: max(1, len(rows) // STANDARDISE_ON)]  # tables may be sorted
     raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows]))
-    columns = inputs(raw, torch.zeros(len(rows), dtype=torch.int64), 0)
+    columns = inputs(raw, torch.zeros(len(rows), dtype=torch.int64))
     ebv = torch.from_numpy(np.asarray(store.catalogue["ebv"][rows], dtype=np.float32))
     net.encoder.standardise(columns, ebv)

@@ -83,7 +83,10 @@ def test_writing_twice_gives_the_same_page(results: Path) -> None:
     first = write_report(results)[0].read_text(encoding="utf-8")
     assert write_report(results)[0].read_text(encoding="utf-8") == first
     assert sorted(p.name for p in results.iterdir()) == ["demo", "figures", "report.html", "summary.csv"]
-    figures = [p.name for p in (results / "figures" / "demo").iterdir()]
+
+
+def test_figures_are_files_too(finished: Path) -> None:
+    figures = [p.name for p in (finished / "figures" / "demo").iterdir()]
     assert "n-z-mode-collapse-at-a-glance.svg" in figures
     assert all(name.endswith(".svg") for name in figures)
 

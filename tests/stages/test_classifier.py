@@ -11,6 +11,7 @@ import pytest
 import torch
 from astropy.table import Table
 from command import (
+    Finished,
     begin,
     catalogue_words,
     magnitude_table,
@@ -20,7 +21,6 @@ from command import (
     run_well,
     state,
 )
-from conftest import Finished
 
 CORRECTIONS = ("none", "balanced", "hard", "unshifted", "skip_balanced", "full")
 

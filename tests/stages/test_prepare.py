@@ -8,6 +8,7 @@ import pytest
 from command import (
     IMAGES,
     QUICK,
+    Finished,
     begin,
     catalogue_words,
     cutouts,
@@ -18,7 +19,6 @@ from command import (
     write_arrays,
     write_catalogue,
 )
-from conftest import Finished
 
 from photoz_lit.data.store import open_store
 

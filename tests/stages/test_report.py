@@ -2,8 +2,7 @@ import csv
 import shutil
 from pathlib import Path
 
-from command import only, run, run_well
-from conftest import Finished
+from command import Finished, only, run, run_well
 
 
 def test_report_of_real_runs(catalogue_run: Finished, tmp_path: Path) -> None:

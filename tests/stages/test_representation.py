@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.table import Table
-from command import begin, only, places, run, run_well, state, write_catalogue
-from conftest import Finished
+from command import Finished, begin, only, places, run, run_well, state, write_catalogue
 
 LONG = (
     "training.representation.max_steps=600",
