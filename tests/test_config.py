@@ -195,8 +195,8 @@ def test_run_folder_is_a_function_of_the_settings() -> None:
     assert folder("representation") == "head=multi,seed=1"
     assert folder("representation", "head=single", "seed=3") == "head=single,seed=3"
     assert folder("classifier", "correction=full") == "correction=full,seed=1"
-    assert folder("classifier", "correction=full", "correction.threshold=20") == (
-        "correction=full,correction.threshold=20,seed=1"
+    assert folder("classifier", "correction=full", "correction.threshold=7") == (
+        "correction=full,correction.threshold=7,seed=1"
     )
     assert folder("classifier", "head=single") == "correction=none,head=single,seed=1"
 
@@ -205,7 +205,7 @@ def test_typing_a_default_names_no_other_folder() -> None:
     for stage in ("representation", "classifier"):
         assert folder(stage, "encoder=fast", "head=multi", "data=mock", "survey=sdss") == folder(stage)
     full = folder("classifier", "correction=full")
-    assert folder("classifier", "correction=full", "correction.threshold=200") == full
+    assert folder("classifier", "correction=full", "correction.threshold=20") == full
 
 
 def test_order_of_the_words_does_not_matter() -> None:

@@ -62,8 +62,9 @@ def check_origin(folder: Path, origin: dict[str, str]) -> None:
         return
     changed = [key for key, value in origin.items() if read_json(path).get(key) != value]
     if changed:
+        what = " and ".join("other data" if key == "store" else f"another {key}" for key in changed)
         raise ConfigError(
-            f"{folder} was made from another {' and another '.join(changed)} than there is now: "
+            f"{folder} was made from {what} than there is now: "
             "delete the folder to run it again, or type run=NAME for a new family of runs"
         )
 

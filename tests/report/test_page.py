@@ -189,8 +189,11 @@ def test_one_seed_falls_back_to_the_bootstrap(tmp_path: Path) -> None:
 def test_same_label_with_other_settings_is_another_row(tmp_path: Path) -> None:
     write_run(tmp_path, KINDS[-1], 1, n=200)
     group = "correction=full,correction.threshold=20"
-    write_run(tmp_path, Kind("full", "classifier", group, 0.0, 0.014, 0.1), 1, n=200)
+    write_run(tmp_path, Kind("full · threshold=20", "classifier", group, 0.0, 0.014, 0.1), 1, n=200)
     assert list(by_correction(gather(tmp_path).runs)) == ["full", "full · threshold=20"]
+    write_run(tmp_path, Kind("full", "classifier", "correction=full,head=single", 0.0, 0.014, 0.1), 1, n=200)
+    names = list(by_correction(gather(tmp_path).runs))
+    assert names == ["full", "full · head=single", "full · threshold=20"]
 
 
 def test_each_set_of_runs_has_its_section(results: Path) -> None:

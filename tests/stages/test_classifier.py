@@ -22,6 +22,10 @@ from command import (
     state,
 )
 
+from photoz_lit.correction.labels import one_hot_table
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.stages.classifier import labels_n_of_z
+
 CORRECTIONS = ("none", "balanced", "hard", "unshifted", "skip_balanced", "full")
 
 
@@ -182,3 +186,23 @@ def test_sweep_over_seeds_without_a_representation_goes_on(catalogue_run: Finish
     assert "no finished representation" in outcome.err
     assert "seed=7" in outcome.err.splitlines()[-1]
     assert only(tmp_path / "runs", "classifier/correction=none*/done.json").is_file()
+
+
+def test_implicit_prior_of_step_3_is_the_mean_label() -> None:
+    slices = MagnitudeSlices(12.0, 1.0, 3)
+    table = one_hot_table(RedshiftGrid(0.0, 0.4, 4), slices.membership)
+    prior = labels_n_of_z(table, np.array([0, 0, 5, 11]))  # slice * 4 + bin: bins 0, 0, 1, 3
+    assert prior == pytest.approx([0.5, 0.25, 0.0, 0.25])
+
+
+def test_classifier_of_another_representation_is_refused(catalogue_run: Finished, tmp_path: Path) -> None:
+    own = catalogue_run.copy(tmp_path / "own")
+    model = next((own.folder / "runs").glob("*/representation/*/model.ckpt"))
+    content = torch.load(model, weights_only=True)
+    content["state_dict"] = {
+        k: v + 0.01 if v.is_floating_point() else v for k, v in content["state_dict"].items()
+    }
+    torch.save(content, model)
+    outcome = run("stage=classifier", "correction=full", *own.words)
+    assert outcome.code == 2
+    assert "was made from another representation than there is now" in outcome.message

@@ -72,14 +72,14 @@ def test_finished_run_is_skipped_with_a_message_and_stays_as_it_is(catalogue_run
     assert state(catalogue_run.folder) == before
 
 
-def test_other_settings_in_the_same_folder_name_the_key(catalogue_run: Finished, tmp_path: Path) -> None:
+def test_other_data_in_the_same_folder_are_told(catalogue_run: Finished, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = write_catalogue(tmp_path / "other", seed=5)  # same name, so the same folder
     words = [f"data.path={other}" if w.startswith("data.path=") else w for w in catalogue_run.words]
     before = state(catalogue_run.folder)
     outcome = run("stage=representation", *words)
     assert outcome.code == 2
-    assert "holds a run of other settings (data.path: " in outcome.message
+    assert "was made from other data" in outcome.message
     assert "type run=NAME" in outcome.message
     assert state(catalogue_run.folder) == before
 
