@@ -54,6 +54,8 @@ class Survey:
         abs(dz) beyond which an estimate is an outlier.
     slope_high_from : float
         spec_z from which the second slope is fitted.
+    estimate : str
+        Which estimate of p(z) is photo_z: mode, median or mean.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Survey:
     slices: MagnitudeSlices
     outlier_cut: float
     slope_high_from: float
+    estimate: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Run:
     survey : Survey
         Grids and cuts.
     spec_z, photo_z, dered_petro_r, pit : ndarray, shape (n,)
-        Test galaxies; photo_z is the mode of p(z), r in mag.
+        Test galaxies; photo_z is the estimate that the survey names, r in mag.
     config : str
         The resolved settings, as YAML.
     """
@@ -241,13 +244,14 @@ def _read_survey(path: Path) -> Survey:
             ),
             outlier_cut=float(content["outlier_cut"]),
             slope_high_from=float(content["slope_high_from"]),
+            estimate=str(content["estimate"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenRunError(f"{path.name}: {_reason(error)}") from error
 
 
 def _read_estimates(path: Path) -> tuple[NDArray[np.float64], ...]:
-    """Read spec_z, photo_z (mode), r and PIT, each (n,), of the galaxies whose redshift is known."""
+    """Read spec_z, photo_z, r and PIT, each (n,), of the galaxies whose redshift is known."""
     names = ("spec_z", "photo_z", "dered_petro_r", "pit")
     if not path.is_file():
         raise BrokenRunError(f"{path.name} is missing")

@@ -96,6 +96,7 @@ def build_section(runs: Sequence[Run]) -> Section:
         run=runs[0].run,
         facts=(
             f"Survey {survey.name}: redshifts {grid.z_min:g} to {grid.z_max:g} in {grid.n_bins} bins."
+            f" Estimates are the {survey.estimate} of p(z)."
             f" {galaxies} test galaxies. {len(runs)} runs of {len(corrections)} corrections,"
             f" {seeds} {'seed' if seeds == 1 else 'seeds'}."
         ),

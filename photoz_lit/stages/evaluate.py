@@ -152,13 +152,15 @@ def finish(
     rng = np.random.default_rng([config.seed, 5])
     numbers = metrics.evaluate(spec_z, np.asarray(table["photo_z"]), r, pdf, grid, rng=rng, **common)
     write_json(folder / "metrics.json", numbers)
+    _write_by_magnitude(folder / "by_magnitude.ecsv", table, pdf, grid, config)
     own = s.grid()
     everyone = metrics.trainz(spec_z_train, own, len(spec_z))
     numbers_trainz = metrics.evaluate(
         spec_z, getattr(metrics, config.estimate)(everyone, own), r, everyone, own, rng=rng, **common
     )
     write_json(folder / "trainz.json", numbers_trainz)
-    write_json(folder / "survey.json", settings.to_container(config)["survey"])
+    survey = settings.to_container(config)["survey"]
+    write_json(folder / "survey.json", survey | {"estimate": config.estimate})
     stage = folder.parent.name
     write_json(
         folder / "done.json",
@@ -179,6 +181,31 @@ def finish(
         numbers["sigma_mad"],
         folder,
     )
+
+
+def _write_by_magnitude(
+    path: Path, table: Table, pdf: NDArray[np.float32], grid: RedshiftGrid, config: Config
+) -> None:
+    """Write the statistics of each r slice that holds galaxies."""
+    slices = config.survey.slices()
+    spec_z, photo_z, r = (np.asarray(table[name]) for name in ("spec_z", "photo_z", "dered_petro_r"))
+    rows = metrics.by_magnitude(
+        spec_z,
+        photo_z,
+        r,
+        slices.edges,
+        outlier_cut=config.survey.outlier_cut,
+        rng=np.random.default_rng([config.seed, 6]),
+        n_bootstrap=config.n_bootstrap,
+    )
+    out = Table(vars(rows))
+    scores, which = metrics.crps(pdf, spec_z, grid), slices.index(r)
+    members = [which == s for s in range(slices.n_slices)]
+    out["crps"] = [scores[m].mean() if m.any() else np.nan for m in members]
+    out["pit_ks"] = [metrics.pit_ks(np.asarray(table["pit"])[m]) if m.any() else np.nan for m in members]
+    beside = path.with_suffix(".partial.ecsv")
+    out[out["count"] > 0].write(beside, overwrite=True)
+    beside.rename(path)
 
 
 def require_representation(config: Config) -> None:

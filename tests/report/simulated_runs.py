@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 SURVEY = {
     "name": "mock", "z_min": 0.0, "z_max": 0.4, "n_bins": 90, "r_min": 12.5, "r_width": 0.5, "n_slices": 11,
-    "outlier_cut": 0.05, "slope_high_from": 0.15, "bands": "ugriz",
+    "outlier_cut": 0.05, "slope_high_from": 0.15, "bands": "ugriz", "estimate": "mode",
 }  # fmt: skip
 
 

@@ -108,9 +108,12 @@ def test_run_folder_holds_results_metrics_and_no_remains(catalogue_run: Finished
         table = Table.read(folder / "photo_z.fits")
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["n"] == len(table) == 18
+        assert Table.read(folder / "by_magnitude.ecsv")["count"].sum() == 18
         assert metrics.keys() == json.loads((folder / "trainz.json").read_text()).keys()
         with h5py.File(folder / "pdf.hdf5") as file:
             np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
+            assert file["train_n_of_z"].shape == file["pdf"].shape[1:]
+            assert file["train_n_of_z"][:].sum() == pytest.approx(1)
             np.testing.assert_array_equal(file["object_id"][:], table["object_id"])
     assert not [p for p in catalogue_run.folder.rglob("*") if "partial" in p.name]
 
