@@ -840,7 +840,7 @@ def evaluate(
     dict of str to float
         n, bias, sigma_mad, outlier_fraction, crps, pit_ks, slope_spec_z, slope_spec_z_high, slope_photo_z,
         total_variation, total_variation_floor, wasserstein and `<key>_err` for all but n. What a small sample
-        leaves undefined is NaN; `as_json` turns that into null. Slopes use all populated bins of spec_z and
+        leaves undefined is NaN. Slopes use all populated bins of spec_z and
         the bins of photo_z with 10 galaxies or more. The variance that weights the slopes is held
         fixed in the bootstrap; the error of the floor is the scatter of its draws.
 
@@ -890,8 +890,3 @@ def evaluate(
     values["total_variation_floor"] = float(floor.mean())
     errors["total_variation_floor"] = float(standard_error(floor))
     return {"n": float(len(z))} | values | {f"{key}_err": error for key, error in errors.items()}
-
-
-def as_json(numbers: dict[str, float]) -> dict[str, float | None]:
-    """Replace NaN and infinity by None, which JSON writes as null."""
-    return {key: value if np.isfinite(value) else None for key, value in numbers.items()}

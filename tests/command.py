@@ -5,8 +5,10 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,21 @@ def write_arrays(folder: Path, n: int = 40, pixels: int = 12, z_max: float = 0.3
         f"data.images={folder / 'cutouts.npy'}",
         f"survey.pixels={pixels}",
     )
+
+
+def kill_when(path_pattern: str, folder: Path, *words: str) -> None:
+    """Run a command and kill it (SIGKILL) as soon as a file is there."""
+    process = begin(*words)
+    until = time.monotonic() + 120
+    while not list(folder.rglob(path_pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import h5py
@@ -12,8 +9,8 @@ import torch
 from astropy.table import Table
 from command import (
     Finished,
-    begin,
     catalogue_words,
+    kill_when,
     magnitude_table,
     only,
     places,
@@ -159,17 +156,7 @@ def test_killed_classifier_ends_as_if_it_had_not_been(
     steps = (f"training.{step}.max_steps=1500", f"training.{step}.check_every=20")
     words = ("stage=classifier", "correction=full", "correction.threshold=4", *steps)
     killed, whole = catalogue_run.copy(tmp_path / "killed"), catalogue_run.copy(tmp_path / "whole")
-    process = begin(*words, *killed.words)
-    until = time.monotonic() + 120
-    while not list(killed.folder.rglob(f"{step}*/last.ckpt")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdout, process.stderr):
-        assert pipe is not None
-        pipe.close()
+    kill_when(f"{step}*/last.ckpt", killed.folder, *words, *killed.words)
     assert "resuming from" in run_well(*words, *killed.words).out
     run_well(*words, *whole.words)
     texts = [

@@ -1,7 +1,5 @@
 import json
 import os
-import signal
-import time
 from pathlib import Path
 
 import h5py
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.table import Table
-from command import Finished, begin, only, places, run, run_well, state, write_catalogue
+from command import Finished, kill_when, only, places, run, run_well, state, write_catalogue
 
 LONG = (
     "training.representation.max_steps=600",
@@ -18,21 +16,6 @@ LONG = (
     "encoder.noise=1.0",
     "data.magnitude_errors=[mag_err_u,mag_err_g,mag_err_r,mag_err_i,mag_err_z]",
 )
-
-
-def kill_when(path_pattern: str, folder: Path, *words: str) -> None:
-    """Run a command and kill it (SIGKILL) as soon as a file is there."""
-    process = begin(*words)
-    until = time.monotonic() + 120
-    while not list(folder.rglob(path_pattern)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdout, process.stderr):
-        assert pipe is not None
-        pipe.close()
 
 
 def test_killed_training_goes_on_and_ends_as_if_it_had_not_been(
