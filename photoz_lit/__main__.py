@@ -25,6 +25,7 @@ photoz_lit: photometric redshifts from galaxy images, without the biases that de
   python -m photoz_lit experiment=demo stage=representation               Step 1, the representation
   python -m photoz_lit experiment=demo stage=classifier correction=full   its biases removed
   python -m photoz_lit experiment=demo stage=report                       one page with all results
+  python -m photoz_lit stage=predict model=FOLDER data=stamps data.images=FOLDER   photo-z of other galaxies
 
 Sweep:     python -m photoz_lit -m stage=classifier correction=none,balanced,hard,unshifted,full seed=1,2,3
 Settings:  python -m photoz_lit --help
@@ -54,13 +55,22 @@ def _word(error: Exception) -> list[str]:
     return [] if word is None else [f"{word}: cannot be read"]
 
 
+def quoted(word: str) -> str:
+    """Quote the folder of `model=FOLDER`: Hydra would read the = and , in its name as its own."""
+    key, _, value = word.partition("=")
+    if key != "model" or value in ("", "null") or value[0] in "'\"":
+        return word
+    return "model='" + value.replace("'", "\\'") + "'"
+
+
 def main() -> None:
     """Run a job, or a sweep of jobs, and exit: 0 done, 1 failed on data, 2 wrong settings."""
     if len(sys.argv) == 1:
         print(USAGE, end="")
         return
     # Hydra stops at words on both sides of a flag; flags may stand anywhere.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    words = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    sys.argv[1:] = [quoted(word) for word in words]
     from photoz_lit.training import quieten, use_threads  # imports torch: seconds that --help does not need
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, so that all messages have one form

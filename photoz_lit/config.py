@@ -17,15 +17,39 @@ from omegaconf.errors import OmegaConfBaseException
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
-STAGES = ("prepare", "representation", "classifier", "report")
-SOURCES = ("mock", "catalogue", "arrays")
-ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "mlp", "fast")
+STAGES = ("prepare", "representation", "classifier", "predict", "report")
+SOURCES = ("mock", "catalogue", "arrays", "sdss", "stamps", "published", "embeddings", "store")
+LAYOUTS = ("pasquet", "npy_folder", "cfhtls", "galaxies_ml")
+IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
+ENCODERS = (*IMAGE_ENCODERS, "mlp", "precomputed")
 ESTIMATES = ("mode", "median", "mean")
 CORRECTIONS = ("none", "balanced", "full", "hard", "unshifted", "skip_balanced")
 
 # Settings that say where and how a job runs, never what it computes: they name no run folder.
-_NOT_SCIENCE = ("stage", "experiment", "run", "output_dir", "data_dir", "trainer", "logger", "hydra")
+_NOT_SCIENCE = (
+    "stage",
+    "experiment",
+    "run",
+    "output_dir",
+    "data_dir",
+    "trainer",
+    "logger",
+    "hydra",
+    "model",
+    "predict",
+    "archive",
+)
 _CLASSIFIER_ONLY = ("correction", "training.step2", "training.step3")
+_PATHS = (
+    "path",
+    "test_path",
+    "images",
+    "test_images",
+    "mock_catalogue",
+    "frames",
+    "positions",
+    "ebv_maps",
+)
 
 
 @dataclass
@@ -76,7 +100,21 @@ class DataConfig:
     images: str | None = None
     test_images: str | None = None
     images_key: str | None = None
-    columns: dict[str, str] = field(default_factory=dict)
+    layout: str | None = None
+    zero_point: float | None = None
+    pattern: str | None = None
+    vectors: list[str] = field(default_factory=list)
+    frames: str | None = None
+    positions: str | None = None
+    limit: int | None = None
+    region: list[float] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+    r_max: float = 17.8
+    north_up: bool = False
+    max_missing: float = 0.05
+    ebv_maps: str | None = None
+    labelled: bool = True
+    columns: dict[str, str | None] = field(default_factory=dict)
     magnitudes: list[str] = field(default_factory=list)
     magnitude_errors: list[str] = field(default_factory=list)
     drop_invalid: bool = False
@@ -85,6 +123,30 @@ class DataConfig:
     test_fraction: float = 0.2
     split_seed: int = 0
     n_train: int | None = None
+
+
+@dataclass
+class ArchiveConfig:
+    """The SDSS archive and how politely it is asked."""
+
+    frames_url: str = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
+    catalogue_url: str = "https://skyserver.sdss.org"
+    data_release: int = 17
+    connections: int = 4
+    timeout: float = 60.0
+    retries: int = 6
+    backoff: float = 1.0
+    patience: float = 600.0
+
+
+@dataclass
+class PredictConfig:
+    """How photo-z are given to galaxies without spec_z."""
+
+    symmetries: int = 1
+    neighbours: int = 5
+    far_quantile: float = 0.99
+    chunk: int = 8192
 
 
 @dataclass
@@ -178,6 +240,9 @@ class Config:
     training: TrainingsConfig = field(default_factory=TrainingsConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    model: str | None = None
     seed: int = 1
     estimate: str = "mode"
     n_bootstrap: int = 100
@@ -227,9 +292,12 @@ def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
     assert isinstance(config, Config)
     config.output_dir = str(Path(config.output_dir).expanduser().absolute())
     config.data_dir = str(Path(config.data_dir).expanduser().absolute())
-    for key in ("path", "test_path", "images", "test_images", "mock_catalogue"):
+    for key in _PATHS:
         if (value := getattr(config.data, key)) is not None:
             setattr(config.data, key, str(Path(value).expanduser().absolute()))
+    config.data.columns = {ours: yours for ours, yours in config.data.columns.items() if yours is not None}
+    if config.stage.name == "predict":
+        config.data.labelled = False
     words = overrides or []
     config.names = _folder_names(config, _naming(words, composed), composed) | {
         "words": _words_without_classifier(words)
@@ -250,7 +318,7 @@ def save(config: Config, path: Path) -> None:
 def science(config: Config, stage: str) -> dict[str, Any]:
     """Settings that decide the result of a stage, for comparing with a finished run's."""
     plain = to_container(config)
-    for key in ("path", "test_path", "images", "test_images", "mock_catalogue"):
+    for key in _PATHS:
         plain["data"].pop(key)  # what they hold counts, not where they lie: a run knows its store
     for key in (*_NOT_SCIENCE, "names", "n_bootstrap"):
         plain.pop(key, None)
@@ -319,6 +387,8 @@ def _naming(overrides: list[str], composed: DictConfig) -> list[str]:
     full = OmegaConf.to_container(composed, resolve=True)
     kept = []
     for word in overrides:
+        if word.lstrip("+~").startswith(_NOT_SCIENCE):
+            continue  # composing takes a quarter of a second
         rest = [w for w in overrides if w != word]
         try:
             without = OmegaConf.to_container(compose("config", rest), resolve=True)
@@ -442,48 +512,98 @@ def _check_data(c: Config) -> None:
         "and leave a training split (sum below 1)",
     )
     _require(d.n_galaxies >= 10, f"data.n_galaxies={d.n_galaxies} must be at least 10")
-    _require(d.n_train is None or d.n_train >= 1, f"data.n_train={d.n_train} must be at least 1")
+    for key in ("limit", "n_train"):
+        value = getattr(d, key)
+        _require(value is None or value >= 1, f"data.{key}={value} must be at least 1")
+    _require(0 <= d.max_missing < 1, f"data.max_missing={d.max_missing} must be in [0, 1)")
+    _require(
+        len(d.region) in (0, 4),
+        f"data.region={d.region} must be four numbers in degrees: [ra_min,ra_max,dec_min,dec_max]",
+    )
+    if d.layout is not None:
+        _one_of("data.layout", d.layout, LAYOUTS)
     if c.stage.name in (None, "report"):
         return
-    if d.source in ("catalogue", "arrays"):
-        _require(
-            d.path is not None,
-            f"data.path is not set: data={d.source} needs a table with spec_z, e.g. data.path=galaxies.csv",
-        )
-    if d.source == "catalogue":
-        _require(
-            len(d.magnitudes) > 0,
-            "data.magnitudes is empty: name the columns, e.g. data.magnitudes=[mag_g,mag_r,mag_i]",
-        )
-        _require(
-            c.encoder.name == "mlp",
-            f"encoder={c.encoder.name} reads images but data=catalogue has magnitudes only: type encoder=mlp",
-        )
-    else:
-        _require(
-            c.encoder.name != "net_t" or c.survey.pixels >= 49,
-            f"encoder=net_t needs cutouts of at least 49 pixels, survey.pixels={c.survey.pixels}: "
-            "type encoder=net_p or encoder=fast",
-        )
-        _require(
-            c.encoder.name != "mlp",
-            f"encoder=mlp reads magnitudes but data={d.source} has images: "
-            f"type encoder=fast (or one of {', '.join(ENCODERS[:5])})",
-        )
-    if d.source == "arrays":
-        _require(
-            d.images is not None, "data.images is not set: name the cutouts, e.g. data.images=cutouts.npy"
-        )
-        _require(
-            (d.test_path is None) == (d.test_images is None),
-            "data.test_path and data.test_images go together: set both or neither",
-        )
+    _check_source(d)
+    if c.stage.name != "predict":  # there the model has its own encoder, survey and columns
+        _check_encoder(c)
     if d.source == "mock":
         _require(
             c.survey.name == "sdss" and c.survey.bands == "ugriz",
             f"data=mock simulates SDSS in ugriz but the survey is {c.survey.name} in {c.survey.bands}: "
             "type survey=sdss, or bring cutouts with data=arrays",
         )
+
+
+def _check_source(d: DataConfig) -> None:
+    """Check that a source was given the files it reads."""
+    what = {
+        "catalogue": "a table with spec_z, e.g. data.path=galaxies.csv",
+        "arrays": "a table with spec_z, e.g. data.path=galaxies.csv",
+        "embeddings": "a table with spec_z, e.g. data.path=galaxies.csv",
+        "published": "the data set's file or folder, e.g. data.path=sdss_vagc.npz",
+        "store": "a prepared folder, e.g. data.path=data/mock-0123456789ab",
+    }
+    if d.source in what:
+        _require(d.path is not None, f"data.path is not set: data={d.source} needs {what[d.source]}")
+    match d.source:
+        case "catalogue":
+            _require(
+                len(d.magnitudes) > 0,
+                "data.magnitudes is empty: name the columns, e.g. data.magnitudes=[mag_g,mag_r,mag_i]",
+            )
+        case "arrays":
+            _require(
+                d.images is not None,
+                "data.images is not set: name the cutouts, e.g. data.images=cutouts.npy",
+            )
+        case "stamps":
+            _require(
+                d.images is not None,
+                "data.images is not set: name the folder of FITS stamps, e.g. data.images=stamps",
+            )
+        case "embeddings":
+            _require(
+                (d.images is None) != (len(d.vectors) == 0),
+                "data=embeddings needs either data.images=vectors.npy (an array with a row a galaxy) "
+                'or data.vectors=["f*"] (columns of the table)',
+            )
+        case "sdss":
+            _require(
+                d.frames is None or d.positions is not None,
+                f"data.frames={d.frames} needs data.positions, a table with ra and dec",
+            )
+    _require(
+        d.source != "arrays" or (d.test_path is None) == (d.test_images is None),
+        "data.test_path and data.test_images go together: set both or neither",
+    )
+
+
+def _check_encoder(c: Config) -> None:
+    """Check that the encoder reads what the source has; a store says only when it is opened."""
+    source, name = c.data.source, c.encoder.name
+    if source == "catalogue":
+        _require(
+            name == "mlp",
+            f"encoder={name} reads images but data=catalogue has magnitudes only: type encoder=mlp",
+        )
+    elif source == "embeddings":
+        _require(
+            name in ("precomputed", "mlp"),
+            f"encoder={name} reads images but data=embeddings has vectors: "
+            "type encoder=precomputed (as they are) or encoder=mlp (layers on top)",
+        )
+    elif source != "store":
+        _require(
+            name in IMAGE_ENCODERS,
+            f"encoder={name} reads {'magnitudes' if name == 'mlp' else 'vectors'} but data={source} has "
+            f"images: type encoder=fast (or one of {', '.join(IMAGE_ENCODERS[:5])})",
+        )
+    _require(
+        name != "net_t" or c.survey.pixels >= 49,
+        f"encoder=net_t needs cutouts of at least 49 pixels, survey.pixels={c.survey.pixels}: "
+        "type encoder=net_p or encoder=fast",
+    )
 
 
 def _check_numbers(c: Config) -> None:
@@ -504,6 +624,17 @@ def _check_numbers(c: Config) -> None:
         0 <= c.correction.shift_strength <= 2,
         f"correction.shift_strength={c.correction.shift_strength} must be between 0 and 2",
     )
+    p = c.predict
+    _require(1 <= p.symmetries <= 8, f"predict.symmetries={p.symmetries} must be between 1 and 8")
+    for key in ("neighbours", "chunk"):
+        _require(getattr(p, key) >= 1, f"predict.{key}={getattr(p, key)} must be at least 1")
+    _require(0 < p.far_quantile < 1, f"predict.far_quantile={p.far_quantile} must be in (0, 1)")
+    a = c.archive
+    for key in ("connections", "data_release"):
+        _require(getattr(a, key) >= 1, f"archive.{key}={getattr(a, key)} must be at least 1")
+    for key in ("timeout", "backoff", "patience"):
+        _require(getattr(a, key) > 0, f"archive.{key}={getattr(a, key)} must be positive")
+    _require(a.retries >= 0, f"archive.retries={a.retries} must not be negative")
     threads = c.trainer.threads
     _require(threads is None or threads >= 1, f"trainer.threads={threads} must be at least 1")
     for key, least in (("num_workers", 0), ("predict_batch_size", 1)):
@@ -538,6 +669,11 @@ def _check_combinations(c: Config) -> None:
             "corrections belong to the classifier. Type\n"
             f"  python -m photoz_lit stage=representation\n"
             f"  python -m photoz_lit stage=classifier correction={k.name}"
+        )
+    if c.stage.name == "predict" and c.model is None:
+        raise ConfigError(
+            "model is not set: name the run folder of a trained classifier (a pattern with * names an "
+            "ensemble), e.g. model=runs/main/classifier/correction=full,seed=1"
         )
     if k.name == "none" and (k.fine_tune or k.relabels):
         raise ConfigError(

@@ -1,16 +1,19 @@
 """Photo-z table, p(z) and run facts on disk; every file is written beside its place and renamed."""
 
+import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit import metrics
 from photoz_lit.errors import DataError
@@ -40,6 +43,41 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds no JSON object: delete its folder and run again")
     return content
+
+
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write arrays by name (.npz, without pickles) beside their place and rename."""
+    beside = path.with_suffix(".partial.npz")
+    np.savez(beside, allow_pickle=False, **{name: np.asarray(values) for name, values in arrays.items()})
+    os.replace(beside, path)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read arrays by name.
+
+    Raises
+    ------
+    DataError
+        The file is absent or truncated.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # a damaged archive fails in many ways
+        raise DataError(f"{path}: cannot be read ({error}): delete its folder and run again") from error
+
+
+def link(file: Path, folder: Path) -> None:
+    """Put a finished file into another folder too: a second name for it, or a copy between file systems."""
+    beside, place = folder / f"{file.name}.partial", folder / file.name
+    if place.exists() and place.samefile(file):
+        return  # to rename one name of a file to another does nothing, by POSIX
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(file, beside)
+    except OSError:
+        shutil.copyfile(file, beside)
+    os.replace(beside, place)
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -84,11 +122,7 @@ def write_results(
     pdf_beside = folder / "pdf.hdf5.partial"
     columns: dict[str, list[NDArray[np.float64]]] = {}
     with h5py.File(pdf_beside, "w") as file:
-        ids = np.asarray(galaxies["object_id"])
-        file["object_id"] = ids.astype("S") if ids.dtype.kind == "U" else ids
-        file["edges"] = grid.edges
-        file["train_n_of_z"] = train_n_of_z
-        data = file.create_dataset("pdf", shape=(n, grid.n_outputs), dtype="f4")
+        data = _pdf_dataset(file, _ids(galaxies), grid, train_n_of_z)
         row = 0
         for chunk in pdf_chunks:
             part = slice(row, row + len(chunk))
@@ -107,6 +141,185 @@ def write_results(
     pdf_beside.rename(folder / "pdf.hdf5")
     write_table(folder / "photo_z.fits", table)
     return table
+
+
+def _ids(galaxies: Table) -> NDArray[Any]:
+    """Return object_id as numbers, or as bytes of one length."""
+    ids = np.asarray(galaxies["object_id"])
+    return ids.astype("S") if ids.dtype.kind == "U" else ids
+
+
+def _pdf_dataset(
+    file: h5py.File, ids: NDArray[Any], grid: RedshiftGrid, train_n_of_z: NDArray[np.floating[Any]]
+) -> h5py.Dataset:
+    """Write what goes with p(z) and return its data set, the whole length of it allocated, to be filled."""
+    file["object_id"] = ids
+    file["edges"] = grid.edges
+    file["train_n_of_z"] = train_n_of_z
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return file.create_dataset("pdf", shape=(len(ids), grid.n_outputs), dtype="<f4", dcpl=layout)
+
+
+class EstimateFiles:
+    """`pdf.hdf5` and `photo_z.fits` of any number of galaxies, filled in place in order, and resumable.
+
+    Both files have their whole length from the start, under names that say `partial`. `progress.json` says
+    how many galaxies are in them for good: an interruption costs one chunk of work, nothing is written twice
+    or gathered in memory, and the bytes do not depend on interruptions.
+
+    The table has, of each galaxy: object_id and, where known, ra, dec, spec_z, dered_petro_r; `flag`, "good"
+    or why there is no estimate (`photoz_lit.data.store.FLAGS`); photo_z (one of the three that follow),
+    photo_z_mode, photo_z_mean, photo_z_median, photo_z_lower, photo_z_upper (68 % interval); `distance` to
+    the training galaxies in the embedding, and whether that is `far`. Galaxies without estimate have NaN
+    there and in their row of p(z).
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie.
+    galaxies : Table
+        One row a galaxy; only the columns named above are read.
+    flags : array of str (n,)
+        Why each galaxy gets no estimate; empty where it does.
+    grid, train_n_of_z, estimate
+        As in `write_results`.
+    """
+
+    CARRIED = ("object_id", "ra", "dec", "spec_z", "dered_petro_r")
+
+    def __init__(
+        self,
+        folder: Path,
+        galaxies: Table,
+        flags: NDArray[np.str_],
+        grid: RedshiftGrid,
+        train_n_of_z: NDArray[np.floating[Any]],
+        estimate: str,
+    ) -> None:
+        self.grid, self.estimate, self.flags = grid, estimate, flags.astype("S8")
+        self.carried = {n: np.asarray(galaxies[n]) for n in self.CARRIED if n in galaxies.colnames}
+        self.carried["object_id"] = _ids(galaxies)
+        self.pdf, self.table = folder / "pdf.hdf5", folder / "photo_z.fits"
+        self.pdf_beside, self.table_beside = folder / "pdf.hdf5.partial", folder / "photo_z.partial.fits"
+        self.progress = folder / "progress.json"
+        header = self._hdu(0, np.ones((1, grid.n_outputs)), np.zeros(1), np.zeros(1, bool)).header
+        header["NAXIS2"] = len(flags)
+        self.row_bytes = int(header["NAXIS1"])
+        self.header = (fits.PrimaryHDU().header.tostring() + header.tostring()).encode("ascii")
+        if not self._is_begun():
+            self._begin(train_n_of_z)
+        content = read_json(self.progress)
+        self.rows, self.n_far, self.pdf_offset = content["rows"], content["far"], content["pdf_offset"]
+
+    def append(
+        self, pdf: NDArray[np.float32], distance: NDArray[np.floating[Any]], far: NDArray[np.bool_]
+    ) -> None:
+        """Write the next galaxies.
+
+        Parameters
+        ----------
+        pdf : array (m, n_outputs)
+            Their p(z); rows of galaxies with a flag are not used.
+        distance, far : array (m,)
+            Distance to the training galaxies, and whether it is large.
+
+        Raises
+        ------
+        DataError
+            A p(z) is not finite.
+        """
+        usable = self.flags[self.rows : self.rows + len(pdf)] == b""
+        if (bad := usable & ~np.isfinite(pdf).all(axis=1)).any():
+            row = self.rows + int(bad.argmax())
+            raise DataError(
+                f"the model gives p(z) that are not finite for {bad.sum()} galaxies, first in row {row} "
+                f"(object_id {self.carried['object_id'][row]}): look at its inputs, and whether training "
+                "diverged"
+            )
+        pdf = np.where(usable[:, None], pdf, np.float32(np.nan)).astype("<f4")
+        distance, far = np.where(usable, distance, np.nan), far & usable
+        table = io.BytesIO()
+        self._hdu(self.rows, pdf, distance, far).writeto(table)
+        skip = len(self.header)  # the chunk's own header has this length too
+        rows = table.getvalue()[skip : skip + len(pdf) * self.row_bytes]
+        _write_at(self.pdf_beside, self.pdf_offset + self.rows * pdf[0].nbytes, pdf.tobytes())
+        _write_at(self.table_beside, skip + self.rows * self.row_bytes, rows)
+        self.rows, self.n_far = self.rows + len(pdf), self.n_far + int(far.sum())
+        self._save()
+
+    def finish(self) -> None:
+        """Put both files in their place; `forget` what is then left once the run is complete."""
+        for beside, path in ((self.pdf_beside, self.pdf), (self.table_beside, self.table)):
+            if beside.exists():
+                beside.rename(path)
+
+    def forget(self) -> None:
+        """Remove the record of progress."""
+        self.progress.unlink()
+
+    def _is_begun(self) -> bool:
+        """Whether an earlier run left files to go on with."""
+        if not self.progress.is_file():
+            return False
+        whole = read_json(self.progress)["rows"] == len(self.flags)
+        files = ((self.pdf_beside, self.pdf), (self.table_beside, self.table))
+        return all(beside.is_file() or (whole and path.is_file()) for beside, path in files)
+
+    def _begin(self, train_n_of_z: NDArray[np.floating[Any]]) -> None:
+        """Reserve both files, so that a full disk is an error now and not after hours."""
+        with h5py.File(self.pdf_beside, "w") as file:
+            data = _pdf_dataset(file, self.carried["object_id"], self.grid, train_n_of_z)
+            self.pdf_offset = data.id.get_offset()
+        size = len(self.header) + len(self.flags) * self.row_bytes
+        self.table_beside.write_bytes(self.header)
+        _reserve(self.table_beside, size + -size % 2880)  # FITS files are made of such blocks
+        _reserve(self.pdf_beside, self.pdf_beside.stat().st_size)
+        self.rows = self.n_far = 0
+        self._save()
+
+    def _save(self) -> None:
+        content = {"rows": self.rows, "far": self.n_far, "pdf_offset": self.pdf_offset}
+        write_json(self.progress, content)
+
+    def _hdu(
+        self,
+        start: int,
+        pdf: NDArray[np.floating[Any]],
+        distance: NDArray[np.floating[Any]],
+        far: NDArray[np.bool_],
+    ) -> fits.BinTableHDU:
+        """Return the table of galaxies from `start` on."""
+        part = slice(start, start + len(pdf))
+        usable = self.flags[part] == b""
+        table = Table({name: values[part] for name, values in self.carried.items()})
+        # Not empty, as in a store: astropy's reader masks empty text, and a comparison would find none.
+        table["flag"] = np.where(usable, b"good", self.flags[part]).astype("S8")
+        estimates = _estimates(np.where(usable[:, None], pdf, 1.0), self.grid, None)
+        for name, values in {"photo_z": estimates[f"photo_z_{self.estimate}"], **estimates}.items():
+            table[name] = np.where(usable, values, np.nan)
+        table["distance"], table["far"] = distance.astype(np.float32), far
+        g = self.grid
+        table.meta = {"z_min": g.z_min, "z_max": g.z_max, "n_bins": g.n_bins, "estimate": self.estimate}
+        return fits.table_to_hdu(table)
+
+
+def _write_at(path: Path, offset: int, content: bytes) -> None:
+    """Write bytes into a file that is there, down to the disk."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Lengthen a file with zeros that have their place on the disk."""
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(size)
 
 
 def _estimates(

@@ -148,7 +148,7 @@ def test_tables_of_different_columns(tmp_path: Path) -> None:
         ("truncated npy", lambda path: path.write_bytes(path.read_bytes()[:5000]), "cannot be read"),
         ("empty npy", lambda path: path.write_bytes(b""), "cannot be read"),
         ("rubbish", lambda path: path.write_bytes(bytes(range(250)) * 20), "cannot be read"),
-        ("too few", lambda path: np.save(path, np.load(path)[:-1]), "39 cutouts for 40 rows"),
+        ("too few", lambda path: np.save(path, np.load(path)[:-1]), "39 rows for 40 rows of"),
         ("other pixels", lambda path: np.save(path, np.load(path)[..., :-1]), "(40, 5, 12, 11)"),
         ("other bands", lambda path: np.save(path, np.load(path)[:, :4]), "(40, 4, 12, 12)"),
         ("text", lambda path: np.save(path, np.load(path).astype("U9")), "numbers expected"),

@@ -1,16 +1,27 @@
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from photoz_lit import metrics
 from photoz_lit.errors import DataError
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.results import read_json, read_pdf, write_json, write_results
+from photoz_lit.results import (
+    EstimateFiles,
+    link,
+    read_arrays,
+    read_json,
+    read_pdf,
+    write_arrays,
+    write_json,
+    write_results,
+)
 
 GRID = RedshiftGrid(0.0, 0.4, 8, 2, 2)
 PDF = np.random.default_rng(0).dirichlet(np.ones(12), 30).astype(np.float32)
@@ -114,3 +125,112 @@ def test_truncated_json_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=r"a\.json.*delete its folder and run again"):
         read_json(tmp_path / "a.json")
+
+
+FLAGS = np.where(np.arange(30) % 7 == 3, "edge", "")
+
+
+def filled(folder: Path, table: Table, size: int, rows: int = 30) -> EstimateFiles:
+    """Write estimates in chunks of a size until so many rows are there."""
+    files = EstimateFiles(folder, table, FLAGS, GRID, np.full(12, 1 / 12), "median")
+    while files.rows < rows:
+        part = slice(files.rows, files.rows + size)
+        pdf = PDF[part]
+        files.append(pdf, pdf.max(axis=1), pdf.max(axis=1) > 0.3)
+    return files
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_estimates_filled_in_place_read_as_they_were_given(text: bool, tmp_path: Path) -> None:
+    files = filled(tmp_path, galaxies(text), 7)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "pdf.hdf5.partial",
+        "photo_z.partial.fits",
+        "progress.json",
+    ]
+    files.finish()
+    files.forget()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pdf.hdf5", "photo_z.fits"]
+    with fits.open(tmp_path / "photo_z.fits", checksum=True) as hdus:
+        hdus.verify("exception")
+        assert "DATE" not in hdus[1].header
+    table = Table.read(tmp_path / "photo_z.fits", character_as_bytes=False, mask_invalid=False)
+    usable = FLAGS == ""
+    np.testing.assert_array_equal(table["flag"], np.where(usable, "good", FLAGS))
+    assert list(table["object_id"]) == list(galaxies(text)["object_id"])
+    np.testing.assert_array_equal(table["spec_z"], galaxies()["spec_z"])
+    pdf = PDF[usable].astype(float)
+    np.testing.assert_array_equal(table["photo_z"][usable], metrics.median(pdf, GRID))
+    np.testing.assert_array_equal(table["photo_z_mode"][usable], metrics.mode(pdf, GRID))
+    np.testing.assert_array_equal(table["distance"][usable], PDF.max(axis=1)[usable])
+    np.testing.assert_array_equal(table["far"], (PDF.max(axis=1) > 0.3) & usable)
+    assert files.n_far == table["far"].sum() > 0
+    for name in ("photo_z", "photo_z_mean", "photo_z_lower", "distance"):
+        assert np.isnan(table[name][~usable]).all()
+    with h5py.File(tmp_path / "pdf.hdf5") as file:
+        np.testing.assert_array_equal(file["pdf"][:], np.where(usable[:, None], PDF, np.nan))
+        np.testing.assert_array_equal(file["edges"][:], GRID.edges)
+        assert len(file["object_id"]) == 30
+
+
+@pytest.mark.parametrize("rows", [7, 28, 30])
+def test_filling_goes_on_where_it_stopped_and_the_bytes_are_the_same(rows: int, tmp_path: Path) -> None:
+    results = []
+    for name in ("whole", "parts"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "parts":
+            files = filled(folder, galaxies(), 7, rows)
+            with (folder / "photo_z.partial.fits").open("r+b") as file:  # what a kill leaves of a chunk
+                file.seek(len(files.header) + rows * files.row_bytes)
+                file.write(b"x" * files.row_bytes * min(2, 30 - rows))
+            if rows == 30:  # killed between one file and the other
+                (folder / "pdf.hdf5.partial").rename(folder / "pdf.hdf5")
+            assert EstimateFiles(folder, galaxies(), FLAGS, GRID, N_OF_Z, "median").rows == rows
+        filled(folder, galaxies(), 7).finish()
+        results.append([(folder / n).read_bytes() for n in ("pdf.hdf5", "photo_z.fits")])
+    assert results[0] == results[1]
+
+
+def test_filling_starts_again_where_a_file_is_gone(tmp_path: Path) -> None:
+    filled(tmp_path, galaxies(), 7, 14)
+    (tmp_path / "pdf.hdf5.partial").unlink()
+    assert EstimateFiles(tmp_path, galaxies(), FLAGS, GRID, N_OF_Z, "median").rows == 0
+
+
+def test_p_of_z_that_is_not_finite_stops_with_its_galaxy(tmp_path: Path) -> None:
+    files = EstimateFiles(tmp_path, galaxies(), FLAGS, GRID, N_OF_Z, "median")
+    pdf = PDF[:7].copy()
+    pdf[3:5] = np.nan  # row 3 has a flag and needs none
+    with pytest.raises(DataError, match=r"for 1 galaxies, first in row 4 \(object_id 4\)"):
+        files.append(pdf, np.zeros(7), np.zeros(7, bool))
+
+
+def test_arrays_are_read_as_written_and_damage_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_arrays(path, {"x": np.arange(3), "y": [1.5, 2.5]})
+    read = read_arrays(path)
+    assert sorted(read) == ["x", "y"]
+    np.testing.assert_array_equal(read["y"], [1.5, 2.5])
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DataError, match=r"a\.npz: cannot be read"):
+        read_arrays(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_file_gets_into_another_folder_with_or_without_links(
+    linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    (tmp_path / "a").write_text("content")
+    (tmp_path / "b").mkdir()
+    if not linked:
+        monkeypatch.setattr(os, "link", refuse)
+    for _ in range(2):  # a second time, over the first
+        link(tmp_path / "a", tmp_path / "b")
+        assert (tmp_path / "b" / "a").read_text() == "content"
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["a"]
+    assert ((tmp_path / "a").stat().st_nlink == 2) == linked

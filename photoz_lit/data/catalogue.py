@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from photoz_lit.data.dust import ebv_from_maps
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ FORMATS = {
     ".h5": "hdf5",
 }
 OWN_COLUMNS = ("object_id", "spec_z", "dered_petro_r", "ebv", "ra", "dec", "split")
+LABELS = ("spec_z", "dered_petro_r")
 SPLITS = ("train", "val", "test")
 
 
@@ -91,16 +94,37 @@ def _read_parquet(path: Path) -> Table:
     return table
 
 
-def standard_table(
-    table: Table,
-    origin: str,
-    *,
-    columns: Mapping[str, str],
-    magnitudes: Sequence[str] = (),
-    magnitude_errors: Sequence[str] = (),
-    z_range: tuple[float, float],
-    drop_invalid: bool = False,
-) -> tuple[Table, NDArray[np.int64]]:
+@dataclass(frozen=True)
+class TableRules:
+    """How a foreign table becomes the project's own.
+
+    Parameters
+    ----------
+    columns : mapping
+        Our name -> the table's name; our own names are found without being listed.
+    z_range : (float, float)
+        Redshifts that the survey covers.
+    magnitudes, magnitude_errors : sequences of str
+        Columns to keep as features, mag; errors may be empty.
+    drop_invalid : bool
+        Drop rows that cannot be used, with a message, instead of stopping.
+    labelled : bool
+        Whether galaxies are to be trained on or tested with. If not, spec_z and dered_petro_r may be absent
+        and are not checked, and every row is kept: those that cannot be used have the `flag` "table".
+    ebv_maps : Path, optional
+        Folder of the SFD dust maps: E(B-V) comes from them where the table has positions.
+    """
+
+    columns: Mapping[str, str]
+    z_range: tuple[float, float]
+    magnitudes: Sequence[str] = ()
+    magnitude_errors: Sequence[str] = ()
+    drop_invalid: bool = False
+    labelled: bool = True
+    ebv_maps: Path | None = None
+
+
+def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table, NDArray[np.int64]]:
     """Return the project's own columns of a foreign table, checked.
 
     Parameters
@@ -109,19 +133,14 @@ def standard_table(
         Any table.
     origin : str
         What messages call it, usually its path.
-    columns : mapping
-        Our name -> the table's name; our own names are found without being listed.
-    magnitudes, magnitude_errors : sequences of str
-        Columns to keep as features, mag; errors may be empty.
-    z_range : (float, float)
-        Redshifts that the survey covers.
-    drop_invalid : bool
-        Drop rows that cannot be used, with a message, instead of stopping.
+    rules : TableRules
+        Names of its columns, and what to check.
 
     Returns
     -------
     table : Table
-        spec_z, dered_petro_r, ebv, then object_id, positions, split, magnitudes and errors as given.
+        spec_z, dered_petro_r, ebv, then object_id, positions, split, magnitudes and errors as given; `flag`
+        where not labelled.
     rows : array (n,)
         Row of each kept galaxy in the input.
 
@@ -130,6 +149,8 @@ def standard_table(
     DataError
         A column is missing or a value cannot be used; the message names both.
     """
+    columns, labelled = rules.columns, rules.labelled
+    magnitudes, magnitude_errors = rules.magnitudes, rules.magnitude_errors
     unknown = sorted(set(columns) - set(OWN_COLUMNS))
     if unknown:
         raise DataError(f"data.columns names {', '.join(unknown)}; it may name {', '.join(OWN_COLUMNS)}")
@@ -141,7 +162,7 @@ def standard_table(
     out, masks = Table(), {}
     for name in OWN_COLUMNS:
         theirs = columns.get(name, name)
-        required = name in ("spec_z", "dered_petro_r") or name in columns
+        required = (labelled and name in ("spec_z", "dered_petro_r")) or name in columns
         if theirs in table.colnames:
             out[name], masks[name] = _plain(table, theirs, origin, text=name in ("object_id", "split"))
         elif required:
@@ -151,11 +172,17 @@ def standard_table(
             if name not in table.colnames:
                 raise _missing(table, name, origin, key)
             out[name], masks[name] = _plain(table, name, origin)
-    if "ebv" not in out.colnames:
+    if rules.ebv_maps is not None and {"ra", "dec"} <= set(out.colnames):
+        out["ebv"] = ebv_from_maps(np.asarray(out["ra"]), np.asarray(out["dec"]), rules.ebv_maps)
+    elif "ebv" not in out.colnames:
         out["ebv"] = np.zeros(len(out))
         log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
-    keep = _usable(out, masks, origin, z_range, magnitudes, magnitude_errors, drop_invalid)
     order = [n for n in OWN_COLUMNS if n in out.colnames] + [*magnitudes, *magnitude_errors]
+    if not labelled:
+        faults = _faults(out, masks, magnitudes, magnitude_errors)
+        return _flagged(out[order], faults, origin), np.arange(len(out))
+    faults = _label_faults(out, masks, rules.z_range) + _faults(out, masks, magnitudes, magnitude_errors)
+    keep = _usable(len(out), faults, origin, rules.drop_invalid)
     return out[order][keep], np.flatnonzero(keep)
 
 
@@ -184,12 +211,17 @@ def _missing(table: Table, name: str, origin: str, key: str) -> DataError:
     )
 
 
-def with_ids(table: Table) -> Table:
-    """Number the rows where they have no object_id, so that equal rows, duplicates of one object, share one.
+def with_ids(table: Table, labelled: bool = True) -> Table:
+    """Number the rows where they have no object_id.
 
-    The number is that of the first such row: it tells nothing of what the row holds.
+    Labelled rows that are equal, duplicates of one object, share the number of the first of them, so that
+    they land in one split. The number tells nothing of what the row holds.
     """
-    if "object_id" not in table.colnames:
+    if "object_id" in table.colnames:
+        return table
+    if not labelled:
+        table.add_column(np.arange(len(table)), name="object_id", index=0)
+    else:
         names = [n for n in table.colnames if n != "split"]
         content = np.column_stack([np.asarray(table[n], dtype=np.float64) for n in names])
         _, first, inverse = np.unique(content, axis=0, return_index=True, return_inverse=True)
@@ -197,44 +229,61 @@ def with_ids(table: Table) -> Table:
     return table
 
 
-def _usable(
-    table: Table,
-    empty: Mapping[str, NDArray[np.bool_]],
-    origin: str,
-    z_range: tuple[float, float],
-    magnitudes: Sequence[str],
-    magnitude_errors: Sequence[str],
-    drop_invalid: bool,
-) -> NDArray[np.bool_]:
-    """Find the rows that can be used; stop at the first kind of fault unless they may be dropped."""
-    z = np.asarray(table["spec_z"])
-    faults: list[tuple[str, NDArray[np.bool_]]] = []
-    for name, mask in empty.items():
-        faults.append((f"column {name} has an empty cell", mask))
-    for name in [n for n in table.colnames if n not in ("object_id", "split")]:
+Fault = tuple[str, NDArray[np.bool_]]
+
+
+def _absent(table: Table, empty: Mapping[str, NDArray[np.bool_]], names: Sequence[str]) -> list[Fault]:
+    """Rows without a value, by column."""
+    faults = [(f"column {n} has an empty cell", empty[n]) for n in names if n in empty]
+    for name in [n for n in names if n not in ("object_id", "split")]:
         mask = ~np.isfinite(np.asarray(table[name])) & ~empty.get(name, np.zeros(len(table), bool))
         faults.append((f"column {name} is not finite", mask))
-    faults.append(("spec_z is negative", z < 0))
-    faults.append(
+    return faults
+
+
+def _label_faults(
+    table: Table, empty: Mapping[str, NDArray[np.bool_]], z_range: tuple[float, float]
+) -> list[Fault]:
+    """Rows whose spec_z or r cannot be trained on, by kind of fault."""
+    z, r = np.asarray(table["spec_z"]), np.asarray(table["dered_petro_r"])
+    return [
+        *_absent(table, empty, LABELS),
+        ("spec_z is negative", z < 0),
         (
             f"spec_z is outside the survey's {z_range[0]:g}-{z_range[1]:g}",
             (z >= 0) & ((z < z_range[0]) | (z > z_range[1])),
-        )
-    )
+        ),
+        ("column dered_petro_r is no magnitude (outside 0-40)", (r < 0) | (r > 40)),
+    ]
+
+
+def _faults(
+    table: Table,
+    empty: Mapping[str, NDArray[np.bool_]],
+    magnitudes: Sequence[str],
+    magnitude_errors: Sequence[str],
+) -> list[Fault]:
+    """Rows that can be used neither for training nor for prediction, by kind of fault."""
+    faults = _absent(table, empty, [n for n in table.colnames if n not in LABELS])
     faults.append(("ebv is negative", np.asarray(table["ebv"]) < 0))
-    for name in ["dered_petro_r", *magnitudes]:
+    for name in magnitudes:
         value = np.asarray(table[name])
         faults.append((f"column {name} is no magnitude (outside 0-40)", (value < 0) | (value > 40)))
     if "dec" in table.colnames:
         faults.append(("dec is outside -90 to 90 degrees", np.abs(np.asarray(table["dec"])) > 90))
     for name in magnitude_errors:
         faults.append((f"column {name} is negative", np.asarray(table[name]) < 0))
-    keep = np.ones(len(table), bool)
+    return faults
+
+
+def _usable(n: int, faults: list[Fault], origin: str, drop_invalid: bool) -> NDArray[np.bool_]:
+    """Find the rows that can be used; stop at the first kind of fault unless they may be dropped."""
+    keep = np.ones(n, bool)
     for what, mask in faults:
         if not mask.any():
             continue
         rows = np.flatnonzero(mask)
-        where = f"{what} in {rows.size} of {len(table)} rows (counted from 0): {_some(rows)}"
+        where = f"{what} in {rows.size} of {n} rows (counted from 0): {_some(rows)}"
         if not drop_invalid:
             raise DataError(
                 f"{origin}: {where}. Mend the table, or type data.drop_invalid=true to leave them out"
@@ -244,6 +293,19 @@ def _usable(
     if not keep.any():
         raise DataError(f"{origin}: no usable rows are left")
     return keep
+
+
+def _flagged(table: Table, faults: list[Fault], origin: str) -> Table:
+    """Keep all rows; flag those with a fault and set what is not finite in them to 0."""
+    flag = np.full(len(table), "", dtype="U8")
+    for what, mask in faults:
+        if mask.any():
+            log.warning("%s: %s in %d of %d rows: flagged", origin, what, mask.sum(), len(table))
+        flag[mask] = "table"
+    for name in [n for n in table.colnames if n not in ("object_id", "split", *LABELS)]:
+        table[name] = np.where(np.isfinite(table[name]), table[name], 0)
+    table["flag"] = flag
+    return table
 
 
 def _some(rows: NDArray[np.int64], most: int = 5) -> str:
@@ -287,13 +349,14 @@ def assign_splits(
     ----------
     table : Table
         A standard table. Where it has a column `split` that says `test`, those rows stay the test split
-        (with all other rows of their objects) and only `val` is drawn from the rest.
+        (with all other rows of their objects); so do those that say `val`, or else `val` is drawn from the
+        rest.
     test_fraction, val_fraction : float
         Fractions of the objects.
     seed : int
         Same seed, same objects: same splits.
     n_train : int, optional
-        Keep only so many training rows; the others get the split `unused`.
+        Keep only so many training rows; the others get the split `unused`, as do rows with a `flag`.
 
     Returns
     -------
@@ -316,8 +379,14 @@ def assign_splits(
         moved = int((in_test[group] & (given != "test")).sum())
         if moved:
             log.warning("%d other rows are objects of the test split: they join it and train nothing", moved)
-        names = np.where(in_test, "test", np.where(place < val_fraction, "val", "train"))
+        in_val = place < val_fraction
+        if (given == "val").any():
+            in_val = np.zeros(n_objects, bool)
+            in_val[group[given == "val"]] = True
+        names = np.where(in_test, "test", np.where(in_val, "val", "train"))
     split = names[group].astype("<U6")
+    if "flag" in table.colnames:
+        split[np.char.strip(np.asarray(table["flag"]).astype(str)) != ""] = "unused"
     if n_train is not None:
         members = np.flatnonzero(split == "train")
         spare = rng.permutation(members)[n_train:]

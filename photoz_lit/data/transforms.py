@@ -89,4 +89,15 @@ class CatalogueInputs:
         return torch.cat([*features, errors] if self.with_errors else features, dim=1)
 
 
-Inputs = ImageInputs | CatalogueInputs
+@dataclass(frozen=True)
+class VectorInputs:
+    """Vectors (n, d), as they are."""
+
+    n_views: int = 1
+
+    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+        """Return the vectors in float32."""
+        return inputs.float()
+
+
+Inputs = ImageInputs | CatalogueInputs | VectorInputs

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast", "mlp")
+ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast", "mlp", "precomputed")
 
 
 def initialise(module: nn.Module, bias: float, generator: torch.Generator | None = None) -> None:
@@ -532,21 +532,27 @@ class Fast(nn.Module):
 
 
 class Precomputed(nn.Module):
-    """Passes embeddings through that a frozen encoder made before: what the classifier trains its head on.
+    """Passes vectors through that were made before: by this frozen encoder, or by any other method.
 
     Parameters
     ----------
     n_features : int
-        Size of the embedding.
+        Size of a vector. Until `standardise` is called vectors pass unchanged.
     """
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
         self.n_features = n_features
+        self.standardisation = Standardisation(n_features)
 
-    def forward(self, embedding: Tensor, ebv: Tensor) -> Tensor:
-        """Return the embeddings (n, n_features) as they are; E(B-V) is in them already."""
-        return embedding
+    def standardise(self, vectors: Tensor, ebv: Tensor) -> None:
+        """Take shift and scale from training vectors (n, n_features)."""
+        self.standardisation.fit(vectors)
+
+    def forward(self, vectors: Tensor, ebv: Tensor) -> Tensor:
+        """Return the vectors (n, n_features), scaled; what E(B-V) tells is in them already."""
+        scaled: Tensor = self.standardisation(vectors)
+        return scaled
 
 
 Encoder = NetP | NetT | NetS | Fast | MLP | Precomputed
@@ -569,9 +575,9 @@ def build_encoder(
     name : str
         One of `ENCODERS`.
     n_bands : int
-        Bands of the image; for `mlp` the number of catalogue columns without E(B-V).
+        Bands of the image; for `mlp` columns without E(B-V), for `precomputed` the size of a vector.
     pixels : int
-        Side of the image; `mlp` does not read it.
+        Side of the image; `mlp` and `precomputed` do not read it.
     n_features : int
         Size of the embedding of `fast`; the networks of the paper have their own.
     hidden, dropout : sequence of int, float
@@ -600,5 +606,7 @@ def build_encoder(
             return Fast(n_bands, pixels, n_features, generator)
         case "mlp":
             return MLP(n_bands, hidden, dropout, generator)
+        case "precomputed":
+            return Precomputed(n_bands)
         case _:
             raise ValueError(f"no encoder is called {name!r}; choose one of: {', '.join(ENCODERS)}")

@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from astropy.visualization import make_lupton_rgb
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from photoz_lit.data.mock.population import draw_galaxies
 from photoz_lit.data.mock.render import render_cutouts
+from photoz_lit.report.figures.data import colour_image
 
 ROWS, COLUMNS = 5, 6
-# Weights of the colour images of SDSS relative to r, and their stretch (Lupton et al. 2004, PASP 116, 133).
-WEIGHTS = {"i": 0.86, "r": 1.0, "g": 1.37}
-STRETCH, SOFTENING = 0.35, 8.0
+BANDS = "ugriz"
 
 
 def figure_examples(
@@ -71,9 +69,7 @@ def figure_examples(
 
 def _show(axis: Axes, stamp: NDArray[np.float32], label: str) -> None:
     """Show the colour image of one stamp; north and east carry no meaning here."""
-    i, r, g = stamp[3] * WEIGHTS["i"], stamp[2] * WEIGHTS["r"], stamp[1] * WEIGHTS["g"]
-    image = make_lupton_rgb(i, r, g, minimum=0.0, stretch=STRETCH, Q=SOFTENING)
-    axis.imshow(image, origin="lower", interpolation="nearest")
+    axis.imshow(colour_image(stamp, BANDS), origin="lower", interpolation="nearest")
     axis.set_title(label, fontsize=8, pad=2)
 
 
@@ -120,7 +116,7 @@ def main() -> None:
     galaxies = draw_galaxies(30, arguments.seed)
     real = None
     if arguments.stamp is not None:
-        files = [arguments.stamp / f"stamp-{band}.fits" for band in "ugriz"]
+        files = [arguments.stamp / f"stamp-{band}.fits" for band in BANDS]
         real = np.stack([fits.getdata(file).astype(np.float32) for file in files])
     figure = figure_examples(galaxies, render_cutouts(galaxies, arguments.seed), real)
     figure.savefig(arguments.output, dpi=120)

@@ -28,10 +28,12 @@ from photoz_lit.models.encoders import Precomputed
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.report import figures
-from photoz_lit.stages.embed import digest, embeddings_of
+from photoz_lit.results import link
+from photoz_lit.stages.embed import digest, embeddings_of, write_reference
 from photoz_lit.stages.evaluate import check_origin, finish, n_of_z, predict, require_representation, start
 from photoz_lit.stages.prepare import prepare, splits, store_folder
 from photoz_lit.stages.representation import inputs_of, load, membership
+from photoz_lit.stages.representation import run as fit_representation
 from photoz_lit.training import load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 def run(config: Config) -> None:
     """Fit a corrected classifier on the representation and write the run folder."""
+    if config.encoder.name == "precomputed":
+        fit_representation(config)  # the vectors are there: only a first head is to be fitted, in seconds
     require_representation(config)
     representation, data = config.folder("representation"), {"store": store_folder(config).name}
     check_origin(representation, data)
@@ -52,7 +56,7 @@ def run(config: Config) -> None:
     # The representation, frozen from here on.
     store = prepare(config)
     split = splits(store, config)
-    net, inputs = load(config, store), inputs_of(config)
+    net, inputs = load(config, store), inputs_of(config, store)
     spec_z = np.asarray(store.catalogue["spec_z"], dtype=np.float64)
     r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
@@ -82,6 +86,9 @@ def run(config: Config) -> None:
             embeddings_of(config, store, net, inputs, subset, n_views)
             embeddings_of(config, store, net, inputs, val_rows, 1)
         embeddings = embeddings_of(config, store, net, inputs, test_rows, 1)
+        if not (representation / "reference.npz").is_file():
+            write_reference(config, store, net, inputs, train_rows, val_rows)
+    link(representation / "reference.npz", folder)  # the folder alone is enough to predict with, anywhere
 
     cells = slices.index(r) * s.n_bins + grid.index(spec_z)
     columns = {"ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32), "cell": cells}

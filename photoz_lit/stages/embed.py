@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from photoz_lit.config import Config
+from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import EmbeddingCache
+from photoz_lit.models.encoders import Encoder
 from photoz_lit.models.heads import PhotozNet
+from photoz_lit.results import write_arrays
 from photoz_lit.training import autocast, device_of
 
 NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
+REFERENCE_TRAIN = 8192  # training galaxies that others are compared with: 4 MB at 128 dimensions
+REFERENCE_VAL = 2048  # validation galaxies that say what distances are usual
 
 
 def embeddings_of(
@@ -63,15 +68,57 @@ def embeddings_of(
             out = np.empty((views, len(part), shape[2]), dtype=np.float32)
             for view in range(views):
                 unit = row_noise(part, view, raw.shape[2]).to(device) if raw.ndim == 3 else None
-                x = inputs(raw, torch.full((len(part),), view, device=device), unit)
-                if x.ndim == 4:
-                    x = x.contiguous(memory_format=torch.channels_last)
-                with autocast(config.trainer):
-                    out[view] = encoder(x, part_ebv).float().cpu().numpy()
+                out[view] = embed(encoder, inputs, raw, part_ebv, view, config.trainer, unit).cpu().numpy()
             yield part, out
 
     cache.ensure(rows, n_views, encode)
     return np.asarray(cache.array)
+
+
+def embed(
+    encoder: Encoder,
+    inputs: Inputs,
+    raw: Tensor,
+    ebv: Tensor,
+    view: int,
+    trainer: TrainerConfig,
+    unit: Tensor | None = None,
+) -> Tensor:
+    """Return the embeddings (n, d), float32, of a batch of a store's inputs and E(B-V) (n,) in one view."""
+    x = inputs(raw, torch.full((len(raw),), view, device=raw.device), unit)
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    with autocast(trainer):
+        embeddings: Tensor = encoder(x, ebv)
+    return embeddings.float()
+
+
+def write_reference(
+    config: Config,
+    store: Store,
+    net: PhotozNet,
+    inputs: Inputs,
+    train_rows: NDArray[np.int64],
+    val_rows: NDArray[np.int64],
+) -> None:
+    """Write `reference.npz` into the representation's folder: what galaxies it was trained on.
+
+    It holds the embeddings (m, d) of galaxies of the training and validation splits in view 0, `train` and
+    `val`, and `r_range`, the least and largest dered_petro_r (mag) of the whole training split. Those to
+    predict for are compared with them.
+    """
+    chosen = [_spaced(train_rows, REFERENCE_TRAIN), _spaced(val_rows, REFERENCE_VAL)]
+    embeddings = embeddings_of(config, store, net, inputs, np.concatenate(chosen), 1)[0]
+    r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)[train_rows]
+    write_arrays(
+        config.folder("representation") / "reference.npz",
+        {"train": embeddings[chosen[0]], "val": embeddings[chosen[1]], "r_range": [r.min(), r.max()]},
+    )
+
+
+def _spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Take so many rows at most, evenly spaced: tables may be sorted."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
 
 def row_noise(rows: NDArray[np.int64], view: int, n_columns: int) -> torch.Tensor:

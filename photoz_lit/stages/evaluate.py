@@ -44,15 +44,20 @@ def start(config: Config, stage: str, origin: dict[str, str]) -> Path | None:
     saved = folder / "config.yaml"
     if saved.is_file():
         _same_settings(config, stage, saved)
+    return folder if enter(config, folder, origin) else None
+
+
+def enter(config: Config, folder: Path, origin: dict[str, str]) -> bool:
+    """Make a run folder and write settings and origin into it; False where the run is complete already."""
     if (folder / "done.json").is_file():
         log.info("%s is complete: skipped (delete the folder to run it again)", folder)
-        return None
+        return False
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "origin.json", origin)
     beside = folder / "config.partial.yaml"
     settings.save(config, beside)
-    beside.rename(saved)
-    return folder
+    beside.rename(folder / "config.yaml")
+    return True
 
 
 def check_origin(folder: Path, origin: dict[str, str]) -> None:
@@ -71,7 +76,7 @@ def check_origin(folder: Path, origin: dict[str, str]) -> None:
 
 def _same_settings(config: Config, stage: str, saved: Path) -> None:
     try:
-        old = settings.parse(OmegaConf.create(_without_names(OmegaConf.load(saved))))
+        old = restored(OmegaConf.to_container(OmegaConf.load(saved)))
     except Exception as error:  # a damaged file fails in many ways
         raise DataError(f"{saved}: cannot be read ({error}): delete {saved.parent} and run again") from error
     changed = settings.differences(settings.science(old, stage), settings.science(config, stage))
@@ -82,12 +87,17 @@ def _same_settings(config: Config, stage: str, saved: Path) -> None:
         )
 
 
-def _without_names(loaded: Any) -> dict[str, Any]:
-    plain = OmegaConf.to_container(loaded)
+def restored(plain: Any) -> Config:
+    """Return the settings that a run folder or a checkpoint holds as plain values.
+
+    Raises
+    ------
+    ValueError, ConfigError
+        They are none, or not of this version.
+    """
     if not isinstance(plain, dict):
         raise ValueError("no settings in it")
-    plain.pop("names", None)
-    return {str(k): v for k, v in plain.items()}
+    return settings.parse(OmegaConf.create({str(k): v for k, v in plain.items() if k != "names"}))
 
 
 @torch.inference_mode()

@@ -10,21 +10,23 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
-from photoz_lit.config import Config
+from photoz_lit.config import IMAGE_ENCODERS, Config
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.store import Store
-from photoz_lit.data.transforms import CatalogueInputs, ImageInputs, Inputs
-from photoz_lit.models.encoders import MLP, Fast, build_encoder
+from photoz_lit.data.transforms import CatalogueInputs, ImageInputs, Inputs, VectorInputs
+from photoz_lit.errors import ConfigError
+from photoz_lit.models.encoders import MLP, Fast, Precomputed, build_encoder
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.results import write_table
-from photoz_lit.stages.embed import embeddings_of
+from photoz_lit.stages.embed import embeddings_of, write_reference
 from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
 from photoz_lit.stages.prepare import prepare, splits, store_folder
 from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
 
+READERS = {"images": IMAGE_ENCODERS, "features": ("mlp",), "vectors": ("precomputed", "mlp")}
 STANDARDISE_ON = 4096  # training galaxies are plenty for a mean and a scale
 
 
@@ -40,7 +42,7 @@ def run(config: Config) -> None:
     grid, slices = config.survey.grid(), config.survey.slices()
 
     net = build(config, store)
-    inputs = inputs_of(config)
+    inputs = inputs_of(config, store)
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
     standardise(net, store, train_rows, inputs)
 
@@ -78,6 +80,7 @@ def run(config: Config) -> None:
     load_weights(net, weights, folder / "training" / "result.ckpt")
     save_checkpoint(folder / "model.ckpt", {"state_dict": net.state_dict(), "settings": plain})
 
+    write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
     spec_z_train = np.asarray(store.catalogue["spec_z"])[train_rows]
     finish(
@@ -97,10 +100,14 @@ def build(config: Config, store: Store) -> PhotozNet:
     """Build the network of these settings with initial weights drawn from the seed."""
     generator = torch.Generator().manual_seed(config.seed)
     e, s = config.encoder, config.survey
-    if store.kind == "images":
-        n_columns = len(s.bands)
-    else:
-        n_columns = 2 * store.inputs.shape[2] - 1 + len(config.data.magnitude_errors)
+    check_kind(e.name, store)
+    match store.kind:
+        case "images":
+            n_columns = len(s.bands)
+        case "vectors":
+            n_columns = store.inputs.shape[1]
+        case _:
+            n_columns = 2 * store.inputs.shape[2] - 1 + len(config.data.magnitude_errors)
     encoder = build_encoder(
         e.name, n_columns, s.pixels, hidden=e.hidden, dropout=e.dropout, generator=generator
     )
@@ -120,11 +127,25 @@ def load(config: Config, store: Store) -> PhotozNet:
     return net.set_trainable("redshift_outputs").eval()
 
 
-def inputs_of(config: Config) -> Inputs:
+def check_kind(encoder: str, store: Store) -> None:
+    """Raise ConfigError unless the encoder reads what the store holds."""
+    readers = READERS[store.kind]
+    if encoder not in readers:
+        raise ConfigError(
+            f"encoder={encoder} cannot read {store.folder}, which holds {store.kind}: type "
+            f"encoder={' or encoder='.join(readers)}"
+        )
+
+
+def inputs_of(config: Config, store: Store) -> Inputs:
     """Return what turns the store's inputs into the network's."""
-    if config.data.source == "catalogue":
-        return CatalogueInputs(config.encoder.noise, bool(config.data.magnitude_errors))
-    return ImageInputs(config.encoder.stretch_scale)
+    match store.kind:
+        case "images":
+            return ImageInputs(config.encoder.stretch_scale)
+        case "vectors":
+            return VectorInputs()
+        case _:
+            return CatalogueInputs(config.encoder.noise, bool(config.data.magnitude_errors))
 
 
 def membership(config: Config) -> torch.Tensor:
@@ -136,7 +157,7 @@ def membership(config: Config) -> torch.Tensor:
 
 def standardise(net: PhotozNet, store: Store, rows: NDArray[np.int64], inputs: Inputs) -> None:
     """Set the input scales of an encoder that has them, from training galaxies."""
-    if not isinstance(net.encoder, MLP | Fast):
+    if not isinstance(net.encoder, MLP | Fast | Precomputed):
         return
     rows = rows[:: max(1, len(rows) // STANDARDISE_ON)]  # tables may be sorted
     raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows]))

@@ -9,7 +9,14 @@ from astropy.table import Table
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from photoz_lit.data.catalogue import assign_splits, read_table, same_object, standard_table, with_ids
+from photoz_lit.data.catalogue import (
+    TableRules,
+    assign_splits,
+    read_table,
+    same_object,
+    standard_table,
+    with_ids,
+)
 from photoz_lit.errors import DataError
 
 
@@ -25,7 +32,8 @@ def table(n: int = 60, **columns: object) -> Table:
 
 
 def checked(given: Table, drop_invalid: bool = False) -> tuple[Table, np.ndarray]:
-    return standard_table(given, "galaxies.csv", columns={}, z_range=(0.0, 0.4), drop_invalid=drop_invalid)
+    rules = TableRules(columns={}, z_range=(0.0, 0.4), drop_invalid=drop_invalid)
+    return standard_table(given, "galaxies.csv", rules)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.ecsv", "a.fits", "a.parquet", "a.hdf5"])
@@ -99,17 +107,19 @@ def test_standard_table_keeps_what_is_ours() -> None:
 def test_columns_of_other_names_are_found_and_missing_ones_named() -> None:
     given = table()
     given.rename_column("spec_z", "Z")
-    out, _ = standard_table(given, "t", columns={"spec_z": "Z"}, z_range=(0, 0.4))
+    out, _ = standard_table(given, "t", TableRules(columns={"spec_z": "Z"}, z_range=(0, 0.4)))
     np.testing.assert_array_equal(out["spec_z"], table()["spec_z"])
     with pytest.raises(DataError, match=r"no column 'spec_z' .set by data.columns.spec_z.*Z, dered_petro_r"):
         checked(given)
     with pytest.raises(DataError, match=r"data.columns names redshift; it may name object_id, spec_z"):
-        standard_table(given, "t", columns={"redshift": "Z"}, z_range=(0, 0.4))
+        standard_table(given, "t", TableRules(columns={"redshift": "Z"}, z_range=(0, 0.4)))
     with pytest.raises(DataError, match=r"no column 'g' .set by data.magnitudes"):
-        standard_table(table(), "t", columns={}, magnitudes=["g"], z_range=(0, 0.4))
+        standard_table(table(), "t", TableRules(columns={}, magnitudes=["g"], z_range=(0, 0.4)))
     with pytest.raises(DataError, match="1 columns for 2 magnitudes"):
         standard_table(
-            table(), "t", columns={}, magnitudes=["g", "r"], magnitude_errors=["e"], z_range=(0, 0.4)
+            table(),
+            "t",
+            TableRules(columns={}, magnitudes=["g", "r"], magnitude_errors=["e"], z_range=(0, 0.4)),
         )
 
 
@@ -231,3 +241,40 @@ def test_a_given_test_split_stands_and_takes_duplicates_along(kind: str) -> None
 def test_too_few_galaxies_for_a_split() -> None:
     with pytest.raises(DataError, match="the val split is empty with 4 galaxies: use more galaxies"):
         splits_of(table(4))
+
+
+def test_galaxies_without_labels_are_all_kept_and_flagged() -> None:
+    given = table()
+    given.remove_column("dered_petro_r")
+    given["spec_z"][:3] = np.nan, -1, 7
+    given["ebv"][4] = np.nan
+    given["ra"] = np.linspace(0, 359, 60)
+    given["dec"] = np.linspace(-95, 50, 60)
+    out, rows = standard_table(given, "t", TableRules(columns={}, z_range=(0, 0.4), labelled=False))
+    assert rows.tolist() == list(range(60))
+    assert np.flatnonzero(out["flag"] == "table").tolist() == [0, 1, 2, 4]
+    assert np.isfinite(out["ebv"]).all()
+    np.testing.assert_array_equal(out["spec_z"], given["spec_z"])
+
+
+def test_flagged_galaxies_are_in_no_split() -> None:
+    given = table()
+    given["flag"] = np.where(np.arange(60) % 7 == 0, "pixels", "")
+    split = assign_splits(given, test_fraction=0.2, val_fraction=0.2, seed=1)
+    assert (split[::7] == "unused").all()
+    plain = assign_splits(table(), test_fraction=0.2, val_fraction=0.2, seed=1)
+    others = np.arange(60) % 7 > 0
+    assert split[others].tolist() == plain[others].tolist()
+
+
+def test_rows_without_labels_get_numbers_of_their_own() -> None:
+    given = Table({"ebv": [0.1, 0.1, 0.1]})
+    assert with_ids(given.copy())["object_id"].tolist() == [0, 0, 0]
+    assert with_ids(given.copy(), labelled=False)["object_id"].tolist() == [0, 1, 2]
+
+
+def test_published_validation_galaxies_stay_so() -> None:
+    given = table()
+    given["split"] = np.array(["train", "train", "val", "test"])[np.arange(60) % 4]
+    split = assign_splits(given, test_fraction=0.2, val_fraction=0.2, seed=1)
+    assert split.tolist() == given["split"].tolist()

@@ -6,7 +6,16 @@ import pytest
 from astropy.table import Table
 from command import state
 
-from photoz_lit.data.store import Store, is_complete, open_store, partial_folder, rows_written, write_store
+from photoz_lit.data.store import (
+    Store,
+    finish_store,
+    is_complete,
+    open_rows,
+    open_store,
+    partial_folder,
+    rows_written,
+    write_store,
+)
 from photoz_lit.errors import DataError
 
 SHAPE = (10, 2, 3, 3)
@@ -101,3 +110,48 @@ def test_store_of_another_kind_or_version_is_refused(facts: str, tmp_path: Path)
 def test_settings_are_on_record(tmp_path: Path) -> None:
     write(tmp_path / "s")
     assert json.loads((tmp_path / "s" / "store.json").read_text())["settings"] == {"a": 1}
+
+
+@pytest.mark.parametrize("stop", [None, 2, 5, 7])
+def test_faulty_galaxies_are_flagged_and_zero_even_after_an_interruption(
+    stop: int | None, tmp_path: Path
+) -> None:
+    bad = INPUTS.copy()
+    bad[[1, 4], 0, 0, 0] = np.nan, np.inf
+    bad[8] = 0
+    table = catalogue()
+    table["flag"] = ["", "", "", "table", *[""] * 6]
+    facts = {"shape": SHAPE, "dtype": "float32", "kind": "images", "settings": {}, "keep_faulty": True}
+
+    def until(n: int):  # type: ignore[no-untyped-def]
+        yield bad[:n]
+        raise KeyboardInterrupt
+
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            write_store(tmp_path / "s", table, until(stop), **facts)  # type: ignore[arg-type]
+    start = rows_written(tmp_path / "s", SHAPE, "float32")
+    assert start == (stop or 0)
+    store = write_store(tmp_path / "s", table, [bad[start:]], **facts)  # type: ignore[arg-type]
+    assert store.flags.tolist() == ["", "pixels", "", "table", "pixels", "", "", "", "pixels", ""]
+    assert not store.inputs[[1, 4, 8]].any()
+    np.testing.assert_array_equal(store.inputs[[0, 2, 3]], INPUTS[[0, 2, 3]])
+
+
+def test_rows_are_read_without_a_memory_map(tmp_path: Path) -> None:
+    store = write(tmp_path / "s", dtype="float16")
+    part = store.read(3, 8)
+    assert type(part) is np.ndarray
+    np.testing.assert_array_equal(part, INPUTS[3:8].astype(np.float16))
+    assert len(store.read(10, 10)) == 0
+
+
+def test_rows_may_come_in_any_order_and_in_several_sessions(tmp_path: Path) -> None:
+    for rows in ([7, 2], [0, 9], [3]):
+        with open_rows(tmp_path / "s", SHAPE, "float32") as inputs:
+            inputs[rows] = INPUTS[rows]
+    store = finish_store(tmp_path / "s", catalogue(), shape=SHAPE, kind="images", settings={})
+    written = [0, 2, 3, 7, 9]
+    np.testing.assert_array_equal(store.inputs[written], INPUTS[written])
+    assert not store.inputs[[1, 4, 5, 6, 8]].any()
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]

@@ -28,6 +28,7 @@ from photoz_lit.models.encoders import (
 )
 from photoz_lit.models.heads import Head, PhotozNet
 
+TRAINED = [name for name in ENCODERS if name != "precomputed"]  # that one has no weights
 PAPER = ("P", "T", "S1", "S2", "S3")
 NUMBERS = {
     "P_single": 25_826_972,
@@ -273,7 +274,7 @@ def test_flatten_is_row_column_channel() -> None:
     assert flat[1, (2 * 5 + 3) * 3 + 1] == x[1, 1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize(("n_bands", "pixels"), [(5, 64), (3, 51)])
 def test_any_bands_and_sizes(name: str, n_bands: int, pixels: int) -> None:
     generator = torch.Generator().manual_seed(2)
@@ -289,7 +290,7 @@ def test_any_bands_and_sizes(name: str, n_bands: int, pixels: int) -> None:
     assert not torch.equal(one[1], reddened[1])
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_weights_are_a_function_of_the_generator(name: str) -> None:
     def draw(seed: int) -> dict[str, Tensor]:
         return build_encoder(name, 5, 64, generator=torch.Generator().manual_seed(seed)).state_dict()
@@ -312,7 +313,7 @@ def test_initial_values_are_the_papers() -> None:
     assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "mlp"])
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "mlp"])
 def test_bfloat16_channels_last_without_upcasts(name: str) -> None:
     """No convolution or linear layer gets float32 features or another layout on the way."""
     encoder = build_encoder(name, 5, 64, generator=torch.Generator().manual_seed(4))
@@ -427,3 +428,14 @@ def test_fast_starts_as_the_identity_and_learns() -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
     assert all(p.grad is not None for p in encoder.parameters())
+
+
+def test_vectors_pass_unchanged_until_they_are_scaled() -> None:
+    vectors = 3 + 2 * torch.randn(100, 4, generator=torch.Generator().manual_seed(8))
+    encoder = build_encoder("precomputed", 4, 64)
+    assert encoder.n_features == 4
+    assert torch.equal(encoder(vectors, torch.zeros(100)), vectors)
+    encoder.standardise(vectors, torch.zeros(100))
+    scaled = encoder(vectors, torch.zeros(100))
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled.std(0), torch.ones(4))

@@ -24,6 +24,8 @@ from photoz_lit.data.store import open_store
 
 
 def test_prepared_data_are_used_again(mock_run: Finished) -> None:
+    run_well("stage=prepare", *mock_run.words)
+    assert only(mock_run.folder, "data_report.html").is_file()
     before = state(mock_run.folder)
     outcome = run_well("stage=prepare", *mock_run.words)
     assert "preparing" not in outcome.out

@@ -1,34 +1,24 @@
 """`data=catalogue`: any table of magnitudes with spec_z."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import read_table, standard_table, with_ids
+from photoz_lit.data.catalogue import TableRules, read_table, standard_table, with_ids
 from photoz_lit.errors import DataError
 
 
-def load(
-    path: Path,
-    test_path: Path | None,
-    *,
-    columns: Mapping[str, str],
-    magnitudes: Sequence[str],
-    magnitude_errors: Sequence[str],
-    z_range: tuple[float, float],
-    drop_invalid: bool,
-) -> tuple[Table, NDArray[np.float32]]:
+def load(path: Path, test_path: Path | None, rules: TableRules) -> tuple[Table, NDArray[np.float32]]:
     """Read and check the table, and the separate test table where there is one.
 
     Parameters
     ----------
     path, test_path : Path
         Tables; the rows of the second become the test split.
-    columns, magnitudes, magnitude_errors, z_range, drop_invalid
-        See `photoz_lit.data.catalogue.standard_table`.
+    rules : TableRules
+        Names of columns, and what to check.
 
     Returns
     -------
@@ -37,23 +27,14 @@ def load(
     inputs : array (n, 2, F)
         Magnitudes and their errors (zero where none are given), mag.
     """
-    checked = []
-    for file in [path] if test_path is None else [path, test_path]:
-        table, _ = standard_table(
-            read_table(file),
-            str(file),
-            columns=columns,
-            magnitudes=magnitudes,
-            magnitude_errors=magnitude_errors,
-            z_range=z_range,
-            drop_invalid=drop_invalid,
-        )
-        checked.append(table)
-    catalogue = with_ids(checked[0] if test_path is None else with_test_table(*checked))
-    values = np.column_stack([catalogue[name] for name in magnitudes])
-    errors = (
-        np.column_stack([catalogue[name] for name in magnitude_errors]) if magnitude_errors else 0 * values
-    )
+    files = [path] if test_path is None else [path, test_path]
+    checked = [standard_table(read_table(file), str(file), rules)[0] for file in files]
+    catalogue = with_ids(checked[0] if test_path is None else with_test_table(*checked), rules.labelled)
+    values = np.column_stack([catalogue[name] for name in rules.magnitudes])
+    if rules.magnitude_errors:
+        errors = np.column_stack([catalogue[name] for name in rules.magnitude_errors])
+    else:
+        errors = 0 * values
     return catalogue, np.stack([values, errors], axis=1).astype(np.float32)
 
 

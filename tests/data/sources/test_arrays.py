@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from command import cutouts, write_arrays
 
+from photoz_lit.data.catalogue import TableRules
 from photoz_lit.data.sources import arrays
-from photoz_lit.data.sources.arrays import Cutouts
+from photoz_lit.data.sources.arrays import ArrayFile
 from photoz_lit.errors import DataError
 
 IMAGES = cutouts(30, 4)
@@ -33,31 +34,31 @@ def test_cutouts_of_every_kind_are_read_by_rows(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("photoz_lit.data.sources.arrays.CHUNK", 4)
-    read = Cutouts(write(tmp_path, name))
+    read = ArrayFile(write(tmp_path, name))
     rows = np.array([0, 3, 4, 5, 11, 20, 29])
     chunks = list(read.chunks(rows))
     assert [len(chunk) for chunk in chunks] == [4, 3]
     np.testing.assert_array_equal(np.concatenate(chunks), IMAGES[rows])
-    read.check(5, 4, 30, tmp_path / "t.csv")
+    read.check((5, 4, 4), "", 30, tmp_path / "t.csv")
 
 
 def test_npy_is_mapped_and_not_read(tmp_path: Path) -> None:
-    assert isinstance(Cutouts(write(tmp_path, "a.npy")).array, np.memmap)
+    assert isinstance(ArrayFile(write(tmp_path, "a.npy")).array, np.memmap)
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.h5"])
 def test_one_of_several_arrays_is_named_by_its_key(name: str, tmp_path: Path) -> None:
     path = write(tmp_path, name, other=2 * IMAGES)
-    np.testing.assert_array_equal(Cutouts(path, "other").array[:], 2 * IMAGES)
+    np.testing.assert_array_equal(ArrayFile(path, "other").array[:], 2 * IMAGES)
     for key in (None, "third"):
         with pytest.raises(DataError, match=rf"data.images_key={key} names no array. Arrays: images, other"):
-            Cutouts(path, key)
+            ArrayFile(path, key)
 
 
 def test_unknown_kind_of_cutouts(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"1")
-    with pytest.raises(DataError, match=r"unknown kind of cutouts '.jpg'. Known: .npy"):
-        Cutouts(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"unknown kind of array '.jpg'. Known: .npy"):
+        ArrayFile(tmp_path / "a.jpg")
 
 
 def test_rows_of_the_table_keep_their_cutouts(tmp_path: Path) -> None:
@@ -69,9 +70,7 @@ def test_rows_of_the_table_keep_their_cutouts(tmp_path: Path) -> None:
         tmp_path / "table.csv",
         tmp_path / "cutouts.npy",
         None,
-        columns={},
-        z_range=(0.0, 0.4),
-        drop_invalid=True,
+        TableRules(columns={}, z_range=(0.0, 0.4), drop_invalid=True),
         n_bands=5,
         pixels=12,
     )

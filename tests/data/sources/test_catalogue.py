@@ -5,7 +5,7 @@ import pytest
 from astropy.table import Table
 from command import BANDS, magnitude_table
 
-from photoz_lit.data.catalogue import assign_splits
+from photoz_lit.data.catalogue import TableRules, assign_splits
 from photoz_lit.data.sources import catalogue
 from photoz_lit.errors import DataError
 
@@ -14,15 +14,13 @@ ERRORS = [f"mag_err_{band}" for band in BANDS]
 
 
 def load(path: Path, test_path: Path | None = None, errors: bool = True) -> tuple[Table, np.ndarray]:
-    return catalogue.load(
-        path,
-        test_path,
+    rules = TableRules(
         columns={"dered_petro_r": "mag_r"},
+        z_range=(0.0, 0.4),
         magnitudes=MAGNITUDES,
         magnitude_errors=ERRORS if errors else [],
-        z_range=(0.0, 0.4),
-        drop_invalid=False,
     )
+    return catalogue.load(path, test_path, rules)
 
 
 def write(path: Path, n: int, seed: int = 0, **columns: object) -> Path:

@@ -1,0 +1,46 @@
+"""E(B-V) of the Milky Way from the maps of Schlegel, Finkbeiner & Davis 1998 (ApJ 500, 525)."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz_lit.errors import DataError
+
+
+def ebv_from_maps(ra: NDArray[np.floating], dec: NDArray[np.floating], folder: Path) -> NDArray[np.float64]:
+    """Return E(B-V) at positions, on the scale of 1998, which is that of the catalogues of SDSS.
+
+    Parameters
+    ----------
+    ra, dec : arrays (n,)
+        Degrees, ICRS. Where one is not finite, E(B-V) is NaN.
+    folder : Path
+        With SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits.
+
+    Returns
+    -------
+    ebv : array (n,)
+        Magnitudes.
+
+    Raises
+    ------
+    DataError
+        The package sfdmap2 or the maps are missing.
+    """
+    try:
+        from sfdmap2.sfdmap import SFDMap
+    except ImportError as error:
+        raise DataError(
+            "data.ebv_maps needs the package sfdmap2: type pip install 'photoz_lit[sdss]'"
+        ) from error
+    ebv = np.full(len(ra), np.nan)
+    good = np.isfinite(ra) & np.isfinite(dec)
+    try:
+        ebv[good] = SFDMap(str(folder), scaling=1.0).ebv(ra[good], dec[good])
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the dust maps cannot be read ({error}): data.ebv_maps names the folder of "
+            "SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits"
+        ) from error
+    return ebv

@@ -1,0 +1,1 @@
+"""Images and catalogue of the Sloan Digital Sky Survey: query, frames, cutouts."""

@@ -1,0 +1,219 @@
+"""One `.npy` an object and a table beside them, as the programme of Lin et al. 2022 reads SDSS.
+
+A folder of::
+
+    label               pickle; or label.pkl, labels, labels.pkl, label.npz, labels.npz, the only *.pkl there
+    train.npy           objects of each split: rows of the table, or its keys; optional
+    val.npy
+    test.npy
+    data/0.py.npy       cutouts (y, x, bands) or (bands, y, x), named by number; `.npy` alone will do, and so
+    data/1.py.npy       will any other subfolder, several of them, or the folder itself
+
+The table is a dict or `.npz` of columns or a structured array, whose row i is object i, or a dict from an
+object's name to a dict of its numbers. Fields: z, EBV, dered_petro_r, ... Cutouts are in nanomaggies. With
+split files, only the objects that they name are used, and the table has a column `split`. Where it has no
+column `object_id`, that is an object's number or name.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from photoz_lit.data.sources.published import npz
+from photoz_lit.data.sources.published.pasquet import BANDS, COLUMNS
+from photoz_lit.data.sources.published.reader import Reader, add_column, as_table, assemble, reading
+from photoz_lit.data.unpickle import read_pickle
+from photoz_lit.errors import DataError
+
+SPLITS = ("train", "val", "test")
+LABELS = ("label", "label.pkl", "labels", "labels.pkl", "label.npz", "labels.npz")
+
+
+def open_npy_folder(path: Path, n_bands: int, pixels: int) -> Reader:
+    """Open a folder of one `.npy` an object; see `open_layout`."""
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder. Check data.path (relative paths start at {Path.cwd()})")
+    labels = _labels_file(path)
+    table, names = _labels(labels)
+    split = _splits(path, labels, names)
+    if split is not None:
+        table["split"] = split
+        keep = np.flatnonzero(split != "")
+        table, names = table[keep], [names[i] for i in keep]
+    if "object_id" not in table.colnames:
+        table["object_id"] = _numbers(names)
+    cutouts = NpyFiles(path, _cutout_files(path, names, labels))
+    return assemble(
+        [cutouts],
+        table,
+        columns={**COLUMNS, "split": ("split",)},
+        bands=BANDS,
+        n_bands=n_bands,
+        pixels=pixels,
+        prefer_last=True,
+    )
+
+
+class NpyFiles:
+    """Cutouts in a `.npy` each; the first one tells the shape of all."""
+
+    def __init__(self, path: Path, files: Sequence[str]) -> None:
+        self.path, self.files, self.rows = path, files, len(files)
+        first = _load(Path(files[0]))
+        self.cutout, self.dtype = first.shape, first.dtype
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> Iterator[NDArray[Any]]:
+        """Yield the cutouts of ascending row ranges [low, high), as the files hold them."""
+        for low, high in spans:
+            rows = np.empty((high - low, *self.cutout), self.dtype)
+            for i, name in enumerate(self.files[low:high]):
+                cutout = _load(Path(name))
+                if cutout.shape != self.cutout or cutout.dtype.kind not in "fiu":
+                    raise DataError(
+                        f"{name}: a cutout of shape {cutout.shape} and type {cutout.dtype}, those before "
+                        f"it are {self.cutout} and {self.dtype}"
+                    )
+                rows[i] = cutout
+            yield rows
+
+
+def _load(path: Path) -> NDArray[Any]:
+    """Read one `.npy`, which may hold no Python objects."""
+    with reading(path), path.open("rb") as file:
+        try:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            raise DataError(
+                f"{path}: holds Python objects, which can run code and are not read. Write it again as an "
+                "array of numbers"
+            ) from error
+
+
+def _labels_file(path: Path) -> Path:
+    known = [path / name for name in LABELS if (path / name).is_file()]
+    found = known[:1] or sorted(path.glob("*.pkl"))
+    if len(found) != 1:
+        what = f"{len(found)} pickles" if found else "no table of labels"
+        raise DataError(
+            f"{path}: {what} in it, one of {', '.join(LABELS)} expected, as layout=npy_folder needs"
+        )
+    return found[0]
+
+
+def _labels(path: Path) -> tuple[Table, list[str]]:
+    """Read the table of labels, and what its objects are called."""
+    if path.suffix == ".npz":
+        labels: Any = {name: npz.read_array(path, name) for name in npz.array_names(path)}
+    else:
+        labels = read_pickle(path)
+    names: list[str] | None = None
+    with reading(path):
+        if isinstance(labels, np.ndarray) and labels.dtype.names is not None and labels.ndim == 1:
+            table = as_table(labels)
+        elif isinstance(labels, dict) and labels and all(isinstance(v, dict) for v in labels.values()):
+            names = [_text(key) for key in labels]
+            table = _of_objects(path, labels)
+        elif isinstance(labels, dict):
+            table = _of_columns(path, labels)
+        else:
+            raise DataError(
+                f"{path}: a {type(labels).__name__}, where a dict of columns, a structured array or a dict "
+                "of objects is expected"
+            )
+    if len(table) == 0:
+        raise DataError(f"{path}: the table of labels has no rows")
+    return table, names if names is not None else [str(i) for i in range(len(table))]
+
+
+def _of_columns(path: Path, labels: Mapping[Any, Any]) -> Table:
+    table, columns = Table(), {_text(name): np.asarray(values) for name, values in labels.items()}
+    lengths = {name: values.shape[:1] for name, values in columns.items()}
+    if len(set(lengths.values())) != 1 or () in lengths.values():
+        told = ", ".join(f"{name} {shape[0] if shape else 'one value'}" for name, shape in lengths.items())
+        raise DataError(f"{path}: columns of unequal lengths: {told}")
+    for name, values in columns.items():
+        if values.dtype.hasobject:
+            raise DataError(f"{path}: column {name} mixes kinds of values: numbers or text are needed")
+        add_column(table, name, values)
+    return table
+
+
+def _of_objects(path: Path, labels: Mapping[Any, Mapping[Any, Any]]) -> Table:
+    """Turn a dict of an object's numbers a row into columns."""
+    fields = list(next(iter(labels.values())))
+    for name, entry in labels.items():
+        if set(entry) != set(fields):
+            raise DataError(
+                f"{path}: object {name} has fields {sorted(map(str, entry))}, the first one {fields}"
+            )
+    return _of_columns(path, {field: [entry[field] for entry in labels.values()] for field in fields})
+
+
+def _text(name: Any) -> str:
+    return name.decode("latin1") if isinstance(name, bytes) else str(name)
+
+
+def _numbers(names: Sequence[str]) -> NDArray[Any]:
+    """Return names as numbers where all of them are."""
+    array = np.asarray(names)
+    try:
+        numbers = array.astype(np.int64)
+    except (ValueError, OverflowError):
+        return array
+    return numbers if (numbers.astype(str) == array).all() else array
+
+
+def _splits(path: Path, labels: Path, names: Sequence[str]) -> NDArray[np.str_] | None:
+    """Return the split of each object by the files train.npy, val.npy, test.npy; empty text for none."""
+    files = [path / f"{name}.npy" for name in SPLITS if (path / f"{name}.npy").is_file()]
+    if not files:
+        return None
+    place = {name: i for i, name in enumerate(names)}
+    split = np.full(len(names), "", dtype="<U5")
+    for file in files:
+        ids = _load(file)
+        if ids.dtype.kind not in "iuSU" or ids.ndim != 1:
+            raise DataError(
+                f"{file}: {ids.dtype} of shape {ids.shape}, a list of objects' numbers or names expected"
+            )
+        told = [_text(name) for name in ids.tolist()]
+        lost = [name for name in told if name not in place]
+        if lost:
+            raise DataError(f"{file}: {len(lost)} objects are not in {labels.name}, first {lost[0]}")
+        rows = np.array([place[name] for name in told], dtype=np.int64)
+        twice = rows[(split[rows] != "") & (split[rows] != file.stem)]
+        if twice.size:
+            raise DataError(
+                f"{file}: {twice.size} objects are in {split[twice[0]]}.npy too, first {names[twice[0]]}: "
+                "an object belongs to one split"
+            )
+        split[rows] = file.stem
+    return split
+
+
+def _cutout_files(path: Path, names: Sequence[str], labels: Path) -> list[str]:
+    """Find the file of each object, in the folder or in folders within it."""
+    wanted, found = set(names), dict[str, str]()
+    for folder in [path, *sorted(p for p in path.iterdir() if p.is_dir())]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name.removesuffix(".npy").removesuffix(".py")
+                if not entry.name.endswith(".npy") or name not in wanted:
+                    continue
+                if name in found:
+                    raise DataError(f"{entry.path}: a second cutout of object {name} beside {found[name]}")
+                found[name] = entry.path
+    lost = [name for name in names if name not in found]
+    if lost:
+        raise DataError(
+            f"{path}: no cutout of {len(lost)} of {len(names)} objects of {labels.name}, first {lost[0]}: "
+            "add the files, or take their numbers out of train.npy, val.npy and test.npy"
+        )
+    return [found[name] for name in names]

@@ -1,0 +1,243 @@
+"""Reading tables out of pickles without running what a pickle may ask for.
+
+A pickle is a small programme: a hostile one calls any function by name. This reader knows plain Python values
+and NumPy arrays of numbers and text, nothing else: every name that a pickle calls is looked up in a short
+list of stand-ins of our own. They check what they are given, as NumPy's own setters do not.
+"""
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz_lit.errors import DataError
+
+MOST_NESTED = 20
+_PLAIN_DTYPE = re.compile(r"[biufcSU]\d{1,9}")
+_REMEDY = "Write the table as .npz with one array a column (numpy.savez) where you trust the file"
+
+
+def read_pickle(path: Path) -> Any:
+    """Return what a pickle of plain values and NumPy arrays holds; pickles of Python 2 are read as latin-1.
+
+    Parameters
+    ----------
+    path : Path
+        A pickle of dicts, lists, tuples, numbers, text and arrays (structured ones too) of numbers and text.
+
+    Returns
+    -------
+    object
+        The same values; arrays are views of the bytes read; record arrays come as structured arrays.
+
+    Raises
+    ------
+    DataError
+        The file is absent, damaged, or names anything that is not on the list; nothing of it is run.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return _plain(_Reader(file, encoding="latin1").load(), {}, 0)
+    except _Forbidden as error:
+        raise DataError(
+            f"{path}: refused: the pickle {error}. Only plain values and NumPy arrays of numbers and text "
+            f"are read from pickles, since anything else can run code. {_REMEDY}"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:  # a damaged pickle fails anywhere: IndexError, KeyError, MemoryError, ...
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise DataError(
+            f"{path}: cannot be read as a pickle, perhaps truncated: {reason}. {_REMEDY}"
+        ) from error
+
+
+class _Forbidden(Exception):
+    """What the pickle asks for is not on the list."""
+
+
+class _Dtype:
+    """A NumPy type while the pickle describes it."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code = code
+        self.state: Any = None
+
+    def set_state(self, state: Any) -> None:
+        """Keep the description: version, byte order, subarray, names, fields, size, ..."""
+        self.state = state
+
+    def build(self) -> np.dtype[Any]:
+        """Return the type, made from its description alone."""
+        if self.state is None:
+            return self._plain("=")
+        _, order, subarray, names, fields, size = self.state[:6]
+        if subarray is not None:
+            base, shape = subarray
+            return np.dtype((_built(base), tuple(int(n) for n in np.atleast_1d(shape))))
+        if names is not None:
+            parts = [fields[name] for name in names]
+            formats, offsets = [_built(part[0]) for part in parts], [int(part[1]) for part in parts]
+            return np.dtype(
+                {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(size)}
+            )
+        return self._plain(order)
+
+    def _plain(self, order: Any) -> np.dtype[Any]:
+        if not isinstance(self.code, str) or not _PLAIN_DTYPE.fullmatch(self.code):
+            raise _Forbidden(f"holds an array of type {self.code!r} (Python objects, perhaps)")
+        dtype = np.dtype(self.code)
+        return dtype.newbyteorder(order) if order in ("<", ">") else dtype
+
+
+class _Array:
+    """A NumPy array while the pickle describes it."""
+
+    def __init__(self, *_: Any) -> None:
+        self.values: NDArray[Any] | None = None
+
+    def set_state(self, state: Any) -> None:
+        """Take (version, shape, dtype, Fortran order, bytes); text is a Python 2 byte string."""
+        _, shape, dtype, fortran, data = state
+        self.values = _array(data, dtype, shape, "F" if fortran else "C")
+
+
+def _built(dtype: Any) -> np.dtype[Any]:
+    if not isinstance(dtype, _Dtype):
+        raise _Forbidden("describes an array by something that is no type")
+    return dtype.build()
+
+
+def _array(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+    """Return an array over bytes that must be as many as type and shape say."""
+    kind = _built(dtype)
+    if isinstance(data, str):
+        data = data.encode("latin1")
+    if not isinstance(data, bytes | bytearray):
+        raise _Forbidden("holds an array of Python objects")
+    size = tuple(int(n) for n in np.atleast_1d(shape)) if shape != () else ()
+    if (
+        kind.itemsize == 0
+        or min(size, default=0) < 0
+        or int(np.prod(size, dtype=object)) * kind.itemsize != len(data)
+    ):
+        raise ValueError(f"{len(data)} bytes for an array of shape {size} and type {kind}")
+    if not data:
+        return np.empty(size, kind)
+    return np.frombuffer(data, kind).reshape(size, order="F" if order == "F" else "C")
+
+
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    made = _Array()
+    made.values = _array(data, dtype, shape, order)
+    return made
+
+
+def _scalar(dtype: Any, data: Any = b"") -> Any:
+    return _array(data, dtype, (), "C")[()]
+
+
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
+    """How pickles of protocols 0 to 2 hold bytes."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise _Forbidden(f"calls _codecs.encode with {encoding!r}")
+    return text.encode("latin1")
+
+
+def _empty_bytes(*arguments: Any) -> bytes:
+    if arguments:
+        raise _Forbidden("calls builtins.bytes with arguments")
+    return b""
+
+
+def _ordered(*arguments: Any) -> dict[Any, Any]:
+    return dict(*arguments)
+
+
+# What a pickle may name. `numpy._core` (NumPy 2) and `numpy.core` are one here.
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _Dtype,
+    ("numpy", "recarray"): "recarray",
+    ("numpy", "record"): "record",
+    ("numpy.rec", "recarray"): "recarray",
+    ("numpy.rec", "record"): "record",
+    ("numpy.core.records", "recarray"): "recarray",
+    ("numpy.core.records", "record"): "record",
+    ("collections", "OrderedDict"): _ordered,
+    ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): _empty_bytes,
+    ("__builtin__", "bytes"): _empty_bytes,
+}
+
+
+def _build(reader: Any) -> None:
+    """Give a stand-in its state; nothing else takes one (Python's own would set any attribute)."""
+    state = reader.stack.pop()
+    made = reader.stack[-1]
+    if not isinstance(made, _Array | _Dtype):
+        raise _Forbidden(f"sets attributes of a {type(made).__name__}")
+    made.set_state(state)
+
+
+def _refuse(what: str) -> Callable[[Any], None]:
+    def refuse(reader: Any) -> None:
+        raise _Forbidden(what)
+
+    return refuse
+
+
+class _Reader(pickle._Unpickler):
+    """Python's own reader of pickles, with fewer instructions and the short list of names.
+
+    The one written in Python, since the one in C offers no way to take instructions away.
+    """
+
+    dispatch = {  # noqa: RUF012 (the parent's, which is no ClassVar either)
+        **pickle._Unpickler.dispatch,
+        **{
+            code[0]: _refuse("uses a copyreg extension code")
+            for code in (pickle.EXT1, pickle.EXT2, pickle.EXT4)
+        },
+        **{code[0]: _refuse("uses a persistent id") for code in (pickle.PERSID, pickle.BINPERSID)},
+        **{
+            code[0]: _refuse("uses buffers outside it")
+            for code in (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)
+        },
+        pickle.BUILD[0]: _build,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return our stand-in for a name, whatever the name means elsewhere."""
+        known = (re.sub(r"^numpy\._core\b", "numpy.core", module), name)
+        if known not in _STAND_INS:
+            raise _Forbidden(f"names {module}.{name}")
+        return _STAND_INS[known]
+
+
+def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
+    """Replace the stand-ins by arrays; each value once, so that nested repetitions cost nothing."""
+    if depth > MOST_NESTED:
+        raise ValueError(f"values nested more than {MOST_NESTED} deep")
+    if isinstance(value, _Dtype) or callable(value):
+        raise _Forbidden("holds a type or a function where a value is expected")
+    if isinstance(value, _Array):
+        if value.values is None:
+            raise ValueError("an array without content")
+        return value.values
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if id(value) not in done:
+        if isinstance(value, dict):
+            plain: Any = {key: _plain(item, done, depth + 1) for key, item in value.items()}
+        else:
+            plain = type(value)([_plain(item, done, depth + 1) for item in value])
+        done[id(value)] = plain
+    return cast(Any, done[id(value)])

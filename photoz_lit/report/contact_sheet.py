@@ -1,0 +1,143 @@
+"""A contact sheet: some galaxies of a store in colour, by redshift."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from photoz_lit.data.store import Store, open_store
+from photoz_lit.errors import DataError, PhotozError
+from photoz_lit.report.cutout_checks import border_noise
+from photoz_lit.report.figures.data import colour_bands, figure_contact_sheet, stretch_for
+
+SHOWN = 30
+SAMPLE = 512
+SAMPLE_BYTES = 200_000_000
+
+
+def sample_rows(store: Store, most: int = SAMPLE) -> NDArray[np.int64]:
+    """Return usable rows, evenly spread over the store, as many as fit in little memory."""
+    usable = np.flatnonzero(store.flags == "")
+    row_bytes = 4 * int(np.prod(store.inputs.shape[1:]))
+    n = min(len(usable), most, max(SHOWN, SAMPLE_BYTES // row_bytes))
+    return usable[np.linspace(0, len(usable) - 1, n).astype(np.int64)] if n else usable
+
+
+def read_rows(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Read rows of the inputs, (n, ...)."""
+    inputs = np.empty((len(rows), *store.inputs.shape[1:]), np.float32)
+    for out, row in zip(inputs, rows.tolist(), strict=True):
+        out[:] = store.read(row, row + 1)[0]
+    return inputs
+
+
+def column(store: Store, name: str) -> NDArray[np.float64] | None:
+    """Return a column of the catalogue, NaN where a cell is empty; None without it."""
+    if name not in store.catalogue.colnames:
+        return None
+    return np.ma.filled(np.ma.asarray(store.catalogue[name], dtype=np.float64), np.nan)
+
+
+def chosen(store: Store, rows: NDArray[np.int64], n: int = SHOWN) -> NDArray[np.int64]:
+    """Return which places of `rows` to show: n, in the order of spec_z, or of r, or of the store."""
+    for name in ("spec_z", "dered_petro_r"):
+        values = column(store, name)
+        if values is not None and np.isfinite(values[rows]).any():
+            order = np.argsort(values[rows], kind="stable")
+            break
+    else:
+        order = np.arange(len(rows))
+    return order[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)]
+
+
+def labels(store: Store, rows: NDArray[np.int64]) -> list[str]:
+    """Write spec_z and r of galaxies, or their object_id where neither is known."""
+    z, r = column(store, "spec_z"), column(store, "dered_petro_r")
+    written = []
+    for row in rows.tolist():
+        words = [f"z = {z[row]:.3f}"] if z is not None and np.isfinite(z[row]) else []
+        words += [f"r = {r[row]:.2f}"] if r is not None and np.isfinite(r[row]) else []
+        written.append("  ".join(words) or str(store.catalogue["object_id"][row]))
+    return written
+
+
+def draw_contact_sheet(store: Store, bands: str, n: int = SHOWN) -> Figure:
+    """Draw galaxies of a store in colour.
+
+    Parameters
+    ----------
+    store : Store
+        Of images.
+    bands : str
+        Names of its bands, a letter each.
+    n : int
+        How many galaxies, at most.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        The store holds no images of so many bands, or none that can be used.
+    """
+    check_images(store, bands)
+    rows = sample_rows(store)
+    if not rows.size:
+        raise DataError(f"{store.folder}: no galaxy can be used, all are flagged")
+    rows = rows[chosen(store, rows, n)]
+    cutouts = read_rows(store, rows)
+    return figure_contact_sheet(cutouts, labels(store, rows), bands, stretch_for(shown_noise(cutouts, bands)))
+
+
+def shown_noise(cutouts: NDArray[np.float32], bands: str) -> float:
+    """Return the median noise of the bands of a colour image, nanomaggies per pixel."""
+    return float(np.median([border_noise(cutouts[:, i]) for i in colour_bands(bands)]))
+
+
+def check_images(store: Store, bands: str) -> None:
+    """Raise DataError unless a store holds images of these bands."""
+    if store.kind != "images":
+        raise DataError(f"{store.folder}: a store of {store.kind}, images are needed")
+    if store.inputs.shape[1] != len(bands):
+        raise DataError(
+            f"{store.folder}: cutouts of {store.inputs.shape[1]} bands, but {len(bands)} are named: {bands}"
+        )
+
+
+def write_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
+    """Write a PNG file beside its place and move it there."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        figure.savefig(beside, format="png", dpi=dpi)
+        beside.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror}): free some space") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Draw some galaxies of a prepared data set in colour, by redshift."""
+    parser = argparse.ArgumentParser(
+        prog="python -m photoz_lit.report.contact_sheet", description=main.__doc__
+    )
+    parser.add_argument("store", type=Path, help="folder of the store: data_dir/SOURCE-DIGEST")
+    parser.add_argument("output", type=Path, help="file to write, e.g. contact_sheet.png")
+    parser.add_argument("--bands", default="ugriz", help="names of its bands, a letter each")
+    parser.add_argument("--number", type=int, default=SHOWN, help="how many galaxies")
+    arguments = parser.parse_args()
+    try:
+        store = open_store(arguments.store)
+        write_figure(draw_contact_sheet(store, arguments.bands, arguments.number), arguments.output)
+    except PhotozError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

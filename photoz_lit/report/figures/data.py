@@ -1,0 +1,294 @@
+"""Figures of a data set before any training: cutouts in colour and by band, distributions, photometry."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from astropy.visualization import make_lupton_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from photoz_lit.report.figures.style import GREY, HALF_WIDTH, STYLE, note, signed
+
+Cutouts = NDArray[np.float32]
+
+# Weights of the colour images of SDSS relative to r, and their stretch (Lupton et al. 2004, PASP 116, 133).
+WEIGHTS = {"i": 0.86, "r": 1.0, "g": 1.37}
+STRETCH, SOFTENING = 0.35, 8.0  # nanomaggies per pixel of 0.396 arcsec; its ratio to the noise of SDSS is
+STRETCH_OVER_NOISE = 14.0
+
+SPLIT_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#d55e00", "unused": GREY, "all": "#0072b2"}
+SPLIT_LINES = {"train": "-", "val": "--", "test": "-.", "unused": ":", "all": "-"}
+
+
+def colour_bands(bands: str) -> tuple[int, int, int]:
+    """Return which bands are shown as red, green and blue: i, r, g, or else the last three, last as red."""
+    if set("gri") <= set(bands):
+        return bands.index("i"), bands.index("r"), bands.index("g")
+    last = list(range(len(bands)))[:-4:-1]
+    return last[0], last[min(1, len(last) - 1)], last[-1]
+
+
+def colour_image(stamp: Cutouts, bands: str, stretch: float = STRETCH) -> NDArray[np.uint8]:
+    """Return the colour image of a cutout on an asinh scale.
+
+    Parameters
+    ----------
+    stamp : array (bands, y, x)
+        Nanomaggies.
+    bands : str
+        Names of the bands, a letter each.
+    stretch : float
+        Flux per pixel where the scale turns from linear to logarithmic, nanomaggies.
+
+    Returns
+    -------
+    array (y, x, 3)
+        Red, green and blue.
+    """
+    planes = (stamp[i] * WEIGHTS.get(bands[i], 1.0) for i in colour_bands(bands))
+    with np.errstate(invalid="ignore"):  # astropy divides by pixels that are zero before it masks them
+        return np.asarray(make_lupton_rgb(*planes, minimum=0.0, stretch=stretch, Q=SOFTENING))
+
+
+def stretch_for(noise: float) -> float:
+    """Return the stretch that shows images of this noise, nanomaggies per pixel, as those of SDSS are."""
+    return STRETCH_OVER_NOISE * noise if noise > 0 else STRETCH
+
+
+@matplotlib.rc_context(STYLE)
+def figure_contact_sheet(
+    cutouts: Cutouts, labels: Sequence[str], bands: str, stretch: float = STRETCH, columns: int = 6
+) -> Figure:
+    """Draw cutouts in colour, side by side.
+
+    Parameters
+    ----------
+    cutouts : array (n, bands, y, x)
+        Nanomaggies.
+    labels : sequence of str
+        What is written above each.
+    bands : str
+        Names of the bands, a letter each.
+    stretch : float
+        As in `colour_image`.
+    columns : int
+        Cutouts a row.
+
+    Returns
+    -------
+    Figure
+    """
+    rows = max(1, -(-len(cutouts) // columns))
+    figure = Figure(figsize=(1.9 * columns, 2.12 * rows))
+    for ax in (axes := figure.subplots(rows, columns, squeeze=False).ravel()):
+        ax.set_axis_off()
+    for ax, stamp, label in zip(axes, cutouts, labels, strict=False):
+        ax.imshow(colour_image(stamp, bands, stretch), origin="lower", interpolation="nearest")
+        ax.set_title(label, fontsize=10, fontweight="normal", loc="center", pad=3)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_bands(
+    cutouts: Cutouts, labels: Sequence[str], bands: str, noise: Sequence[float], stack: Cutouts
+) -> Figure:
+    """Draw each band in grey: a few galaxies, and on top the median of many, with a cross at the centre.
+
+    Parameters
+    ----------
+    cutouts : array (n, bands, y, x)
+        Nanomaggies.
+    labels : sequence of str
+        What is written beside each galaxy.
+    bands : str
+        Names of the bands, a letter each.
+    noise : sequence of float
+        Noise of each band, nanomaggies per pixel: the scale is the same for all galaxies of a band.
+    stack : array (bands, y, x)
+        Median of many cutouts.
+
+    Returns
+    -------
+    Figure
+        A row a galaxy, a column a band.
+    """
+    n_rows, n_bands = len(cutouts) + 1, len(bands)
+    figure = Figure(figsize=(1.45 * n_bands + 1.2, 1.47 * n_rows + 0.3))
+    axes = figure.subplots(n_rows, n_bands, squeeze=False)
+    images = np.concatenate([stack[None], cutouts])
+    middle = (stack.shape[-1] - 1) / 2
+    for row, (image, label) in enumerate(zip(images, ["median", *labels], strict=True)):
+        for column, ax in enumerate(axes[row]):
+            ax.set(xticks=[], yticks=[])
+            ax.grid(visible=False)
+            ax.spines[:].set_visible(False)
+            # The median has little noise: its own peak sets its scale.
+            unit = float(np.nanmax(stack[column])) / 30 if row == 0 else noise[column]
+            scaled = np.arcsinh(image[column] / (unit if unit > 0 else 1.0))
+            ax.imshow(scaled, cmap="gray", origin="lower", vmin=-1.5, vmax=4.8, interpolation="nearest")
+            if row == 0:
+                ax.set_title(bands[column], loc="center", fontsize=12)
+                reach = stack.shape[-1] / 2
+                for low, high in ((0.25, 0.7), (-0.7, -0.25)):
+                    span = [middle + low * reach, middle + high * reach]
+                    ax.plot(span, [middle, middle], [middle, middle], span, color="#e69f00", linewidth=1.1)
+        axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9.5)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_distributions(
+    columns: Mapping[str, NDArray[np.float64]], split: NDArray[np.str_] | None
+) -> Figure:
+    """Draw histograms of columns, spec_z by split.
+
+    Parameters
+    ----------
+    columns : mapping of str to array (n,)
+        Some of spec_z, dered_petro_r (mag) and ebv (mag).
+    split : array of str (n,), optional
+        Split of each galaxy.
+
+    Returns
+    -------
+    Figure
+        A panel a column.
+    """
+    words = {"spec_z": "spectroscopic redshift", "dered_petro_r": "dered_petro_r  [mag]", "ebv": "ebv  [mag]"}
+    # Room between panels: tick labels of neighbours must not touch.
+    figure = Figure(figsize=(3.8 * len(columns), 3.0), layout=ConstrainedLayoutEngine(wspace=0.06))
+    for ax, (name, values) in zip(
+        figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True
+    ):
+        finite = values[np.isfinite(values)]
+        low, high = np.percentile(finite, [0.1, 99.9]) if finite.size else (0.0, 1.0)
+        edges = np.linspace(
+            low, high if high > low else low + 0.01, _bins(split if name == "spec_z" else None, finite.size)
+        )
+        groups = (
+            ["all"] if split is None or name != "spec_z" else [g for g in SPLIT_LINES if (split == g).any()]
+        )
+        for group in groups:
+            own = values if group == "all" or split is None else values[split == group]
+            counts = np.histogram(own[np.isfinite(own)], edges)[0]
+            ax.stairs(
+                counts / max(counts.sum(), 1),  # splits of different size are compared by shape
+                edges,
+                color=SPLIT_COLOURS[group],
+                linestyle=SPLIT_LINES[group],
+                fill=group == "all",
+                linewidth=1.5,
+                label=group,
+            )
+        ax.set(xlabel=words[name], yticks=[])
+        ax.grid(visible=False)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_ylim(bottom=0.0)
+        if len(groups) > 1:
+            ax.legend(handlelength=1.8)
+    figure.supylabel("share of galaxies", fontsize=10.5)
+    return figure
+
+
+def _bins(split: NDArray[np.str_] | None, n: int) -> int:
+    """Return a number of edges for which the counts of the smallest split are still smooth."""
+    smallest = n if split is None else int(np.unique(split, return_counts=True)[1].min())
+    return int(np.clip(2 * np.sqrt(smallest), 10, 50))
+
+
+@matplotlib.rc_context(STYLE)
+def figure_photometry(
+    catalogue_r: NDArray[np.float64], measured_r: NDArray[np.float64], offset: float
+) -> Figure:
+    """Draw magnitudes measured on the cutouts against those of the catalogue.
+
+    Parameters
+    ----------
+    catalogue_r, measured_r : arrays (n,)
+        mag.
+    offset : float
+        Median of measured - catalogue, mag.
+
+    Returns
+    -------
+    Figure
+        Right units lie on the line.
+    """
+    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    ax = figure.subplots()
+    ax.plot(catalogue_r, measured_r, ".", color="#0072b2", markersize=4, alpha=0.6)
+    ends = np.percentile(catalogue_r, [0.5, 99.5]) + np.array([-0.3, 0.3])
+    ax.plot(ends, ends, color="#3c4043", linewidth=1.2, label="equal")
+    ax.plot(ends, ends + offset, color="#d55e00", linewidth=1.2, linestyle="--", label="median offset")
+    shown = np.concatenate([ends, np.percentile(measured_r, [1, 99])])
+    ax.set(xlim=ends, ylim=(shown.max() + 0.2, shown.min() - 0.2))  # bright at the top
+    ax.set(xlabel="dered_petro_r of the table  [mag]", ylabel="r measured on the cutouts  [mag]")
+    note(ax, f"median offset {signed(offset, 2)} mag", x=0.97, y=0.04)
+    ax.invert_xaxis()
+    ax.legend(loc="upper left")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_brightness(magnitudes: NDArray[np.float64], bands: str, depth: Sequence[float]) -> Figure:
+    """Draw how bright galaxies are in each band, and how faint one could be seen.
+
+    Parameters
+    ----------
+    magnitudes : array (n, bands)
+        mag; not finite where nothing was measured.
+    bands : str
+        Names of the bands, a letter each.
+    depth : sequence of float
+        Magnitude of 5 sigma in each band.
+
+    Returns
+    -------
+    Figure
+        The middle 68 % of the galaxies as bars around the median.
+    """
+    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    ax = figure.subplots()
+    x = np.arange(len(bands))
+    known = [column[np.isfinite(column)] for column in magnitudes.T]
+    low, middle, high = np.array(
+        [np.percentile(c, [16, 50, 84]) if c.size else [np.nan] * 3 for c in known]
+    ).T
+    errors = [middle - low, high - middle]
+    ax.errorbar(x, middle, errors, fmt="o-", color="#0072b2", capsize=4, label="galaxies, 68 %")
+    ax.plot(x, depth, "v", color="#d55e00", markersize=9, linestyle="none", label=r"depth, 5$\sigma$ in 2″")
+    ax.set_xticks(x, list(bands))
+    ax.set(ylabel="magnitude  [mag]", xlabel="band")
+    ax.margins(x=0.12, y=0.12)
+    ax.invert_yaxis()
+    ax.legend(loc="best")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_vectors(vectors: NDArray[np.float64]) -> Figure:
+    """Draw lengths of vectors, and mean and spread of each of their numbers.
+
+    Parameters
+    ----------
+    vectors : array (n, d)
+
+    Returns
+    -------
+    Figure
+        Two panels.
+    """
+    figure = Figure(figsize=(2 * 4.6, 3.0))
+    left, right = figure.subplots(1, 2)
+    left.hist(np.linalg.norm(vectors, axis=1), 40, color="#0072b2")
+    left.set(xlabel="length of a vector", ylabel="galaxies")
+    spread = vectors.std(axis=0)
+    order = np.argsort(spread)
+    right.plot(spread[order], color="#0072b2", label="standard deviation")
+    right.plot(np.abs(vectors.mean(axis=0))[order], ".", color="#d55e00", markersize=3, label="|mean|")
+    right.set(xlabel="number within the vector, sorted by its spread", ylabel="over all galaxies")
+    right.legend()
+    return figure

@@ -1,0 +1,526 @@
+"""`stage=predict`: photo-z of galaxies without spec_z, from trained run folders and any source of galaxies.
+
+Read a batch -> encoder -> head -> p(z) -> files, in order. Memory does not grow with the number of galaxies
+beyond their table, and an interrupted run goes on where it stopped. No spec_z is used.
+"""
+
+import glob
+import hashlib
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from photoz_lit import config as settings
+from photoz_lit.config import Config, DataConfig, TrainerConfig
+from photoz_lit.data.store import Store
+from photoz_lit.data.transforms import Inputs
+from photoz_lit.embeddings import locked
+from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.grids import RedshiftGrid
+from photoz_lit.models.encoders import Encoder
+from photoz_lit.models.heads import Head, PhotozNet, mixture
+from photoz_lit.models.neighbours import Neighbours
+from photoz_lit.results import EstimateFiles, read_arrays, write_json
+from photoz_lit.stages.embed import digest, embed
+from photoz_lit.stages.evaluate import check_origin, enter, restored
+from photoz_lit.stages.prepare import prepare, progress_bar
+from photoz_lit.stages.representation import READERS, build, inputs_of
+from photoz_lit.training import device_of, load_checkpoint, load_weights
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY = 30.0  # s
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run folder to predict with; nothing outside the folder is read.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies.
+    config : Config
+        The settings that it was trained with.
+    weights : dict of str to Tensor
+        State of its network.
+    digest : str
+        SHA-256 of its checkpoint.
+    reference : dict of str to array, optional
+        What galaxies it was trained on (`photoz_lit.stages.embed.write_reference`), where the run tells.
+    """
+
+    folder: Path
+    config: Config
+    weights: dict[str, Tensor]
+    digest: str
+    reference: dict[str, NDArray[Any]] | None
+
+    @property
+    def grid(self) -> RedshiftGrid:
+        """Bins of its p(z), extension included."""
+        s = self.config.survey
+        return s.grid().extended(s.extend_left, s.extend_right) if self.config.correction.extend else s.grid()
+
+
+@dataclass(frozen=True)
+class Branch:
+    """An encoder and the heads on it: members of an ensemble that share a representation encode once."""
+
+    encoder: Encoder
+    inputs: Inputs
+    heads: list[Head]
+
+
+def run(config: Config) -> None:
+    """Estimate p(z) and photo-z of all galaxies of a source and write them into a run folder."""
+    models = [open_model(folder) for folder in finished_runs(config.model or "")]
+    check_agreement(models)
+    target = target_settings(config, models[0])
+    store = prepare(target)
+    check_inputs(models, store)
+    n_views = target.predict.symmetries
+    if store.kind != "images" and n_views > 1:
+        log.info("predict.symmetries=%d: %s have none, one view is used", n_views, store.kind)
+        n_views = 1
+    folder = results_folder(target, models, store, n_views)
+    origin = origin_of(target, models, store)
+    check_origin(folder, origin)
+    if not enter(target, folder, origin):
+        return
+    with locked(folder):
+        if not (folder / "done.json").is_file():  # another process may have been at it
+            estimate_all(target, folder, models, store, n_views)
+        (folder / "lock").unlink(missing_ok=True)
+
+
+def estimate_all(config: Config, folder: Path, models: list[Trained], store: Store, n_views: int) -> None:
+    """Fill the files of a run folder, from the first galaxy that is not in them yet, and complete it."""
+    began, chunk = time.monotonic(), config.predict.chunk
+    flags = flags_of(store, models)
+    prior = np.mean([train_n_of_z(model.folder) for model in models], axis=0)
+    files = EstimateFiles(folder, store.catalogue, flags, models[0].grid, prior, config.estimate)
+    if files.rows:
+        log.info("going on at galaxy %d of %d", files.rows, len(flags))
+    branches, neighbours = branches_of(models, store), neighbours_of(models[0], config)
+    with counted(files.rows, len(flags), config.trainer.progress) as tick:
+        estimator = Estimator(store, flags == "", branches, neighbours, n_views, config.trainer, tick)
+        for start in range(files.rows, len(flags), chunk):
+            files.append(*estimator(start, min(start + chunk, len(flags))))
+    files.finish()
+    complete(config, folder, models, flags, files.n_far, time.monotonic() - began)
+    files.forget()
+
+
+@contextmanager
+def counted(done: int, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress with the time left: a bar on a terminal, else a line in the log now and then.
+
+    Yields
+    ------
+    tick : callable
+        Told how many more galaxies are done.
+    """
+    first, began = done, time.monotonic()
+    logged = began
+    with progress_bar("galaxies", wanted) as advance:
+        advance(done, total)
+
+        def tick(n: int) -> None:
+            nonlocal done, logged
+            advance(n, total)
+            done += n
+            now = time.monotonic()
+            if now - logged > LOG_EVERY and not sys.stdout.isatty():
+                rate = (done - first) / (now - began)
+                left = timedelta(seconds=round((total - done) / rate))
+                log.info("%d of %d galaxies, %.0f a second, %s left", done, total, rate, left)
+                logged = now
+
+        yield tick
+
+
+class Estimator:
+    """p(z) of a store's galaxies by their rows.
+
+    p(z) is the arithmetic mean over members of an ensemble and over symmetries; the distance to the training
+    galaxies is the first member's, in view 0.
+
+    Parameters
+    ----------
+    store : Store
+        The galaxies.
+    usable : array of bool (n,)
+        Which of them get estimates.
+    branches : list of Branch
+        The networks; the first member's encoder comes first.
+    neighbours : Neighbours, optional
+        The first member's training galaxies.
+    n_views : int
+        Symmetries, from view 0 on.
+    trainer : TrainerConfig
+        Device, precision, size of batches.
+    tick : callable
+        Told how many more galaxies are done.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        usable: NDArray[np.bool_],
+        branches: list[Branch],
+        neighbours: Neighbours | None,
+        n_views: int,
+        trainer: TrainerConfig,
+        tick: Callable[[int], None],
+    ) -> None:
+        self.store, self.usable, self.n_views = store, usable, n_views
+        self.trainer, self.device, self.tick = trainer, device_of(trainer), tick
+        self.ebv = np.asarray(store.catalogue["ebv"], dtype=np.float32)
+        self.neighbours = neighbours.to(self.device) if neighbours else None
+        self.branches = branches
+        for branch in branches:
+            for module in (branch.encoder, *branch.heads):
+                module.to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(
+        self, start: int, stop: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Return p(z) (m, n_outputs), distance (m,) and whether it is far (m,) of rows start to stop.
+
+        Galaxies that cannot be used have zeros, NaN and false.
+        """
+        n_outputs = self.branches[0].heads[0].n_bins
+        pdf = torch.zeros(stop - start, n_outputs, device=self.device)
+        distance = torch.full((stop - start,), torch.nan, device=self.device)
+        for first, raw in read_ahead(self.store, start, stop, self.trainer.predict_batch_size):
+            members = np.flatnonzero(self.usable[first : first + len(raw)])
+            if members.size:
+                inputs = self._on_device(raw if members.size == len(raw) else raw[members])
+                place = torch.from_numpy(first - start + members).to(self.device)
+                pdf[place], distance[place] = self._estimate(
+                    inputs, self._on_device(self.ebv[first + members])
+                )
+            self.tick(len(raw))
+        threshold = self.neighbours.threshold if self.neighbours else np.inf
+        return pdf.cpu().numpy(), distance.cpu().numpy(), (distance > threshold).cpu().numpy()
+
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _estimate(self, inputs: Tensor, ebv: Tensor) -> tuple[Tensor, Tensor]:
+        """Return p(z) (m, n_outputs) and distance (m,) of a batch."""
+        pdfs: list[Tensor] = []
+        distance = torch.full((len(inputs),), torch.nan, device=self.device)
+        for branch in self.branches:
+            for view in range(self.n_views):
+                embedding = embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
+                pdfs += [mixture(*head(embedding)) for head in branch.heads]
+                if self.neighbours is not None and branch is self.branches[0] and view == 0:
+                    distance = self.neighbours(embedding)
+        return torch.stack(pdfs).mean(dim=0), distance
+
+
+def read_ahead(
+    store: Store, start: int, stop: int, size: int
+) -> Iterator[tuple[int, NDArray[np.floating[Any]]]]:
+    """Yield (first row, inputs) of batches; the next is read while one is in work."""
+    firsts = range(start, stop, size)
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(store.read, start, min(start + size, stop))
+        for first in firsts:
+            raw, following = ahead.result(), first + size
+            if following < stop:
+                ahead = reader.submit(store.read, following, min(following + size, stop))
+            yield first, raw
+
+
+def finished_runs(pattern: str) -> list[Path]:
+    """Return the finished run folders that a folder, or a pattern with *, names.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_dir() or "*" not in pattern:
+        found = [path]
+    else:  # names of run folders may hold brackets: only * is special here
+        literal = glob.escape(str(path)).replace("[*]", "*")
+        found = [Path(name) for name in sorted(glob.glob(literal)) if Path(name).is_dir()]
+    finished = [folder.resolve() for folder in found if (folder / "done.json").is_file()]
+    if left := [str(f) for f in found if f.resolve() not in finished and finished]:
+        log.warning("not finished, and left out: %s", ", ".join(left))
+    if not finished:
+        raise ConfigError(
+            f"model={pattern}: no finished run is there. Name the folder of one, e.g. "
+            "model=runs/main/classifier/correction=full,seed=1, or train it first:\n"
+            "  python -m photoz_lit stage=representation\n"
+            "  python -m photoz_lit stage=classifier correction=full"
+        )
+    return finished
+
+
+def open_model(folder: Path) -> Trained:
+    """Read settings, weights and reference of a finished run folder.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, or of another version.
+    """
+    path = folder / "model.ckpt"
+    checkpoint = load_checkpoint(path)
+    try:
+        config = restored(checkpoint["settings"])
+    except (ValueError, ConfigError) as error:
+        raise DataError(f"{path}: its settings are not those of this version: {error}") from error
+    reference = None
+    if (folder / "reference.npz").is_file():
+        reference = read_arrays(folder / "reference.npz")
+    return Trained(folder, config, checkpoint["state_dict"], digest(path), reference)
+
+
+def check_agreement(models: Sequence[Trained]) -> None:
+    """Raise ConfigError, with what differs, unless the members of an ensemble estimate the same thing."""
+
+    def facts(model: Trained) -> dict[str, Any]:
+        s, d = model.config.survey, model.config.data
+        return {
+            "survey": {"bands": s.bands, "pixels": s.pixels},
+            "bins of p(z)": asdict(model.grid),
+            "data": {"magnitudes": d.magnitudes} if d.source == "catalogue" else {},
+        }
+
+    for other in models[1:]:
+        if changed := settings.differences(facts(models[0]), facts(other)):
+            raise ConfigError(
+                f"{models[0].folder} and {other.folder} are no ensemble, they differ in "
+                f"{'; '.join(changed)}: narrow the pattern model=... to runs of one kind"
+            )
+
+
+def target_settings(config: Config, model: Trained) -> Config:
+    """Return the settings of the galaxies to predict for: survey and encoder are the model's.
+
+    Raises
+    ------
+    ConfigError
+        The command line asks for another survey, or for a source that the model cannot read.
+    """
+    own, source = model.config, config.data.source
+    typed = {word.lstrip("+~").partition("=")[0] for word in shlex.split(config.names["words"])}
+    changed = settings.differences(asdict(own.survey), asdict(config.survey), "survey.")
+    if changed := [line for line in changed if {"survey", line.partition(":")[0]} & typed]:
+        raise ConfigError(
+            f"{model.folder} was trained for another survey than you typed ({'; '.join(changed)}): "
+            "leave survey out, it is the model's"
+        )
+    gives = {"catalogue": ["features"], "embeddings": ["vectors"], "store": list(READERS)}.get(
+        source, ["images"]
+    )
+    reads = [kind for kind, encoders in READERS.items() if own.encoder.name in encoders]
+    if not set(gives) & set(reads):
+        raise ConfigError(
+            f"{model.folder} reads {' or '.join(reads)} (encoder={own.encoder.name}) but data={source} has "
+            f"{gives[0]}: choose another source or model"
+        )
+    return replace(
+        config,
+        survey=own.survey,
+        encoder=replace(own.encoder, noise=0.0),  # only training perturbs magnitudes
+        head=own.head,
+        correction=own.correction,
+        estimate=config.estimate if "estimate" in typed else own.estimate,
+        data=replace(config.data, **_columns(config.data, own.data, typed)),
+    )
+
+
+def _columns(given: DataConfig, own: DataConfig, typed: set[str]) -> dict[str, Any]:
+    """Names of the table's columns: as typed, else the model's where it was trained on such a table."""
+    # An own name for itself says nothing, and would make the column one that has to be there.
+    columns = {ours: theirs for ours, theirs in given.columns.items() if ours != theirs}
+    if not given.source == own.source == "catalogue":
+        return {"columns": columns}
+    names: dict[str, Any] = {
+        key: getattr(given if f"data.{key}" in typed else own, key)
+        for key in ("magnitudes", "magnitude_errors")
+    }
+    known = {k: v for k, v in own.columns.items() if k not in ("spec_z", "split", v)}
+    return names | {"columns": known | columns}
+
+
+def check_inputs(models: Sequence[Trained], store: Store) -> None:
+    """Raise ConfigError unless every model reads what the store holds."""
+    for model in models:
+        s, encoder, shape = model.config.survey, model.config.encoder.name, store.inputs.shape[1:]
+        if encoder not in READERS[store.kind]:
+            raise ConfigError(
+                f"{model.folder} (encoder={encoder}) cannot read {store.folder}, which holds {store.kind}: "
+                "choose another source or model"
+            )
+        expected: Any = (len(s.bands), s.pixels, s.pixels)
+        if store.kind != "images":
+            name = "encoder.standardisation.mean"
+            expected = tuple(model.weights[name].shape)
+            shape = tuple(build(model.config, store).state_dict()[name].shape)
+        if shape != expected:
+            raise ConfigError(
+                f"{model.folder} was trained on {store.kind} of shape {expected} "
+                f"({s.name}, bands {s.bands}), {store.folder} gives {shape}: "
+                "bring data like those it was trained on"
+            )
+
+
+def results_folder(config: Config, models: Sequence[Trained], store: Store, n_views: int) -> Path:
+    """Return where the estimates go: by model, views and store."""
+    name = models[0].folder.name
+    if len(models) > 1:
+        name = f"ensemble-{hashlib.sha256(_digests(models).encode()).hexdigest()[:12]}"
+    views = f",symmetries={n_views}" if n_views > 1 else ""
+    return Path(config.output_dir) / config.run / "predict" / f"{name}{views}" / store.folder.resolve().name
+
+
+def origin_of(config: Config, models: Sequence[Trained], store: Store) -> dict[str, str]:
+    """Return what decides the estimates: a finished folder is not taken for one of other facts."""
+    p = config.predict
+    return {
+        "store": f"{store.folder.resolve().name} {digest(store.folder / 'catalogue.fits')}",
+        "model": _digests(models),
+        "estimate": config.estimate,
+        "predict.neighbours": str(p.neighbours),
+        "predict.far_quantile": str(p.far_quantile),
+    }
+
+
+def _digests(models: Sequence[Trained]) -> str:
+    return " ".join(model.digest for model in models)
+
+
+def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
+    """Why each galaxy gets no estimate, (n,): the store's reason, or an r that no training galaxy had."""
+    flags = store.flags.astype("<U8")
+    if "dered_petro_r" not in store.catalogue.colnames:
+        log.info(
+            "no column dered_petro_r: whether galaxies are as bright as those in training is not checked"
+        )
+        return flags
+    r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
+    for model in models:
+        if model.reference is not None:
+            r_min, r_max = model.reference["r_range"]
+            flags[(flags == "") & ~((r >= r_min) & (r <= r_max))] = "r_range"  # not a number: outside
+    return flags
+
+
+def train_n_of_z(folder: Path) -> NDArray[np.float64]:
+    """Return the implicit prior of a run, on the bins of its p(z)."""
+    try:
+        with h5py.File(folder / "pdf.hdf5") as file:
+            return np.asarray(file["train_n_of_z"][:], dtype=np.float64)
+    except (OSError, KeyError) as error:
+        raise DataError(
+            f"{folder / 'pdf.hdf5'}: cannot be read ({error}): bring the whole run folder, or run it again"
+        ) from error
+
+
+def neighbours_of(model: Trained, config: Config) -> Neighbours | None:
+    """Return what measures distances to a model's training galaxies, where the run tells of them.
+
+    Raises
+    ------
+    DataError
+        Their embeddings are not finite.
+    """
+    if model.reference is None:
+        log.warning(
+            "%s has no reference.npz, as runs of earlier versions: there are no distances to its training "
+            "galaxies, and r is not compared with theirs",
+            model.folder,
+        )
+        return None
+    train, val = (torch.from_numpy(model.reference[name]) for name in ("train", "val"))
+    p = config.predict
+    try:
+        with torch.inference_mode():
+            return Neighbours(train, p.neighbours).set_threshold(val, p.far_quantile)
+    except ValueError as error:
+        raise DataError(
+            f"{model.folder / 'reference.npz'}: {error}: this model cannot be used, its training diverged or "
+            "had a single galaxy"
+        ) from error
+
+
+def branches_of(models: Sequence[Trained], store: Store) -> list[Branch]:
+    """Build the networks; models with one and the same encoder share a branch."""
+    branches: dict[str, Branch] = {}
+    for model in models:
+        net = network_of(model, store)
+        facts = hashlib.sha256(repr(asdict(model.config.encoder)).encode())
+        for name, values in sorted(net.encoder.state_dict().items()):
+            facts.update(name.encode() + values.contiguous().numpy().tobytes())
+        new = Branch(net.encoder, inputs_of(model.config, store), [])
+        branches.setdefault(facts.hexdigest(), new).heads.append(net.head)
+    return list(branches.values())
+
+
+def network_of(model: Trained, store: Store) -> PhotozNet:
+    """Build a model's network and load its weights."""
+    net = build(model.config, store)
+    if model.config.correction.extend:
+        net = net.with_new_bins(model.grid.n_outputs)
+    load_weights(net, model.weights, model.folder / "model.ckpt")
+    return net
+
+
+def complete(
+    config: Config,
+    folder: Path,
+    models: Sequence[Trained],
+    flags: NDArray[np.str_],
+    n_far: int,
+    seconds: float,
+) -> None:
+    """Write `done.json`, only then the run is complete, and say what came out."""
+    reasons, counts = np.unique(flags[flags != ""], return_counts=True)
+    flagged = {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)}
+    n = len(flags) - sum(flagged.values())
+    content = {
+        "label": ", ".join(model.folder.name for model in models),
+        "stage": "predict",
+        "run": config.run,
+        "seconds": round(seconds, 1),
+        "galaxies": len(flags),
+        "estimated": n,
+        "far": n_far,
+        "flagged": flagged,
+    }
+    write_json(folder / "done.json", content)
+    words = ", ".join(f"{reason} {count}" for reason, count in flagged.items())
+    log.info(
+        "%d of %d galaxies have a photo_z%s; %d of them are far from training -> %s",
+        n,
+        len(flags),
+        f" (flagged: {words})" if words else "",
+        n_far,
+        folder,
+    )

@@ -1,0 +1,103 @@
+"""Vectors of another method, with a table beside them or as its columns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from command import QUICK, magnitude_table, only, places, run, run_well
+
+from photoz_lit.data.catalogue import TableRules
+from photoz_lit.data.sources import embeddings
+from photoz_lit.data.store import open_store
+from photoz_lit.errors import DataError
+
+RULES = TableRules(columns={"dered_petro_r": "mag_r"}, z_range=(0.0, 0.4))
+
+
+def write(folder: Path, n: int = 120, seed: int = 0) -> tuple[Path, Path]:
+    """Write a table and vectors that tell of the redshift; the vectors are columns of the table as well."""
+    table = magnitude_table(n, seed)
+    rng = np.random.default_rng(seed)
+    z = np.asarray(table["spec_z"])
+    vectors = np.column_stack([z, z**2, *rng.normal(size=(3, n))]).astype(np.float32)
+    for i in range(5):
+        table[f"f{i}"] = vectors[:, i]
+    table.write(folder / "galaxies.fits", overwrite=True)
+    np.save(folder / "vectors.npy", vectors)
+    return folder / "galaxies.fits", folder / "vectors.npy"
+
+
+def test_array_and_columns_give_the_same_vectors(tmp_path: Path) -> None:
+    path, array = write(tmp_path)
+    table, from_array = embeddings.load(path, array, None, [], RULES)
+    _, from_columns = embeddings.load(path, None, None, ["f[01]", "f?"], RULES)
+    assert len(table) == 120
+    assert from_array.dtype == np.float32
+    np.testing.assert_array_equal(from_array, np.load(array))
+    np.testing.assert_allclose(from_columns, from_array, rtol=1e-6)
+
+
+def test_dropped_rows_drop_their_vectors(tmp_path: Path) -> None:
+    path, array = write(tmp_path)
+    table = Table.read(path)
+    table["spec_z"][3] = -1
+    table.write(path, overwrite=True)
+    rules = TableRules(columns=RULES.columns, z_range=RULES.z_range, drop_invalid=True)
+    kept, vectors = embeddings.load(path, array, None, [], rules)
+    assert len(kept) == len(vectors) == 119
+    np.testing.assert_array_equal(vectors, np.delete(np.load(array), 3, axis=0))
+
+
+def test_bad_vectors_are_named(tmp_path: Path) -> None:
+    path, array = write(tmp_path)
+    with pytest.raises(DataError, match=r"data.vectors=\['g\*'\] names no column. Its columns are: spec_z"):
+        embeddings.load(path, None, None, ["g*"], RULES)
+    np.save(array, np.load(array)[:-1])
+    with pytest.raises(DataError, match=r"119 rows for 120 rows of .*galaxies.fits"):
+        embeddings.load(path, array, None, [], RULES)
+    np.save(array, np.zeros((120, 2, 2)))
+    with pytest.raises(DataError, match=r"shape \(120, 2, 2\), \(n, d\) expected"):
+        embeddings.load(path, array, None, [], RULES)
+    table = magnitude_table(4)
+    table["f0"] = ["a", "b", "c", "d"]
+    table.write(tmp_path / "text.csv")
+    with pytest.raises(DataError, match="columns of text"):
+        embeddings.load(tmp_path / "text.csv", None, None, ["f0"], RULES)
+
+
+@pytest.mark.parametrize("encoder", ["precomputed", "mlp"])
+def test_vectors_are_corrected_in_one_command(encoder: str, tmp_path: Path) -> None:
+    path, array = write(tmp_path)
+    words = [
+        *(w for w in QUICK if not w.startswith("experiment")),
+        "experiment=embeddings",
+        f"encoder={encoder}",
+        f"data.path={path}",
+        f"data.images={array}",
+        "data.columns.dered_petro_r=mag_r",
+        "survey.n_bins=20",
+        "correction.threshold=5",
+        "n_bootstrap=5",
+        *(f"training.{s}.max_steps=6" for s in ("representation", "step2", "step3")),
+        *(f"training.{s}.check_every=3" for s in ("representation", "step2", "step3")),
+        "logger=none",
+        *places(tmp_path),
+    ]
+    if encoder == "mlp":  # layers on top are a representation of their own
+        assert "no finished representation" in run("stage=classifier", "correction=full", *words).message
+        run_well("stage=representation", *words)
+    run_well("stage=classifier", "correction=full", *words)
+    done = {p.parent.parent.name for p in (tmp_path / "runs").rglob("done.json")}
+    assert done == {"representation", "classifier"}
+    store = open_store(only(tmp_path / "data", "store.json").parent)
+    assert store.kind == "vectors"
+    np.testing.assert_array_equal(store.inputs, np.load(array))
+
+
+def test_encoder_of_images_is_refused(tmp_path: Path) -> None:
+    path, array = write(tmp_path)
+    words = ["data=embeddings", f"data.path={path}", f"data.images={array}", "encoder=fast"]
+    assert "type encoder=precomputed" in run("stage=classifier", *words, *places(tmp_path)).message
+    both = [*words[:3], "encoder=precomputed", "data.vectors=[f0]"]
+    assert "data=embeddings needs either" in run("stage=classifier", *both, *places(tmp_path)).message

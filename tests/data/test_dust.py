@@ -1,0 +1,32 @@
+"""E(B-V) from dust maps of known values."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from photoz_lit.data.dust import ebv_from_maps
+from photoz_lit.errors import DataError
+
+
+def write_maps(folder: Path, north: float, south: float) -> Path:
+    """Write maps of one value a hemisphere, in the maps' Lambert projection."""
+    for name, value, sign in (("ngp", north, 1), ("sgp", south, -1)):
+        header = fits.Header(
+            {"CRPIX1": 32.5, "CRPIX2": 32.5, "LAM_NSGP": sign, "LAM_SCAL": 32, "CRVAL1": 0.0, "CRVAL2": 0.0}
+        )
+        image = np.full((64, 64), value, np.float32)
+        fits.PrimaryHDU(image, header).writeto(folder / f"SFD_dust_4096_{name}.fits")
+    return folder
+
+
+def test_maps_are_read_on_their_own_scale_in_both_hemispheres(tmp_path: Path) -> None:
+    maps = write_maps(tmp_path, 0.05, 0.4)
+    ra, dec = np.array([192.9, 12.9, np.nan]), np.array([27.1, -27.1, 0.0])  # near the galactic poles
+    np.testing.assert_allclose(ebv_from_maps(ra, dec, maps), [0.05, 0.4, np.nan], rtol=1e-5)
+
+
+def test_missing_maps_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"SFD_dust_4096_ngp.fits"):
+        ebv_from_maps(np.zeros(1), np.zeros(1), tmp_path)

@@ -1,0 +1,127 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from photoz_lit.data.sources.mock import draw_galaxies, render_cutouts
+from photoz_lit.data.store import write_store
+from photoz_lit.errors import DataError
+from photoz_lit.report.data_page import write_data_report
+
+GALAXIES = draw_galaxies(24, seed=3)
+COLUMNS = [name for name in GALAXIES.colnames if not name.startswith("true_")]
+
+
+@pytest.fixture(scope="module")
+def cutouts() -> NDArray[np.float32]:
+    return render_cutouts(GALAXIES, seed=3, pixels=32)
+
+
+def page(
+    folder: Path,
+    inputs: np.ndarray,
+    table: Table | None = None,
+    kind: str = "images",
+    split: np.ndarray | None = None,
+    bands: str = "ugriz",
+) -> str:
+    table = GALAXIES[COLUMNS] if table is None else table
+    store = write_store(
+        folder,
+        table,
+        [inputs],
+        shape=inputs.shape,
+        dtype="float32",
+        kind=kind,
+        settings={},
+        keep_faulty=True,
+    )
+    path = write_data_report(store, folder, split=split, bands=bands, pixel_scale=0.396, name="Twenty <four>")
+    assert path == folder / "data_report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def warnings_of(text: str) -> list[str]:
+    return re.findall("<li>(.*?)</li>", text)
+
+
+def cells(text: str, name: str) -> list[str]:
+    row = re.search(rf"<tr><td>{re.escape(name)}</td>(.*?)</tr>", text)
+    assert row, f"no row {name}"
+    return re.findall("<td>(.*?)</td>", row[1])
+
+
+def test_images_are_shown_and_nothing_is_fetched(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
+    split = np.array(["train"] * 16 + ["val"] * 3 + ["test"] * 5)
+    text = page(tmp_path / "s", cutouts, split=split)
+    assert warnings_of(text) == []
+    assert "Nothing looks wrong" in text
+    assert "Twenty &lt;four&gt;" in text
+    assert all(target.startswith("data:") for target in re.findall('(?:src|href)="(.*?)"', text))
+    headings = re.findall("<h2>(.*?)</h2>", text)
+    assert headings == [
+        "Galaxies",
+        "Band by band",
+        "Brightness",
+        "Noise and centring by band",
+        "Counts",
+        "Distributions",
+        "Columns of the table",
+    ]
+    assert [cells(text, name) for name in ("all", "train", "val", "test")] == [["24"], ["16"], ["3"], ["5"]]
+    assert cells(text, "spec_z")[0] == "0"
+    assert cells(text, "spec_z")[3] == f"{np.median(GALAXIES['spec_z']):.5g}"
+    assert len(cells(text, "u")) == 7
+    assert (tmp_path / "s" / "contact_sheet.png").stat().st_size > 10_000
+    assert {p.name for p in (tmp_path / "s").iterdir()} == {
+        *("catalogue.fits", "contact_sheet.png", "data_report.html", "inputs.npy", "store.json")
+    }
+
+
+def test_faults_are_said_at_the_top(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
+    table, images = GALAXIES[COLUMNS], cutouts[:, ::-1] * 1e-2
+    table["dered_petro_r"][:3] = np.nan
+    images[-2:] = np.nan
+    text = page(tmp_path / "s", images, table)
+    said = warnings_of(text)
+    assert text.index("things look wrong") < text.index("<h2>")
+    assert any("mag fainter than dered_petro_r" in w for w in said)
+    assert any("are the bands in the order ugriz?" in w for w in said)
+    assert "8% of the galaxies are flagged and cannot be used: see Counts." in said
+    assert "Column dered_petro_r is empty or not finite in 3 of 24 galaxies." in said
+    assert cells(text, "flagged: NaN or infinite pixels, or none but zeros") == ["2"]
+
+
+def test_galaxies_to_predict_have_no_labels(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
+    table = Table({"object_id": [f"n{i}" for i in range(24)], "ebv": np.zeros(24)})
+    text = page(tmp_path / "s", cutouts[:, 1:4], table, bands="gri")
+    assert warnings_of(text) == []
+    assert "From low to high spec_z" not in text
+    assert "cutouts − table" not in text
+
+
+def test_all_flagged(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
+    text = page(tmp_path / "s", np.zeros_like(cutouts))
+    assert warnings_of(text) == ["100% of the galaxies are flagged and cannot be used: see Counts."]
+    assert not (tmp_path / "s" / "contact_sheet.png").exists()
+
+
+def test_vectors_and_features_are_described_by_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(24, 6))
+    vectors[:, 2] = 1.0
+    text = page(tmp_path / "v", vectors, kind="vectors")
+    assert warnings_of(text) == ["1 of the 6 numbers of a vector are the same for all galaxies."]
+    assert cells(text, "mean")[-1] == "1"
+    features = np.stack([np.arange(24)[:, None] + [0, 100], np.full((24, 2), 0.1)], axis=1)
+    text = page(tmp_path / "f", features, kind="features")
+    assert cells(text, "magnitude 2") == ["0", "100", "100.23", "111.5", "122.77", "123"]
+    assert cells(text, "error 1")[3] == "0.1"
+
+
+def test_another_number_of_bands_is_an_error(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
+    with pytest.raises(DataError, match=r"cutouts of 5 bands, but 3 are named: gri"):
+        page(tmp_path / "s", cutouts, bands="gri")

@@ -1,0 +1,501 @@
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from astropy.table import Table
+from command import (
+    BANDS,
+    Finished,
+    begin,
+    magnitude_table,
+    only,
+    places,
+    run,
+    run_well,
+    state,
+)
+from numpy.typing import NDArray
+
+from photoz_lit.__main__ import quoted
+from photoz_lit.data.store import open_store, write_store
+from photoz_lit.models.encoders import Fast
+from photoz_lit.results import EstimateFiles
+
+PIXELS = 24
+CPU = ("trainer.accelerator=cpu",)
+
+
+@pytest.fixture(scope="module")
+def trained(mock_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return two classifiers on one representation of simulated cutouts."""
+    copied = mock_run.copy(tmp_path_factory.mktemp("trained"))
+    for correction in ("full", "unshifted"):
+        run_well("stage=classifier", f"correction={correction}", *copied.words)
+    return copied
+
+
+def model_of(finished: Finished, name: str = "full") -> Path:
+    """Return the run folder of a correction."""
+    return only(finished.folder / "runs", f"classifier/correction={name},*")
+
+
+def galaxies(n: int = 40, seed: int = 3) -> tuple[Table, NDArray[np.float32]]:
+    """Draw a table without spec_z, and cutouts (n, 5, PIXELS, PIXELS)."""
+    rng = np.random.default_rng(seed)
+    table = Table({"object_id": np.arange(n) + 1000, "dered_petro_r": rng.uniform(16.5, 17.0, n)})
+    table["ebv"] = rng.uniform(0, 0.1, n)
+    images = rng.normal(0, 0.1, (n, 5, PIXELS, PIXELS)).astype(np.float32)
+    images[:, :, 10:14, 10:14] += rng.uniform(1, 20, (n, 5, 1, 1))
+    return table, images
+
+
+def write_target(folder: Path, table: Table, images: NDArray[np.float32]) -> tuple[str, ...]:
+    """Write a store and return the words that read it."""
+    write_store(
+        folder,
+        table,
+        [images],
+        shape=images.shape,
+        dtype="float32",
+        kind="images",
+        settings={},
+        keep_faulty=True,
+    )
+    return ("data=store", f"data.path={folder}")
+
+
+def estimated(model: Path | str, place: Path, *words: str) -> Path:
+    """Run `stage=predict` and return the folder of its results."""
+    run_well("stage=predict", f"model={model}", *CPU, *words, *places(place))
+    return only(place / "runs", "predict/*/*/done.json").parent
+
+
+def read(folder: Path) -> tuple[Table, NDArray[np.float32]]:
+    """Return the table, and p(z)."""
+    with h5py.File(folder / "pdf.hdf5") as file:
+        return Table.read(folder / "photo_z.fits", mask_invalid=False), file["pdf"][:]
+
+
+def content(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "photo_z.fits").read_bytes(), (folder / "pdf.hdf5").read_bytes()
+
+
+def test_simulated_galaxies_get_estimates(trained: Finished, tmp_path: Path) -> None:
+    folder = estimated(
+        model_of(trained), tmp_path, "data.n_galaxies=20", "data.mock_seed=1", "trainer.render_workers=1"
+    )
+    table, pdf = read(folder)
+    assert folder.parent.name == model_of(trained).name
+    assert len(table) == 20
+    usable = table["flag"] == "good"
+    assert usable.sum() > 10
+    np.testing.assert_allclose(pdf[usable].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(table["photo_z"], table["photo_z_mode"])
+    for name in ("photo_z_mean", "photo_z_median", "photo_z_lower", "photo_z_upper", "distance"):
+        assert np.isfinite(table[name][usable]).all(), name
+    done = json.loads((folder / "done.json").read_text())
+    assert done["estimated"] == usable.sum()
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.yaml",
+        "done.json",
+        "origin.json",
+        "pdf.hdf5",
+        "photo_z.fits",
+    ]
+
+
+def test_test_galaxies_get_the_estimates_of_the_run_itself(trained: Finished, tmp_path: Path) -> None:
+    model = model_of(trained)
+    store = only(trained.folder / "data", "store.json").parent
+    table, pdf = read(estimated(model, tmp_path, "data=store", f"data.path={store}"))
+    own_table, own = read(model)
+    with h5py.File(model / "pdf.hdf5") as ours, h5py.File(only(tmp_path, "pdf.hdf5")) as theirs:
+        for name in ("edges", "train_n_of_z"):
+            np.testing.assert_array_equal(ours[name][:], theirs[name][:])
+    row_of = {i: row for row, i in enumerate(table["object_id"])}
+    rows = np.array([row_of[i] for i in own_table["object_id"]])
+    usable = table["flag"][rows] == "good"
+    assert usable.sum() > 15
+    np.testing.assert_allclose(pdf[rows[usable]], own[usable], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(
+        table["photo_z_mean"][rows[usable]], own_table["photo_z_mean"][usable], rtol=0, atol=1e-5
+    )
+
+
+def test_spec_z_changes_nothing(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies()
+    results = {}
+    for name, spec_z in (
+        ("with", np.linspace(0, 0.3, 40)),
+        ("permuted", np.linspace(0.3, 0, 40)),
+        ("none", None),
+    ):
+        known = table.copy()
+        if spec_z is not None:
+            known["spec_z"] = spec_z
+        words = write_target(tmp_path / name / "target", known, images)
+        folder = estimated(model_of(trained), tmp_path / name, *words)
+        results[name] = read(folder)[0], (folder / "pdf.hdf5").read_bytes()
+    np.testing.assert_array_equal(results["permuted"][0]["spec_z"], np.linspace(0.3, 0, 40))
+    for name in ("permuted", "none"):
+        assert results[name][1] == results["with"][1]
+        for column in results["none"][0].colnames:
+            np.testing.assert_array_equal(results[name][0][column], results["with"][0][column], column)
+    assert "spec_z" not in results["none"][0].colnames
+
+
+def test_galaxies_that_cannot_be_used_are_flagged(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies()
+    clean, clean_pdf = read(
+        estimated(model_of(trained), tmp_path / "clean", *write_target(tmp_path / "a", table, images))
+    )
+    images[3, 0, 0, 0] = np.nan
+    images[4] = 0
+    table["dered_petro_r"][5:8] = 30.0, 10.0, np.nan
+    table["flag"] = np.full(40, "", "U8")
+    table["flag"][8:20] = "edge"  # a whole chunk, and more
+    words = write_target(tmp_path / "b", table, images)
+    place = tmp_path / "flagged"
+    outcome = run_well(
+        "stage=predict", f"model={model_of(trained)}", *CPU, *words, *places(place), "predict.chunk=5"
+    )
+    folder = only(place, "done.json").parent
+    flagged, pdf = read(folder)
+    assert list(flagged["flag"][3:9]) == ["pixels", "pixels", "r_range", "r_range", "r_range", "edge"]
+    usable = flagged["flag"] == "good"
+    assert usable.sum() == 40 - 17
+    assert np.isnan(pdf[~usable]).all()
+    for name in ("photo_z", "photo_z_median", "distance"):
+        assert np.isnan(flagged[name][~usable]).all()
+        np.testing.assert_allclose(flagged[name][usable], clean[name][usable], rtol=1e-4)
+    assert not flagged["far"][~usable].any()
+    np.testing.assert_allclose(pdf[usable], clean_pdf[usable], rtol=0, atol=2e-5)
+    counts = {"edge": 12, "pixels": 2, "r_range": 3}
+    assert json.loads((folder / "done.json").read_text())["flagged"] == counts
+    assert "23 of 40 galaxies have a photo_z (flagged: edge 12, pixels 2, r_range 3)" in outcome.out
+
+
+def test_r_is_not_needed(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies()
+    table.remove_column("dered_petro_r")
+    words = write_target(tmp_path / "target", table, images)
+    outcome = run_well("stage=predict", f"model={model_of(trained)}", *CPU, *words, *places(tmp_path))
+    assert "no column dered_petro_r" in outcome.out
+    assert "40 of 40 galaxies have a photo_z" in outcome.out
+
+
+def test_galaxies_unlike_any_in_training_are_far(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies()
+    store = open_store(only(trained.folder / "data", "store.json").parent)
+    images[:20] = store.inputs[:20]
+    images[20:] *= 1000
+    words = write_target(tmp_path / "target", table, images)
+    found, _ = read(estimated(model_of(trained), tmp_path, *words))
+    assert not found["far"][:20].all()
+    assert found["far"][20:].all()
+    assert found["distance"][:20].max() < found["distance"][20:].min()
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3])
+def test_interrupted_prediction_ends_with_the_same_bytes(
+    stop_after: int, trained: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = write_target(tmp_path / "target", *galaxies())
+    whole = estimated(model_of(trained), tmp_path / "whole", *words, "predict.chunk=11")
+    append, calls = EstimateFiles.append, 0
+
+    def once_too_often(self: EstimateFiles, *args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > stop_after:
+            raise KeyboardInterrupt
+        append(self, *args)
+
+    place = tmp_path / "again"
+    with monkeypatch.context() as patched:
+        patched.setattr(EstimateFiles, "append", once_too_often)
+        command = ("stage=predict", f"model={model_of(trained)}", *CPU, *words, "predict.chunk=11")
+        assert run(*command, *places(place)).code == 130
+    assert not list(place.rglob("done.json"))
+    outcome = run_well(*command, *places(place))
+    assert (f"going on at galaxy {11 * stop_after} of 40" in outcome.out) == (stop_after > 0)
+    folder = only(place, "done.json").parent
+    assert content(folder) == content(whole)
+    assert json.loads((folder / "done.json").read_text())["far"] == read(whole)[0]["far"].sum()
+    assert not list(folder.glob("*partial*"))
+
+
+def test_finished_prediction_is_skipped_and_changed_models_are_refused(
+    trained: Finished, tmp_path: Path
+) -> None:
+    own = trained.copy(tmp_path)
+    words = write_target(tmp_path / "target", *galaxies())
+    model = model_of(own)
+    command = ("stage=predict", f"model={model}", *CPU, *words, *places(tmp_path))
+    run_well(*command)
+    before = state(tmp_path)
+    assert "is complete: skipped" in run_well(*command).out
+    assert state(tmp_path) == before
+    assert "another predict.neighbours" in run(*command, "predict.neighbours=2").message
+    checkpoint = torch.load(model / "model.ckpt", weights_only=True)
+    checkpoint["state_dict"]["head.redshift.bias"] += 1
+    torch.save(checkpoint, model / "model.ckpt")
+    outcome = run(*command)
+    assert outcome.code == 2
+    assert "was made from another model than there is now" in outcome.message
+
+
+def test_ensemble_is_the_mean_of_its_members(
+    trained: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = write_target(tmp_path / "target", *galaxies())
+    members = [estimated(model_of(trained, name), tmp_path / name, *words) for name in ("full", "unshifted")]
+    calls, forward = [], Fast.forward
+
+    def counted(self: Fast, image: torch.Tensor, ebv: torch.Tensor) -> torch.Tensor:
+        calls.append(len(image))
+        return forward(self, image, ebv)
+
+    monkeypatch.setattr(Fast, "forward", counted)
+    pattern = trained.folder / "runs" / "*" / "classifier" / "correction=*"
+    folder = estimated(pattern, tmp_path / "both", *words)
+    assert folder.parent.name.startswith("ensemble-")
+    assert calls == [40]  # one representation, one batch
+    pdfs = [read(member)[1] for member in members]
+    np.testing.assert_allclose(read(folder)[1], np.mean(pdfs, axis=0), rtol=0, atol=1e-6)
+    assert not np.allclose(pdfs[0], pdfs[1])
+
+
+def test_members_with_other_bins_are_no_ensemble(trained: Finished, tmp_path: Path) -> None:
+    words = write_target(tmp_path / "target", *galaxies())
+    pattern = trained.folder / "runs" / "*" / "*" / "*"
+    outcome = run("stage=predict", f"model={pattern}", *CPU, *words, *places(tmp_path))
+    assert outcome.code == 2
+    assert "differ in bins of p(z).extend_left: 10 -> 0" in outcome.message.replace("bins of p(z)extend", "")
+
+
+def test_symmetries_are_averaged(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies()
+    table, images = table[:10], images[:10]
+    images[:, :, 3:6, 2] += 5  # so that turning changes something
+    results = {}
+    for name, turned in (("as is", images), ("turned", images.swapaxes(2, 3)[..., ::-1].copy())):
+        for n in (1, 8):
+            place = tmp_path / f"{name} {n}"
+            words = write_target(place / "target", table, turned)
+            folder = estimated(model_of(trained), place, *words, f"predict.symmetries={n}")
+            assert folder.parent.name.endswith(",symmetries=8") == (n == 8)
+            results[name, n] = read(folder)[1]
+    np.testing.assert_allclose(results["as is", 8], results["turned", 8], rtol=0, atol=1e-5)
+    assert np.abs(results["as is", 1] - results["turned", 1]).max() > 1e-5
+    np.testing.assert_allclose(results["as is", 8].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_run_folder_alone_is_enough(trained: Finished, tmp_path: Path) -> None:
+    words = write_target(tmp_path / "target", *galaxies())
+    here = estimated(model_of(trained), tmp_path / "here", *words)
+    moved = tmp_path / "elsewhere" / model_of(trained).name
+    shutil.copytree(model_of(trained), moved)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path / "elsewhere")
+        assert content(estimated(moved.name, tmp_path / "there", *words)) == content(here)
+
+
+def test_run_without_reference_gives_no_distances(trained: Finished, tmp_path: Path) -> None:
+    words = write_target(tmp_path / "target", *galaxies())
+    model = tmp_path / "old"
+    shutil.copytree(model_of(trained), model)
+    (model / "reference.npz").unlink()
+    outcome = run_well("stage=predict", f"model={model}", *CPU, *words, *places(tmp_path))
+    assert "has no reference.npz" in outcome.out
+    table, _ = read(only(tmp_path, "predict/*/*/done.json").parent)
+    assert np.isnan(table["distance"]).all()
+    assert not table["far"].any()
+    assert np.isfinite(table["photo_z"]).all()
+
+
+def test_folder_of_stamps_without_any_table(trained: Finished, tmp_path: Path) -> None:
+    _, images = galaxies(6)
+    images = images.astype(np.float16).astype(np.float32)  # as a store of stamps keeps them
+    stamps = tmp_path / "stamps"
+    stamps.mkdir()
+    for i, image in enumerate(images):
+        for band, plane in zip(BANDS, image, strict=True):
+            fits.PrimaryHDU(plane).writeto(stamps / f"galaxy{i}-{band}.fits")
+    words = ("data=stamps", f"data.images={stamps}")
+    table, pdf = read(estimated(model_of(trained), tmp_path, *words))
+    assert [str(i) for i in table["object_id"]] == [f"galaxy{i}" for i in range(6)]
+    bare = Table({"object_id": np.arange(6), "ebv": np.zeros(6)})
+    store = write_target(tmp_path / "target", bare, images)
+    _, expected = read(estimated(model_of(trained), tmp_path / "store", *store))
+    np.testing.assert_allclose(pdf, expected, rtol=0, atol=1e-4)
+
+
+def test_catalogue_without_spec_z(catalogue_run: Finished, tmp_path: Path) -> None:
+    table = magnitude_table(50, seed=9)
+    table.remove_column("spec_z")
+    table["mag_g"][7] = -9999.0
+    table.write(tmp_path / "new.csv")
+    words = ("data=catalogue", "encoder=mlp", f"data.path={tmp_path / 'new.csv'}", "predict.symmetries=8")
+    model = model_of(catalogue_run)
+    outcome = run_well("stage=predict", f"model={model}", *CPU, *words, *places(tmp_path))
+    assert "features have none, one view is used" in outcome.out
+    found, pdf = read(only(tmp_path, "predict/*/*/done.json").parent)
+    assert found["flag"][7] == "table"
+    usable = found["flag"] == "good"
+    assert usable.sum() >= 45
+    np.testing.assert_allclose(pdf[usable].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(found["dered_petro_r"], table["mag_r"])
+
+
+def test_catalogue_of_other_columns_is_refused(catalogue_run: Finished, tmp_path: Path) -> None:
+    magnitude_table(20).write(tmp_path / "new.csv")
+    words = ("data=catalogue", "encoder=mlp", f"data.path={tmp_path / 'new.csv'}")
+    model = model_of(catalogue_run)
+    names = f"data.magnitudes=[{','.join(f'mag_{b}' for b in BANDS[1:])}]"
+    outcome = run("stage=predict", f"model={model}", *CPU, *words, names, *places(tmp_path))
+    assert "was trained on features of shape (10,)" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("model=runs/nothing,seed=1",), "model=runs/nothing,seed=1: no finished run is there"),
+        (("model=runs/*/nothing*",), "stage=classifier correction=full"),
+        ((), "model is not set"),
+    ],
+)
+def test_absent_model_is_named(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    outcome = run("stage=predict", *words, *CPU, *places(tmp_path))
+    assert outcome.code == 2
+    assert message in outcome.message
+
+
+def _damage(model: Path) -> None:
+    (model / "model.ckpt").write_bytes((model / "model.ckpt").read_bytes()[:1000])
+
+
+def _diverge(model: Path) -> None:
+    arrays = dict(np.load(model / "reference.npz"))
+    arrays["train"][0] = np.nan
+    np.savez(model / "reference.npz", allow_pickle=False, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        (_damage, (), "model.ckpt: cannot be loaded as a checkpoint"),
+        (lambda m: (m / "done.json").unlink(), (), "no finished run is there"),
+        (lambda m: (m / "pdf.hdf5").unlink(), (), "bring the whole run folder"),
+        (_diverge, (), "its training diverged"),
+        (lambda m: (m / "reference.npz").write_bytes(b"PK"), (), "reference.npz: cannot be read"),
+        (
+            lambda m: None,
+            ("survey.pixels=32",),
+            "trained for another survey than you typed (survey.pixels: 24 -> 32)",
+        ),
+        (
+            lambda m: None,
+            ("data=catalogue", "encoder=mlp", "data.path=a.csv"),
+            "reads images (encoder=fast) but data=catalogue has features",
+        ),
+    ],
+)
+def test_models_and_settings_that_do_not_fit(
+    change: Callable[[Path], object], words: tuple[str, ...], message: str, trained: Finished, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(model_of(trained), model)
+    change(model)
+    target = write_target(tmp_path / "target", *galaxies())
+    outcome = run("stage=predict", f"model={model}", *CPU, *target, *words, *places(tmp_path))
+    assert message in outcome.message
+
+
+def test_cutouts_of_another_size_are_refused(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies()
+    words = write_target(tmp_path / "target", table, images[..., 4:-4, 4:-4])
+    outcome = run("stage=predict", f"model={model_of(trained)}", *CPU, *words, *places(tmp_path))
+    assert outcome.code == 2
+    assert "images of shape (5, 24, 24)" in outcome.message
+    assert "gives (5, 16, 16)" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("typed", "read_by_hydra"),
+    [
+        ("model=a/correction=full,seed=1", "model='a/correction=full,seed=1'"),
+        ("model=it's", "model='it\\'s'"),
+        ("model='a,b'", "model='a,b'"),
+        ("model=null", "model=null"),
+        ("model=", "model="),
+        ("head=single", "head=single"),
+        ("-m", "-m"),
+    ],
+)
+def test_model_is_quoted_for_hydra(typed: str, read_by_hydra: str) -> None:
+    assert quoted(typed) == read_by_hydra
+
+
+def _status(pid: int) -> int:
+    """Resident memory of a process without mapped files, kB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1])
+    return 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
+def test_many_galaxies_in_flat_memory_and_through_a_kill(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies(2000)
+    n = 40_000
+    many = Table({"object_id": np.arange(n), "ebv": np.tile(table["ebv"], n // 2000)})
+    write_store(
+        tmp_path / "target",
+        many,
+        (images for _ in range(n // 2000)),
+        shape=(n, *images.shape[1:]),
+        dtype="float16",
+        kind="images",
+        settings={},
+    )
+    words = ("data=store", f"data.path={tmp_path / 'target'}", "predict.chunk=1000")
+    command = ("stage=predict", f"model={model_of(trained)}", *CPU, *words)
+
+    def watched(place: Path, until: int) -> list[int]:
+        """Run; kill the process once so many galaxies are done; return its memory at each change."""
+        process, memory, rows = begin(*command, *places(place)), [], 0
+        while process.poll() is None and rows < until:
+            time.sleep(0.01)
+            files = list(place.rglob("progress.json"))
+            now = json.loads(files[0].read_text())["rows"] if files else 0
+            if now > rows:
+                rows = now
+                memory.append(_status(process.pid))
+        if process.poll() is None and until <= n:
+            os.kill(process.pid, signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+        assert until <= n or err == ""
+        return memory
+
+    watched(tmp_path / "killed", n // 2)
+    assert not list((tmp_path / "killed").rglob("done.json"))
+    watched(tmp_path / "killed", n + 1)
+    memory = np.array(watched(tmp_path / "whole", n + 1)[5:])
+    killed, whole = (only(tmp_path / name, "done.json").parent for name in ("killed", "whole"))
+    assert content(killed) == content(whole)
+    assert len(memory) > 20
+    # Buffers of a batch come and go, and a sample may fall on either: medians of the halves do not mind.
+    early, late = np.split(memory, [len(memory) // 2])
+    assert abs(np.median(late) - np.median(early)) < 2000, memory  # kB; what was written is 20 times that
