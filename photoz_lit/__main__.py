@@ -1,6 +1,7 @@
 """The way in: `python -m photoz_lit stage=...`."""
 
 import importlib
+import itertools
 import logging
 import os
 import sys
@@ -39,6 +40,15 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+def own_folders(words: list[str]) -> list[Path]:
+    """Return the user's own folders of configurations: `--config-dir FOLDER` or `--config-dir=FOLDER`."""
+    named = [after for word, after in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
+    named += [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    if missing := [name for name in named if not Path(name).is_dir()]:
+        raise ConfigError(f"--config-dir {missing[0]}: no such folder (relative paths start at {Path.cwd()})")
+    return [Path(name).absolute() for name in named]
+
+
 def report(error: Exception) -> None:
     """Print what a user can mend, without a traceback."""
     if isinstance(error, OSError) and error.filename is not None:
@@ -56,11 +66,15 @@ def _word(error: Exception) -> list[str]:
 
 
 def quoted(word: str) -> str:
-    """Quote the folder of `model=FOLDER`: Hydra would read the = and , in its name as its own."""
+    """Quote the value of words such as `model=FOLDER`: Hydra would read = , { } in it as its own."""
     key, _, value = word.partition("=")
-    if key != "model" or value in ("", "null") or value[0] in "'\"":
+    if (
+        key not in ("model", "calibration.galaxies", "data.pattern")
+        or value in ("", "null")
+        or value[0] in "'\""
+    ):
         return word
-    return "model='" + value.replace("'", "\\'") + "'"
+    return f"{key}='" + value.replace("'", "\\'") + "'"
 
 
 def main() -> None:
@@ -71,8 +85,6 @@ def main() -> None:
     # Hydra stops at words on both sides of a flag; flags may stand anywhere.
     words = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     sys.argv[1:] = [quoted(word) for word in words]
-    from photoz_lit.training import quieten, use_threads  # imports torch: seconds that --help does not need
-
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, so that all messages have one form
     failures: list[tuple[str, Exception]] = []
 
@@ -89,15 +101,18 @@ def main() -> None:
                     f"--multirun with trainer.devices={config.trainer.devices}: every device would start the "
                     "whole sweep again. Type trainer.devices=1, or one command a setting"
                 )
-            quieten()
-            use_threads(config.trainer.threads)
+            if config.stage.name not in ("prepare", "report"):
+                from photoz_lit.training import quieten, use_threads  # imports torch and Lightning: seconds
+
+                quieten()
+                use_threads(config.trainer.threads)
             importlib.import_module(f"photoz_lit.stages.{config.stage.name}").run(config)
         except (PhotozError, OSError) as error:
             report(error)
             failures.append((" ".join(overrides), error))
 
     try:
-        check_overrides(sys.argv[1:], conf_folder())
+        check_overrides(sys.argv[1:], [conf_folder(), *own_folders(sys.argv[1:])])
         job()
     except PhotozError as error:
         report(error)

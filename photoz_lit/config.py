@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
-STAGES = ("prepare", "representation", "classifier", "predict", "report")
+STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "report")
 SOURCES = ("mock", "catalogue", "arrays", "sdss", "stamps", "published", "embeddings", "store")
 LAYOUTS = ("pasquet", "npy_folder", "cfhtls", "galaxies_ml")
 IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
@@ -37,6 +37,7 @@ _NOT_SCIENCE = (
     "hydra",
     "model",
     "predict",
+    "calibration",
     "archive",
 )
 _CLASSIFIER_ONLY = ("correction", "training.step2", "training.step3")
@@ -182,6 +183,18 @@ class CorrectionConfig:
 
 
 @dataclass
+class CalibrationConfig:
+    """The calibration of photo_z against the bulk bias (Step 4)."""
+
+    name: str = "none"
+    galaxies: str | None = None
+    target: str = "training"
+    sample: str = "held_out"
+    smoothing: str = "auto"
+    resampled: bool = False
+
+
+@dataclass
 class TrainingConfig:
     """One training: its length, optimiser and schedule."""
 
@@ -242,6 +255,7 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     model: str | None = None
     seed: int = 1
     estimate: str = "mode"
@@ -299,9 +313,14 @@ def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
     if config.stage.name == "predict":
         config.data.labelled = False
     words = overrides or []
-    config.names = _folder_names(config, _naming(words, composed), composed) | {
-        "words": _words_without_classifier(words)
-    }
+    config.names = {"words": _words_without_classifier(words)}
+    if config.stage.name not in (
+        "prepare",
+        "predict",
+        "calibrate",
+        "report",
+    ):  # these have no folders by settings
+        config.names |= _folder_names(config, _naming(words, composed), composed)
     return config
 
 
@@ -359,15 +378,22 @@ def check_key(key: str) -> None:
         node = next((t for t in get_args(hint) if is_dataclass(t)), hint)
 
 
-def check_overrides(words: list[str], conf: Path) -> None:
+def check_overrides(words: list[str], folders: list[Path]) -> None:
     """Check the command line before Hydra reads it: every key must exist, every group must have the value.
+
+    Parameters
+    ----------
+    words : list of str
+        The command line.
+    folders : list of Path
+        Folders of configurations: ours, and what `--config-dir` names.
 
     Raises
     ------
     ConfigError
         With the valid keys or values, and the nearest one.
     """
-    groups = {p.name for p in conf.iterdir() if p.is_dir()}
+    groups = {p.name for folder in folders for p in folder.iterdir() if p.is_dir()}
     for word in words:
         key, equals, value = word.lstrip("+~").partition("=")
         if word.startswith("-") or not equals or key.split(".")[0].split("/")[0] == "hydra":
@@ -375,7 +401,7 @@ def check_overrides(words: list[str], conf: Path) -> None:
         if key not in groups:
             check_key(key)
             continue
-        valid = tuple(sorted(p.stem for p in (conf / key).glob("*.yaml")))
+        valid = tuple(sorted(p.stem for folder in folders for p in (folder / key).glob("*.yaml")))
         if re.fullmatch(r"[\w,]+", value):
             for one in value.split(","):
                 if one != "null":
@@ -384,19 +410,56 @@ def check_overrides(words: list[str], conf: Path) -> None:
 
 def _naming(overrides: list[str], composed: DictConfig) -> list[str]:
     """Keep the words of the command line that change a setting: one that repeats a default names none."""
-    full = OmegaConf.to_container(composed, resolve=True)
+    keys = [word.partition("=")[0] for word in overrides]
+    # A word that sets one value changes nothing but that value. One composition, of a quarter of a second,
+    # tells what all of them would be without their words; each group needs one of its own.
+    values = {
+        word: key
+        for word, key in zip(overrides, keys, strict=True)
+        if keys.count(key) == 1
+        and key[:1] not in "+~"
+        and not _says_where(word)
+        and not _is_mapping(composed, key)
+    }
+    default = compose("config", [w for w in overrides if w not in values]) if values else composed
     kept = []
     for word in overrides:
-        if word.lstrip("+~").startswith(_NOT_SCIENCE):
-            continue  # composing takes a quarter of a second
-        rest = [w for w in overrides if w != word]
-        try:
-            without = OmegaConf.to_container(compose("config", rest), resolve=True)
-        except HydraException:  # another word needs this one, e.g. data.path needs data=catalogue
-            without = None
-        if without != full:
+        if _says_where(word):
+            continue
+        if word in values:
+            before, after = (_unresolved(c, values[word]) for c in (default, composed))
+        if word in values and "${" not in f"{before}{after}":
+            changes = before != after
+        else:
+            changes = _changes(word, overrides, composed)
+        if changes:
             kept.append(word)
     return kept
+
+
+def _says_where(word: str) -> bool:
+    return word.lstrip("+~").startswith(_NOT_SCIENCE)
+
+
+def _is_mapping(composed: DictConfig, key: str) -> bool:
+    return isinstance(OmegaConf.select(composed, key.partition("@")[0]), DictConfig)
+
+
+def _unresolved(composed: DictConfig, key: str) -> Any:
+    """Return the value of `a.b.c`, or the whole list it is in; interpolations stay as they are written."""
+    node: Any = OmegaConf.to_container(composed, resolve=False)
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else node
+    return node
+
+
+def _changes(word: str, overrides: list[str], composed: DictConfig) -> bool:
+    """Whether the settings would be others without a word."""
+    try:
+        without = compose("config", [w for w in overrides if w != word])
+    except HydraException:  # another word needs this one, e.g. data.path needs data=catalogue
+        return True
+    return OmegaConf.to_container(without, resolve=True) != OmegaConf.to_container(composed, resolve=True)
 
 
 def _words_without_classifier(overrides: list[str]) -> str:
@@ -465,6 +528,10 @@ def _check_choices(c: Config) -> None:
     _one_of("correction.name", c.correction.name, CORRECTIONS)
     _one_of("correction.shift", c.correction.shift, ("mirror", "centre_of_mass", "none"))
     _one_of("estimate", c.estimate, ESTIMATES)
+    _one_of("calibration.name", c.calibration.name, ("none", "photo_z"))
+    _one_of("calibration.target", c.calibration.target, ("training", "photo", "deconvolved"))
+    _one_of("calibration.sample", c.calibration.sample, ("held_out", "all", "val"))
+    _one_of("calibration.smoothing", c.calibration.smoothing, ("auto", "none"))
     _one_of("logger", c.logger.name, ("csv", "wandb", "none"))
     _one_of("trainer.precision", c.trainer.precision, ("auto", "bf16-mixed", "32-true"))
     _one_of("trainer.accelerator", c.trainer.accelerator, ("auto", "cpu", "gpu", "cuda"))
@@ -670,7 +737,7 @@ def _check_combinations(c: Config) -> None:
             f"  python -m photoz_lit stage=representation\n"
             f"  python -m photoz_lit stage=classifier correction={k.name}"
         )
-    if c.stage.name == "predict" and c.model is None:
+    if c.stage.name in ("predict", "calibrate") and c.model is None:
         raise ConfigError(
             "model is not set: name the run folder of a trained classifier (a pattern with * names an "
             "ensemble), e.g. model=runs/main/classifier/correction=full,seed=1"

@@ -23,6 +23,7 @@ NEEDS = {
     "data=cfhtls": ["data.path=x"],
     "data=galaxies_ml": ["data.path=x.hdf5"],
     "stage=predict": ["model=x"],
+    "stage=calibrate": ["model=x"],
     "survey=hsc": ["data=galaxies_ml", "data.path=x.hdf5"],
     "experiment=embeddings": ["data.path=x.csv", "data.images=x.npy"],
     "encoder=precomputed": ["data=embeddings", "data.path=x.csv", "data.images=x.npy"],
@@ -48,7 +49,17 @@ def parsed(*words: str) -> Config:
 
 def test_every_group_has_choices() -> None:
     groups = {choice.partition("=")[0] for choice in CHOICES}
-    assert groups == {"stage", "survey", "data", "encoder", "correction", "trainer", "logger", "experiment"}
+    assert groups == {
+        "stage",
+        "survey",
+        "data",
+        "encoder",
+        "correction",
+        "calibration",
+        "trainer",
+        "logger",
+        "experiment",
+    }
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -83,7 +94,7 @@ def test_defaults_of_the_yaml_are_documented_settings() -> None:
     ("words", "said"),
     [
         (["stage=representation", "seeed=1"], ["seeed", "Did you mean seed?", "Valid keys"]),
-        (["stage=representation", "+typo=1"], ["typo", "top level: archive, correction, data"]),
+        (["stage=representation", "+typo=1"], ["typo", "top level: archive, calibration, correction"]),
         (["stage=representation", "++data.typo=1"], ["data.typo", "under 'data'", "n_galaxies"]),
         (["stage=representation", "training.step2.lrr=1"], ["training.step2.lrr", "training.step2.lr?"]),
         (["stage=represent"], ["stage=represent", "prepare", "stage=representation?"]),
@@ -149,7 +160,7 @@ def test_defaults_of_the_yaml_are_documented_settings() -> None:
         (["stage=representation", "+encoder.noise=-1"], ["encoder.noise=-1"]),
         (["stage=representation", "n_bootstrap=1"], ["n_bootstrap=1"]),
         (["stage=representation", "run=a/b"], ["run=a/b", "plain folder name"]),
-        (["seed=1"], ["no stage is set", "prepare, representation, classifier, predict, report"]),
+        (["seed=1"], ["no stage is set", "prepare, representation, classifier, predict, calibrate, report"]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
@@ -229,6 +240,15 @@ def test_settings_of_the_classifier_leave_the_representation_where_it_is() -> No
     own = parsed("stage=classifier", *words).folder("representation")
     assert own.name == "head=multi,seed=1"
     assert parsed("stage=classifier", "encoder=net_t").folder("representation") != own
+
+
+def test_a_default_that_follows_another_setting_names_no_folder() -> None:
+    words = ("experiment=real_catalogue", "data.path=x.csv", "seed=3")  # data.split_seed follows seed there
+    assert folder("representation", *words, "data.split_seed=3") == folder("representation", *words)
+    assert "data.split_seed=4" in folder("representation", *words, "data.split_seed=4")
+    # What an experiment sets is a default too.
+    smoke = ("experiment=smoke", "survey.n_bins=20")
+    assert folder("representation", *smoke) == folder("representation", "experiment=smoke")
 
 
 def test_hardware_loggers_and_places_name_no_folder() -> None:

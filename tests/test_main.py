@@ -211,3 +211,14 @@ def test_workers_that_read_cutouts_change_nothing(tmp_path: Path) -> None:
         )
         results.append(check_run(tmp_path / str(workers)))
     assert results[0] == results[1]
+
+
+def test_own_survey_in_a_folder_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "myconf" / "survey").mkdir(parents=True)
+    text = (ROOT / "conf" / "survey" / "hsc.yaml").read_text().replace("name: hsc", "name: mine")
+    (tmp_path / "myconf" / "survey" / "mine.yaml").write_text(text.replace("bands: grizy", "bands: gri"))
+    words = ["stage=prepare", "survey=mine", "data=stamps", f"data.images={tmp_path}", *places(tmp_path)]
+    assert "survey=mine is not valid" in run(*words).message
+    for flag in (["--config-dir", f"{tmp_path / 'myconf'}"], [f"--config-dir={tmp_path / 'myconf'}"]):
+        assert "holds no .fits" in run(*flag, *words).message  # read, and stopped at the missing stamps
+    assert "no such folder" in run("--config-dir", f"{tmp_path / 'none'}", *words).message

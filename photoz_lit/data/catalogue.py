@@ -195,6 +195,19 @@ def _plain(
     if text:
         filled = column.filled() if hasattr(column, "filled") else column
         return np.asarray(filled), empty
+    return numbers(table, name, origin), empty
+
+
+def numbers(table: Table, name: str, origin: str) -> NDArray[np.float64]:
+    """Return a column as numbers, NaN in empty cells.
+
+    Raises
+    ------
+    DataError
+        It holds text.
+    """
+    column = table[name]
+    empty = np.ma.getmaskarray(column)
     filled = (
         np.ma.filled(np.ma.masked_array(np.asarray(column), empty), 0) if empty.any() else np.asarray(column)
     )
@@ -202,7 +215,7 @@ def _plain(
         values = filled.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{origin}: column {name} holds text where numbers are needed: {error}") from error
-    return np.where(empty, np.nan, values), empty
+    return np.where(empty, np.nan, values)
 
 
 def _missing(table: Table, name: str, origin: str, key: str) -> DataError:

@@ -185,24 +185,37 @@ def open_rows(folder: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDAr
     """Open the inputs of an unfinished store to write rows in any order; flushed to disk on leaving.
 
     Rows that nobody writes stay zeros. End with `finish_store`.
+
+    Raises
+    ------
+    DataError
+        The disk has no room for them.
     """
     partial = partial_folder(folder)
     partial.mkdir(parents=True, exist_ok=True)
     path = partial / "inputs.npy"
-    size = len(_header(shape, dtype)) + shape[0] * _row_bytes(shape, dtype)
-    if not path.is_file() or path.stat().st_size != size:
-        with path.open("wb") as file:
-            file.write(_header(shape, dtype))
-            if hasattr(
-                os, "posix_fallocate"
-            ):  # not on macOS: a full disk is an error here, not a crash later
-                os.posix_fallocate(file.fileno(), 0, size)
-            file.truncate(size)
+    if not has_inputs(folder, shape, dtype):
+        size = _size(shape, dtype)
+        try:
+            with path.open("wb") as file:
+                file.write(_header(shape, dtype))
+                if hasattr(os, "posix_fallocate"):  # not on macOS; a full disk is no crash later
+                    os.posix_fallocate(file.fileno(), 0, size)
+                file.truncate(size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise DataError(f"{path}: no room for {size / 1e9:.2f} GB of inputs ({error})") from error
     inputs = np.load(path, mmap_mode="r+")
     try:
         yield inputs
     finally:
         inputs.flush()
+
+
+def has_inputs(folder: Path, shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether the inputs of an unfinished store are there in their full size, as `open_rows` makes them."""
+    path = partial_folder(folder) / "inputs.npy"
+    return path.is_file() and path.stat().st_size == _size(shape, dtype)
 
 
 def finish_store(
@@ -241,6 +254,11 @@ def _header(shape: tuple[int, ...], dtype: str) -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, facts)
     return buffer.getvalue()
+
+
+def _size(shape: tuple[int, ...], dtype: str) -> int:
+    """Return the bytes of a .npy file."""
+    return len(_header(shape, dtype)) + shape[0] * _row_bytes(shape, dtype)
 
 
 def _row_bytes(shape: tuple[int, ...], dtype: str) -> int:

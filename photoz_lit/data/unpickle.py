@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from photoz_lit.errors import DataError
 
 MOST_NESTED = 20
+MOST_REPEATED = 10  # size of the values over that of the file; columns may have several names
 _PLAIN_DTYPE = re.compile(r"[biufcSU]\d{1,9}")
 _REMEDY = "Write the table as .npz with one array a column (numpy.savez) where you trust the file"
 
@@ -41,7 +42,11 @@ def read_pickle(path: Path) -> Any:
     """
     try:
         with Path(path).open("rb") as file:
-            return _plain(_Reader(file, encoding="latin1").load(), {}, 0)
+            value = _Reader(file, encoding="latin1").load()
+        value = _plain(value, {}, 0)
+        if _expanded(value, {}) > MOST_REPEATED * Path(path).stat().st_size:
+            raise ValueError("it is much larger than its file, by values that are repeated over and over")
+        return value
     except _Forbidden as error:
         raise DataError(
             f"{path}: refused: the pickle {error}. Only plain values and NumPy arrays of numbers and text "
@@ -187,6 +192,15 @@ def _build(reader: Any) -> None:
     made.set_state(state)
 
 
+def _bytearray(reader: Any) -> None:
+    """Read as many bytes as there are; Python's own takes memory for as many as the pickle says."""
+    size = int.from_bytes(reader.read(8), "little")
+    data = bytearray(reader.read(size))
+    if len(data) != size:
+        raise EOFError("pickle data was truncated")
+    reader.append(data)
+
+
 def _refuse(what: str) -> Callable[[Any], None]:
     def refuse(reader: Any) -> None:
         raise _Forbidden(what)
@@ -212,6 +226,7 @@ class _Reader(pickle._Unpickler):
             for code in (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)
         },
         pickle.BUILD[0]: _build,
+        pickle.BYTEARRAY8[0]: _bytearray,
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -241,3 +256,18 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
             plain = type(value)([_plain(item, done, depth + 1) for item in value])
         done[id(value)] = plain
     return cast(Any, done[id(value)])
+
+
+def _expanded(value: Any, done: dict[int, int]) -> int:
+    """Return how many bytes plain values take at least, where lists that are in them twice count twice.
+
+    Lists of lists of the same lists make a small pickle a huge array.
+    """
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if not isinstance(value, dict | list | tuple):
+        return 1
+    if id(value) not in done:
+        items = value.values() if isinstance(value, dict) else value
+        done[id(value)] = 1 + sum(_expanded(item, done) for item in items)
+    return done[id(value)]

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def run(config: Config) -> None:
     """Prepare the data set of these settings and say where it lies and what is in it."""
     folder = store_folder(config)
-    if config.data.source == "sdss" and config.data.frames is None and is_complete(folder):
+    if config.data.source == "sdss" and is_complete(folder):
         _sdss().retry(folder)
     store = prepare(config)
     flagged = int((store.flags != "").sum())

@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -155,3 +156,16 @@ def test_rows_may_come_in_any_order_and_in_several_sessions(tmp_path: Path) -> N
     np.testing.assert_array_equal(store.inputs[written], INPUTS[written])
     assert not store.inputs[[1, 4, 5, 6, 8]].any()
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_no_room_for_the_rows_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    refused = pytest.raises(DataError, match=r"inputs.npy: no room for .* No space left")
+    with refused, open_rows(tmp_path / "s", SHAPE, "float32"):
+        pass
+    monkeypatch.undo()
+    with open_rows(tmp_path / "s", SHAPE, "float32") as inputs:
+        assert not inputs.any()

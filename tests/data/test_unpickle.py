@@ -273,15 +273,30 @@ def test_extension_codes_are_refused_even_where_one_is_registered(tmp_path: Path
         copyreg.remove_extension("os", "system", 201)
 
 
-def test_repetition_within_repetition_costs_nothing(tmp_path: Path) -> None:
+def test_repetition_within_repetition_costs_nothing_and_is_refused(tmp_path: Path) -> None:
     value: list[Any] = [1]
-    for _ in range(unpickle.MOST_NESTED - 1):
-        value = [value] * 50
-    back = read(tmp_path, pickle.dumps(value))
-    assert len(back) == 50
-    assert back[0] is back[49]
+    for _ in range(unpickle.MOST_NESTED - 2):
+        value = [value] * 50  # an array of it would have 50 to the 18 numbers
+    with pytest.raises(DataError, match="much larger than its file"):
+        read(tmp_path, pickle.dumps({"z": value}))
+
+
+def test_repetition_of_an_array_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="much larger than its file"):
+        read(tmp_path, pickle.dumps({"z": [np.zeros(1000)] * 100}))
 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"label: cannot be read: .*No such file"):
         read_pickle(tmp_path / "label")
+
+
+def test_no_memory_is_taken_for_bytes_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="truncated"):
+        read(tmp_path, pickle.PROTO + b"\x05" + pickle.BYTEARRAY8 + struct.pack("<Q", 1 << 62) + b"few.")
+
+
+def test_a_column_may_have_two_names(tmp_path: Path) -> None:
+    column = np.arange(1000.0)
+    back = read(tmp_path, pickle.dumps({"z": column, "spec_z": column}))
+    np.testing.assert_array_equal(back["spec_z"], column)

@@ -438,6 +438,7 @@ def test_cutouts_of_another_size_are_refused(trained: Finished, tmp_path: Path) 
         ("model=it's", "model='it\\'s'"),
         ("model='a,b'", "model='a,b'"),
         ("model=null", "model=null"),
+        ("data.pattern=stamp-{band}.fits", "data.pattern='stamp-{band}.fits'"),
         ("model=", "model="),
         ("head=single", "head=single"),
         ("-m", "-m"),

@@ -197,6 +197,7 @@ def test_server_that_stays_away_stops_the_run_which_goes_on_later(
     assert len(catalogue.queries) <= 2  # the catalogue was kept
 
 
+@pytest.mark.slow  # a process of its own, and two runs
 def test_killed_run_goes_on_to_the_same_store(survey: Survey, catalogue: SkyServer, tmp_path: Path) -> None:
     hang = {name_of(3, "r"): [Fault(hang=True)] * 99}
     with FrameServer(survey.files, hang) as archive:
@@ -260,3 +261,105 @@ def test_what_is_missing_from_the_table_is_named(survey: Survey, tmp_path: Path)
     assert "no column 'raa'" in run(*command, "data.columns.ra=raa").message
     command[2] = f"data.frames={tmp_path}"
     assert "needs data.positions" in run(*command).message
+
+
+def on_disk(survey: Survey, folder: Path, table: Table) -> list[str]:
+    """Put the frames into a folder of the archive's layout, and say how to cut the galaxies of a table."""
+    frames = folder / "frames" / "1000"
+    frames.mkdir(parents=True)
+    for name, content in survey.files.items():
+        (frames / name).write_bytes(content)
+    table.write(folder / "positions.csv")
+    return [
+        "stage=prepare",
+        "data=sdss",
+        f"data.frames={folder / 'frames'}",
+        f"data.positions={folder / 'positions.csv'}",
+        "data.labelled=false",
+        "data.dtype=float32",
+        f"survey.pixels={PIXELS}",
+        *places(folder),
+    ]
+
+
+def test_a_frame_that_is_mended_on_disk_is_used_by_the_same_command(survey: Survey, tmp_path: Path) -> None:
+    command = on_disk(survey, tmp_path, survey.photo["ra", "dec"])
+    broken = [tmp_path / "frames" / "1000" / name_of(field, "i") for field in range(4)]
+    for path in broken:
+        path.write_bytes(b"no frame")
+    assert "none of 12 galaxies could be cut" in run(*command).message
+    broken[0].write_bytes(survey.files[broken[0].name])
+    run_well(*command)
+    check_cutouts(tmp_path, slice(0, 3))
+    assert [line["status"] for line in manifest(tmp_path)] == ["done"] * 3 + ["frame"] * 9
+    for path in broken:
+        path.write_bytes(survey.files[path.name])
+    run_well(*command)
+    check_cutouts(tmp_path, slice(None))
+
+
+def test_a_store_can_be_used_though_another_try_fails(
+    survey: Survey, catalogue: SkyServer, tmp_path: Path
+) -> None:
+    with FrameServer(survey.files, {name_of(3, "r"): [Fault(status=404)]}) as archive:
+        command = [*words(catalogue, archive, tmp_path), "archive.patience=0.2"]
+        run_well(*command)
+        before = manifest(tmp_path)
+        archive.stop()
+        outcome = run_well(*command)
+        assert "cannot be reached" in outcome.out
+        assert "12 galaxies" in outcome.out
+        assert manifest(tmp_path) == before
+        check_cutouts(tmp_path, slice(0, 9))
+        archive.start()
+        run_well(*command)
+    check_cutouts(tmp_path, slice(None))
+
+
+def test_pixel_positions_may_be_unknown_but_must_be_numbers(survey: Survey, tmp_path: Path) -> None:
+    table = survey.photo["ra", "dec"]
+    table["rowc"] = np.ma.masked_array(survey.photo["rowc_r"], np.arange(12) % 2 == 0)
+    table["colc"] = survey.photo["colc_r"]
+    command = on_disk(survey, tmp_path, table)
+    run_well(*command)
+    check_cutouts(tmp_path, slice(None))
+    table.replace_column("rowc", ["left"] * 12)
+    table.write(tmp_path / "positions.csv", overwrite=True)
+    assert "column rowc holds text where numbers are needed" in run(*command).message
+
+
+def test_galaxies_whose_field_the_table_does_not_name_are_flagged(survey: Survey, tmp_path: Path) -> None:
+    table = survey.photo["ra", "dec", "run", "camcol", "field"]
+    table["run"] = np.ma.masked_array(table["run"], np.arange(12) == 4)
+    table.write(tmp_path / "positions.csv")
+    with FrameServer(survey.files) as archive:
+        command = [
+            "stage=prepare",
+            "data=sdss",
+            f"data.positions={tmp_path / 'positions.csv'}",
+            "data.labelled=false",
+            f"archive.frames_url={archive.address}",
+            f"survey.pixels={PIXELS}",
+            *places(tmp_path),
+        ]
+        run_well(*command)
+    assert len(archive.requests) == 20
+    lines = manifest(tmp_path)
+    assert [line["status"] for line in lines] == ["done"] * 4 + ["frame"] + ["done"] * 7
+    assert "run, camcol or field is not in the table" in lines[4]["reason"]
+
+
+def test_damage_to_an_unfinished_store_is_noticed(
+    survey: Survey, catalogue: SkyServer, tmp_path: Path
+) -> None:
+    with FrameServer(survey.files, {name_of(3, "r"): [Fault(status=404)]}) as archive:
+        command = words(catalogue, archive, tmp_path)
+        run_well(*command)
+        folder = only(tmp_path, "store.json").parent
+        (folder / "manifest.csv").write_bytes(b"row,object_id\n1,2,3\n")
+        message = run(*command).message
+        assert "manifest.csv: damaged" in message
+        partial = folder.with_name(f"{folder.name}.partial")
+        (partial / "inputs.npy").unlink()
+        run_well(*command)  # all are cut again: nothing says done of a cutout that is not there
+    check_cutouts(tmp_path, slice(None))

@@ -185,7 +185,7 @@ class _Fault(Exception):
 
 
 class _Unreachable(_Fault):
-    """No answer came at all."""
+    """There is no connection to the server."""
 
 
 class _Line:
@@ -278,13 +278,17 @@ class _Line:
     def _receive(self, address: str, partial: "_Partial") -> None:
         """Ask once for what is missing and append it to the partial file."""
         requests = _requests()
+        from urllib3.exceptions import ProtocolError
+
         self._take_turn()
         try:
             response = self.session.get(
                 address, headers=partial.request(), stream=True, timeout=self.archive.timeout
             )
         except requests.ConnectionError as error:
-            raise _Unreachable(str(error)) from error
+            # The server took this request and hung up: there it is, but with this file it cannot cope.
+            hung_up = isinstance(next(iter(error.args), None), ProtocolError)
+            raise (_Fault if hung_up else _Unreachable)(str(error)) from error
         except requests.Timeout as error:
             raise _Fault(f"no answer within {self.archive.timeout:g} s") from error
         except requests.RequestException as error:
@@ -331,8 +335,8 @@ class _Partial:
         self.path = final.with_name(f"{final.name}.partial")
         self.notes = final.with_name(f"{final.name}.partial.json")
         try:
-            self.known: dict[str, str] = json.loads(self.notes.read_text())
-        except (FileNotFoundError, ValueError):
+            self.known: dict[str, str] = dict(json.loads(self.notes.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
             self.known = {}  # what is here is of no use
 
     def size(self) -> int:
@@ -341,7 +345,8 @@ class _Partial:
 
     def expected(self) -> int | None:
         """Return the bytes that there should be, where the server said."""
-        return int(self.known["size"]) if "size" in self.known else None
+        size = self.known.get("size", "")
+        return int(size) if size.isdecimal() else None
 
     def whole(self) -> bool:
         """Tell whether as many bytes are here as the server said."""
@@ -361,7 +366,7 @@ class _Partial:
 
     def request(self) -> dict[str, str]:
         """Return the headers that ask for the missing part, if the file is still the same."""
-        if self.size() == 0 or "size" not in self.known:
+        if self.size() == 0 or self.expected() is None:
             return {}
         version = self.known.get("ETag") or self.known.get("Last-Modified")
         unchanged = {"If-Range": version} if version and not version.startswith("W/") else {}

@@ -63,7 +63,7 @@ BAND_OFFSET = 20.0  # pixels; the frames of a field's bands start up to about te
 MARGIN = 12  # pixels around a window; the spline's ringing falls by 0.27 a pixel
 GALAXIES_AT_ONCE = 64  # keeps the windows and coordinates of one call in some ten megabytes
 FIELDS_IN_MEMORY = 6  # of 61 MB in five bands: this one, the next, those that complete this one
-ROWS_OFF_FRAMES = 1024  # a batch of galaxies that cannot be cut
+UNCUT_AT_ONCE = 1024  # galaxies that cannot be cut
 
 
 class FieldPlan(NamedTuple):
@@ -476,8 +476,7 @@ def cut_fields(
         avoid=list(wrong),
     )
     shape = (len(bands), pixels, pixels)
-    for start in range(0, len(off), ROWS_OFF_FRAMES):
-        yield _uncut(None, off[start : start + ROWS_OFF_FRAMES], shape, "on none of the frames")
+    yield from uncut(None, off, shape, "on none of the frames")
 
     pool = ThreadPoolExecutor(max_workers)
     try:
@@ -489,7 +488,7 @@ def cut_fields(
                     raise DataError(f"{plan.field}: {wrong[plan.field]}")
                 frames = reader.frames(plan.field)
             except DataError as error:
-                yield _uncut(plan.field, plan.rows, shape, str(error))
+                yield from uncut(plan.field, plan.rows, shape, str(error))
                 continue
             wcs = frames[reference_band(bands)][1]
             rows = plan.rows
@@ -506,11 +505,12 @@ def cut_fields(
         pool.shutdown(cancel_futures=True)
 
 
-def _uncut(field: Field | None, rows: Rows, shape: tuple[int, ...], fault: str) -> FieldCutouts:
-    """Return galaxies that cannot be cut, with the reason."""
-    return FieldCutouts(
-        field, rows, np.zeros((len(rows), *shape), np.float32), np.ones(len(rows)), [fault] * len(rows)
-    )
+def uncut(field: Field | None, rows: Rows, shape: tuple[int, int, int], fault: str) -> Iterator[FieldCutouts]:
+    """Yield galaxies that cannot be cut, with the reason; some at a time, since they take memory."""
+    for start in range(0, len(rows), UNCUT_AT_ONCE):
+        some = rows[start : start + UNCUT_AT_ONCE]
+        n = len(some)
+        yield FieldCutouts(field, some, np.zeros((n, *shape), np.float32), np.ones(n), [fault] * n)
 
 
 def _cut_plan(

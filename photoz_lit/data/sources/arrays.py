@@ -1,7 +1,5 @@
 """`data=arrays`: cutouts in .npy, .npz or HDF5 with a table beside them."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.data.catalogue import TableRules, read_table, standard_table
+from photoz_lit.data.sources.published.reader import UNREADABLE
 from photoz_lit.errors import DataError
 
 CHUNK = 1024
@@ -41,7 +40,9 @@ class ArrayFile:
             raise DataError(f"{path}: no such file. Check data.images (relative paths start at {Path.cwd()})")
         try:
             self.array = self._open(key)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except DataError:
+            raise
+        except UNREADABLE as error:
             raise DataError(f"{path}: cannot be read as an array, perhaps truncated: {error}") from error
 
     def _open(self, key: str | None) -> Any:
@@ -83,7 +84,11 @@ class ArrayFile:
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
             low = int(part[0])
-            yield self.array[low : int(part[-1]) + 1][part - low]
+            try:
+                chunk = self.array[low : int(part[-1]) + 1]
+            except OSError as error:
+                raise DataError(f"{self.path}: rows {low} to {part[-1]} cannot be read: {error}") from error
+            yield chunk[part - low]
 
 
 def load(

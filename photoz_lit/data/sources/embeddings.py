@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Column, Table
 from numpy.typing import NDArray
 
 from photoz_lit.data.catalogue import TableRules, read_table, standard_table
@@ -55,8 +55,13 @@ def load(
             f"{path}: data.vectors={list(vectors)} names no column. Its columns are: "
             f"{', '.join(table.colnames)}"
         )
-    try:
-        columns = [np.ma.filled(np.ma.asarray(table[n], dtype=np.float32), np.nan) for n in names]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: data.vectors={list(vectors)} names columns of text: {error}") from error
+    columns = [_numbers(table[n], f"{path}: column {n}, of data.vectors={list(vectors)},") for n in names]
     return catalogue, np.column_stack(columns)[rows]
+
+
+def _numbers(column: Column, what: str) -> NDArray[np.float32]:
+    """Return a column as numbers, NaN in empty cells."""
+    try:
+        return np.asarray(np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} holds text: {error}") from error

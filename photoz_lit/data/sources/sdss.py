@@ -19,18 +19,27 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, read_table, standard_table, with_ids
+from photoz_lit.data.catalogue import TableRules, numbers, read_table, standard_table, with_ids
 from photoz_lit.data.sdss import query as skyserver
 from photoz_lit.data.sdss.archive import UNREACHABLE, Archive, size_estimate
-from photoz_lit.data.sdss.cut import FieldCutouts, cut_fields
+from photoz_lit.data.sdss.cut import FieldCutouts, cut_fields, uncut
 from photoz_lit.data.sdss.frames import Field, FrameName, find_frames
-from photoz_lit.data.store import FLAGS, Store, finish_store, open_rows, partial_folder
+from photoz_lit.data.store import (
+    FLAGS,
+    Store,
+    finish_store,
+    has_inputs,
+    is_complete,
+    open_rows,
+    partial_folder,
+)
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
 
 FIELD_ROWS = 1489  # of a frame; neighbouring fields of a run share 128 of them
-EXTRAS = ("run", "rerun", "camcol", "field", "rowc", "colc")
+PLACE = ("run", "rerun", "camcol", "field")
+PIXEL_POSITION = ("rowc", "colc")
 CUTTING = 60.0  # galaxies a second and core, about: for the estimate
 MANIFEST = ("row", "object_id", "status", "missing_fraction", "field", "reason")
 
@@ -69,8 +78,8 @@ def read_positions(path: Path, rules: TableRules, limit: int | None) -> Table:
     Returns
     -------
     Table
-        The standard table, and run, rerun, camcol, field, rowc, colc (r-frame pixels, the centre of the first
-        is 0.5) where they are there.
+        The standard table, and, where they are there, run, rerun, camcol, field (-1 in an empty cell), rowc,
+        colc (r-frame pixels, the centre of the first is 0.5; NaN in an empty cell).
 
     Raises
     ------
@@ -86,10 +95,20 @@ def read_positions(path: Path, rules: TableRules, limit: int | None) -> Table:
                 f"{', '.join(raw.colnames)}. Name yours by data.columns.{name}=..."
             )
     table, rows = standard_table(raw, str(path), rules)
-    for name in EXTRAS:
+    table = with_ids(table, rules.labelled)
+    for name in (*PLACE, *PIXEL_POSITION):
         if name in raw.colnames:
-            table[name] = np.ma.filled(raw[name], -1)[rows]
-    return with_ids(table, rules.labelled)[:limit]
+            values = numbers(raw, name, str(path))[rows]
+            table[name] = values if name in PIXEL_POSITION else _whole_numbers(values, name, path)
+    return table[:limit]
+
+
+def _whole_numbers(values: NDArray[np.float64], name: str, path: Path) -> NDArray[np.int64]:
+    """Return names of fields as integers, -1 where a cell is empty."""
+    values = np.where(np.isfinite(values), values, -1)
+    if (wrong := values != np.floor(values)).any():
+        raise DataError(f"{path}: column {name} holds {values[wrong][0]:g}: whole numbers are needed")
+    return values.astype(np.int64)
 
 
 def ask_catalogue(
@@ -136,23 +155,27 @@ def make_store(
     Raises
     ------
     DataError
-        No galaxy could be cut.
+        No galaxy could be cut, frames cannot be had, or the manifest is damaged.
     """
     n = len(galaxies)
     shape = (n, len(stamps.bands), stamps.pixels, stamps.pixels)
     partial = partial_folder(folder)
+    again = is_complete(partial)  # `reopen` left it so: what it has can be used, whatever happens now
+    if not has_inputs(folder, shape, stamps.dtype):
+        (partial / "manifest.csv").unlink(missing_ok=True)
     with open_rows(folder, shape, stamps.dtype) as inputs:
         manifest = Manifest(partial / "manifest.csv", galaxies["object_id"])
-        rows = np.flatnonzero(~manifest.known)
+        rows = np.flatnonzero(~manifest.settled)
         progress(n - len(rows), n)
-        if isinstance(frames, Archive):
-            fields = from_archive(frames, galaxies, rows, stamps, workers)
-        else:
-            fields = from_folder(frames, galaxies, rows, stamps, workers)
-        with closing(fields):
-            for field in fields:
-                manifest.add(field, _write(inputs, field, stamps.max_missing))
-                progress(len(field.rows), n)
+        try:
+            with closing(_from(frames, galaxies, rows, stamps, workers)) as fields:
+                for field in fields:
+                    manifest.add(field, _write(inputs, field, stamps.max_missing))
+                    progress(len(field.rows), n)
+        except DataError as error:
+            if not again:
+                raise
+            log.warning("%s", error)
     catalogue = galaxies.copy()
     catalogue["missing_fraction"] = manifest.missing_fraction
     given = np.asarray(catalogue["flag"]) if "flag" in catalogue.colnames else np.full(n, "", "U8")
@@ -175,13 +198,13 @@ def failed_rows(store: Store) -> int:
 
 
 def reopen(folder: Path) -> None:
-    """Make a finished store unfinished again: galaxies that lacked a frame are to be cut."""
+    """Make a finished store unfinished again, so that galaxies that lacked a frame are tried.
+
+    It keeps its `store.json`, which tells `make_store` that it can be finished whatever happens.
+    """
     partial = partial_folder(folder)
     folder.rename(partial)
-    for name in ("store.json", "data_report.html"):
-        (partial / name).unlink(missing_ok=True)
-    path = partial / "manifest.csv"
-    _write_manifest(path, [line for line in _read_manifest(path) if line["status"] != "frame"])
+    (partial / "data_report.html").unlink(missing_ok=True)
 
 
 def _write(inputs: NDArray[Any], field: FieldCutouts, max_missing: float) -> list[str]:
@@ -203,12 +226,19 @@ def _write(inputs: NDArray[Any], field: FieldCutouts, max_missing: float) -> lis
 class Manifest:
     """What became of each galaxy, one line each in a file that only grows until the store is finished.
 
+    Galaxies that lack a frame are not settled: the next run tries them again.
+
     Parameters
     ----------
     path : Path
         The file.
     object_id : array (n,)
         Of all galaxies.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or of other galaxies.
     """
 
     def __init__(self, path: Path, object_id: NDArray[Any]) -> None:
@@ -217,13 +247,13 @@ class Manifest:
         self.lines: list[dict[str, Any] | None] = [None] * n
         if path.is_file():
             _end_at_a_line(path)
-            for line in _read_manifest(path):
+            for line in _read_manifest(path, self.object_id):
                 self.lines[int(line["row"])] = line
 
     @property
-    def known(self) -> NDArray[np.bool_]:
-        """Which galaxies have a line, (n,)."""
-        return np.array([line is not None for line in self.lines])
+    def settled(self) -> NDArray[np.bool_]:
+        """Which galaxies need no other try, (n,)."""
+        return np.array([line is not None and line["status"] != "frame" for line in self.lines])
 
     @property
     def flag(self) -> NDArray[np.str_]:
@@ -273,12 +303,30 @@ class Manifest:
 
     def rewrite(self) -> None:
         """Write one line a galaxy, in the order of the table."""
-        _write_manifest(self.path, [line for line in self.lines if line])
+        beside = self.path.with_suffix(".partial.csv")
+        with beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, MANIFEST)
+            writer.writeheader()
+            writer.writerows(line for line in self.lines if line)
+        beside.replace(self.path)
 
 
-def _read_manifest(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def _read_manifest(path: Path, object_id: NDArray[Any]) -> list[dict[str, Any]]:
+    """Read the lines and check that they are of these galaxies."""
+    try:
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file, strict=True))
+        for line in lines:
+            float(line["missing_fraction"])
+            if line["status"] not in ("done", "edge", "frame", "pixels"):
+                raise ValueError(f"status {line['status']!r}")
+            if str(object_id[int(line["row"])]) != line["object_id"]:
+                raise ValueError(f"row {line['row']} is of another galaxy")
+    except (ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: damaged ({error}). Remove {path.parent} and prepare the data set again"
+        ) from error
+    return lines
 
 
 def _end_at_a_line(path: Path) -> None:
@@ -289,13 +337,12 @@ def _end_at_a_line(path: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-def _write_manifest(path: Path, lines: list[dict[str, Any]]) -> None:
-    beside = path.with_suffix(".partial.csv")
-    with beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, MANIFEST)
-        writer.writeheader()
-        writer.writerows(lines)
-    beside.replace(path)
+def _from(
+    frames: Path | Archive, galaxies: Table, rows: NDArray[np.int64], stamps: Stamps, workers: int
+) -> Generator[FieldCutouts, None, None]:
+    if isinstance(frames, Archive):
+        return from_archive(frames, galaxies, rows, stamps, workers)
+    return from_folder(frames, galaxies, rows, stamps, workers)
 
 
 def from_folder(
@@ -335,6 +382,8 @@ def _cut(
 def fields_of(galaxies: Table, rows: NDArray[np.int64], reach: float) -> list[tuple[Field, ...]]:
     """Return the fields that each galaxy is cut from: its own, and a neighbour where it is close to the edge.
 
+    None for galaxies of which the table does not say it.
+
     Parameters
     ----------
     galaxies : Table
@@ -347,7 +396,7 @@ def fields_of(galaxies: Table, rows: NDArray[np.int64], reach: float) -> list[tu
     Raises
     ------
     DataError
-        The table does not say which field a galaxy is in.
+        The table has no columns that say it.
     """
     if missing := [n for n in ("run", "camcol", "field") if n not in galaxies.colnames]:
         raise DataError(
@@ -360,7 +409,8 @@ def fields_of(galaxies: Table, rows: NDArray[np.int64], reach: float) -> list[tu
     step = np.where(rowc < reach, -1, np.where(rowc > FIELD_ROWS - reach, 1, 0))
     own = [Field(*map(int, names)) for names in zip(run, camcol, field, strict=True)]
     return [
-        (f,) if s == 0 else (f, f._replace(field=f.field + int(s))) for f, s in zip(own, step, strict=True)
+        () if min(f) < 0 else (f,) if s == 0 else (f, f._replace(field=f.field + int(s)))
+        for f, s in zip(own, step, strict=True)
     ]
 
 
@@ -374,6 +424,9 @@ def from_archive(
     """
     reach = stamps.pixels * stamps.pixel_scale / 0.396 * 0.75  # turned by up to 45 degrees, and a margin
     needs = dict(zip(rows.tolist(), fields_of(galaxies, rows, reach), strict=True))
+    lost = np.array([row for row in needs if not needs[row]], np.int64)
+    shape = (len(stamps.bands), stamps.pixels, stamps.pixels)
+    yield from uncut(None, lost, shape, "its run, camcol or field is not in the table")
     waiting: dict[Field, set[int]] = {}
     for row, fields in needs.items():
         for f in fields:
@@ -416,9 +469,7 @@ def _cut_group(
     own = fields[0]
     if failed[own]:
         reason = "; ".join(f"band {band}: {why}" for band, why in failed[own].items())
-        shape = (len(rows), len(stamps.bands), stamps.pixels, stamps.pixels)
-        empty = np.zeros(shape, np.float32)
-        yield FieldCutouts(own, rows, empty, np.ones(len(rows)), [reason] * len(rows))
+        yield from uncut(own, rows, (len(stamps.bands), stamps.pixels, stamps.pixels), reason)
         return
     index = {f: here[f] for f in fields if not failed[f]}
     yield from _cut(index, galaxies, rows, stamps, workers)

@@ -325,3 +325,27 @@ def test_real_frames_are_undamaged_and_of_the_size_that_estimates_assume(real_da
     size, seconds = size_estimate(len(paths), connections=2, bytes_per_second=1e6)
     assert size == pytest.approx(sum(path.stat().st_size for path in paths), rel=0.02)
     assert seconds == pytest.approx(size / 2e6)
+
+
+def test_a_file_that_the_server_hangs_up_on_is_given_up(tmp_path: Path) -> None:
+    with FrameServer(FILES, {NAME: repeat(Fault(slam=True))}) as server:
+        (fetched,) = fetch(server, tmp_path, FIELDS[:1], patience=60.0)
+    assert list(fetched.failures) == ["r"]
+    assert "cannot be reached" not in fetched.failures["r"]
+    assert len(server.asked(NAME)) == 4
+    assert set(fetched.paths) == {"g", "i"}
+
+
+@pytest.mark.parametrize("notes", ["[1]", '{"size": "many"}', "{"])
+def test_damaged_notes_of_a_partial_file_are_not_trusted(notes: str, tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.partial").write_bytes(b"something else")
+    (tmp_path / f"{NAME}.partial.json").write_text(notes)
+    with FrameServer(FILES) as server:
+        assert fetch_one(server, tmp_path).failures == {}
+    assert (tmp_path / NAME).read_bytes() == FILES[NAME]
+
+
+def test_a_length_that_is_no_number_is_not_believed(tmp_path: Path) -> None:
+    with FrameServer(FILES, {NAME: [Fault(headers={"Content-Length": "many"}, drop_after=HALF)]}) as server:
+        assert fetch_one(server, tmp_path).failures == {}
+    assert (tmp_path / NAME).read_bytes() == FILES[NAME]

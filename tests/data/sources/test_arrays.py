@@ -77,3 +77,23 @@ def test_rows_of_the_table_keep_their_cutouts(tmp_path: Path) -> None:
     assert rows.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert len(table) == 9
     assert np.concatenate(list(read.chunks(rows))).shape == (9, 5, 12, 12)
+
+
+def test_a_header_that_is_no_header_is_damage(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.npy")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"'descr'", b"'desc('", 1).replace(b"}", b"(", 1))
+    with pytest.raises(DataError, match=r"a\.npy: cannot be read as an array"):
+        ArrayFile(path)
+
+
+def test_damage_in_the_middle_of_hdf5_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("images", data=IMAGES, compression="gzip", chunks=(5, *IMAGES.shape[1:]))
+        place = images.id.get_chunk_info(3)
+    with path.open("r+b") as raw:
+        raw.seek(place.byte_offset)
+        raw.write(b"\xff" * place.size)
+    with pytest.raises(DataError, match=r"a\.h5: rows 0 to 29 cannot be read"):
+        list(ArrayFile(path).chunks(np.arange(30)))

@@ -490,3 +490,15 @@ def test_two_gigabytes_are_read_in_flat_memory(compressed: bool, tmp_path: Path)
     peak = int(told.stdout) / 2**20  # KiB on Linux
     print(f"peak memory for 2.1 GB, {'deflated' if compressed else 'stored'}: {peak:.2f} GiB")
     assert peak < 1.5
+
+
+def test_labels_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sdss_vagc.npz"
+    facts = {"descr": [("z", "<f8")], "fortran_order": False, "shape": (1 << 45,)}
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("cube.npy", "w") as file:
+            np.save(file, np.zeros((3, 12, 12, 5), np.float32))
+        with archive.open("labels.npy", "w") as file:
+            np.lib.format.write_array_header_1_0(file, facts)
+    with pytest.raises(DataError, match=r"sdss_vagc.npz: cannot be read.*Unable to allocate"):
+        open_layout("pasquet", path, 5, 12)

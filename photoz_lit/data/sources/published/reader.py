@@ -1,6 +1,9 @@
 """What the readers of all layouts share: one long table, and its cutouts in a stream of flat memory."""
 
 import glob
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +18,11 @@ from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
 
+# What zipfile, numpy and h5py raise for files that are cut off, damaged or not what they say they are.
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
 CHUNK_BYTES = 64 * 2**20  # of cutouts as the file holds them: twice or thrice that is in memory at once
 NANOMAGGIES = 22.5  # AB zero point
 
@@ -163,7 +171,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what goes wrong in reading a file into a DataError with its name."""
     try:
         yield
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path}: cannot be read, perhaps truncated: {reason}. Fetch it again") from error
 

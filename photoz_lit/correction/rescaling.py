@@ -1,0 +1,172 @@
+"""The scale of a trained redshift output's weights, bin by bin (Kang et al. 2020, arXiv:1910.09217).
+
+"Decoupling representation and classifier for long-tailed recognition" freezes the representation and corrects
+the classifier in one of three ways. Classifier re-training (cRT) trains it again on balanced classes: that is
+Step 2, on the balanced subset, except that Step 2 starts from the trained weights and balances cells of
+redshift and magnitude. Here are the other two, which keep the direction of each bin's weights and change
+their length: tau-normalisation and learnt weight scaling (LWS).
+
+Weights are those of `Head.redshift`, viewed as (R, K, d); in a head of several outputs the scales of each are
+its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from photoz_lit.metrics import CHUNK
+
+Floats = NDArray[np.float64]
+
+
+def tau_normalised(weight: ArrayLike, tau: float) -> Floats:
+    """Divide each bin's weights by a power of their norm: w / norm(w)^tau.
+
+    Norms tend to grow with the number of galaxies a bin was trained with; tau = 0 leaves them, 1 makes them
+    equal. The authors leave the bias out: set it to zero with tau > 0, as `choose_tau` does.
+
+    Parameters
+    ----------
+    weight : array_like, shape (..., d)
+        Weights of each bin.
+    tau : float
+        Power, chosen on validation galaxies (`choose_tau`).
+
+    Returns
+    -------
+    ndarray, shape (..., d)
+        Weights.
+    """
+    w = np.asarray(weight, dtype=np.float64)
+    norm = np.linalg.norm(w, axis=-1, keepdims=True)
+    return np.asarray(w / np.where(norm > 0, norm, 1.0) ** tau)
+
+
+def choose_tau(
+    embeddings: ArrayLike,
+    weight: ArrayLike,
+    gate: ArrayLike | None,
+    z_bin: ArrayLike,
+    galaxy_weight: ArrayLike,
+    taus: Sequence[float] = tuple(np.linspace(0, 1, 11)),
+) -> float:
+    """Choose tau by the weighted negative log-likelihood of the mixture on validation galaxies.
+
+    Parameters
+    ----------
+    embeddings : array_like, shape (n, d)
+        Of validation galaxies.
+    weight : array_like, shape (R, K, d)
+        Weights of the redshift outputs.
+    gate : array_like, shape (n, R), or None
+        Probability of each output; None with a single one.
+    z_bin : array_like of int, shape (n,)
+        Bin of spec_z, counted with the extension.
+    galaxy_weight : array_like, shape (n,)
+        Weights that balance the validation galaxies, as `lds_weights` does.
+    taus : sequence of float
+        Choices.
+
+    Returns
+    -------
+    float
+        The best of them.
+    """
+    x, k = np.asarray(embeddings), np.asarray(z_bin, dtype=np.int64)
+    w = np.asarray(weight)
+    mix = np.ones((len(x), len(w))) if gate is None else np.asarray(gate, dtype=np.float64)
+    balance = np.asarray(galaxy_weight, dtype=np.float64)
+
+    def nll(tau: float) -> float:
+        scaled, total = tau_normalised(w, tau), 0.0
+        for start in range(0, len(x), CHUNK):
+            part = slice(start, start + CHUNK)
+            logits = np.einsum("nd,rkd->nrk", x[part].astype(np.float64), scaled, optimize=True)
+            at_label = np.take_along_axis(log_softmax(logits, axis=2), k[part, None, None], axis=2)[..., 0]
+            p = (mix[part] * np.exp(at_label)).sum(axis=1)
+            total -= float(balance[part] @ np.log(np.maximum(p, 1e-30)))
+        return total
+
+    return float(min(taus, key=nll))
+
+
+def learnt_scales(
+    embeddings: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    z_bin: ArrayLike,
+    member: ArrayLike,
+    penalty: float = 1e-3,
+    max_iterations: int = 200,
+) -> Floats:
+    """Learn a scale of each bin's weights on balanced galaxies: logits f_k (w_k . x) + b_k.
+
+    Minimises the cross-entropy of each output, one-hot labels for its members and uniform ones for the others
+    as in Step 2, over the scales only: a convex problem, solved by L-BFGS. The paper trains the same scales
+    with class-balanced sampling, the balanced subset's part here.
+
+    Parameters
+    ----------
+    embeddings : array_like, shape (n, d)
+        Of the balanced subset.
+    weight : array_like, shape (R, K, d)
+        Weights of the redshift outputs, kept.
+    bias : array_like, shape (R, K)
+        Biases, kept.
+    z_bin : array_like of int, shape (n,)
+        Bin of spec_z, counted with the extension.
+    member : array_like of bool, shape (n, R)
+        Which outputs a galaxy belongs to.
+    penalty : float
+        Times the mean of (f - 1)^2 over bins: a bin of few galaxies keeps its scale.
+    max_iterations : int
+        Most iterations an output.
+
+    Returns
+    -------
+    ndarray, shape (R, K)
+        Scales f; multiply the weights with them.
+    """
+    x, k = np.asarray(embeddings), np.asarray(z_bin, dtype=np.int64)
+    w, b, belongs = np.asarray(weight), np.asarray(bias), np.asarray(member, dtype=np.bool_)
+    return np.stack(
+        [_learnt_scale(x, w[i], b[i], k, belongs[:, i], penalty, max_iterations) for i in range(len(w))]
+    )
+
+
+def _learnt_scale(
+    x: NDArray[np.floating[Any]],
+    weight: NDArray[np.floating[Any]],
+    bias: NDArray[np.floating[Any]],
+    z_bin: NDArray[np.int64],
+    member: NDArray[np.bool_],
+    penalty: float,
+    max_iterations: int,
+) -> Floats:
+    """Scales of one output, shape (K,)."""
+    n_bins, wide = len(bias), weight.T.astype(np.float64)
+
+    def objective(scale: Floats) -> tuple[float, Floats]:
+        loss, gradient = 0.0, np.zeros(n_bins)
+        for start in range(0, len(x), CHUNK):
+            part = slice(start, start + CHUNK)
+            score = x[part].astype(np.float64) @ wide
+            target = np.full(score.shape, 1 / n_bins)
+            inside = np.flatnonzero(member[part])
+            target[inside] = np.arange(n_bins) == z_bin[part][inside, None]
+            log_p = log_softmax(score * scale + bias, axis=1)
+            loss -= float((target * log_p).sum())
+            gradient += ((np.exp(log_p) - target) * score).sum(axis=0)
+        pull = scale - 1
+        return loss / len(x) + penalty * float(pull @ pull) / n_bins, (
+            gradient / len(x) + 2 * penalty * pull / n_bins
+        )
+
+    found = minimize(
+        objective, np.ones(n_bins), jac=True, method="L-BFGS-B", options={"maxiter": max_iterations}
+    )
+    return np.asarray(found.x, dtype=np.float64)
