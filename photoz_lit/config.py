@@ -23,7 +23,11 @@ LAYOUTS = ("pasquet", "npy_folder", "cfhtls", "galaxies_ml")
 IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
 ENCODERS = (*IMAGE_ENCODERS, "mlp", "precomputed")
 ESTIMATES = ("mode", "median", "mean")
-CORRECTIONS = ("none", "balanced", "full", "hard", "unshifted", "skip_balanced")
+CORRECTIONS = (
+    *("none", "balanced", "full", "hard", "unshifted", "skip_balanced"),
+    *("balanced_softmax", "crps_loss", "lds", "dense_weight", "trend"),
+    *("logit_adjustment", "prior_swap", "temperature", "pit", "full_pit"),
+)
 
 # Settings that say where and how a job runs, never what it computes: they name no run folder.
 _NOT_SCIENCE = (
@@ -175,11 +179,22 @@ class CorrectionConfig:
     shift_strength: float = 1.0
     extend: bool = False
     views: int = 8
+    loss: str = "cross_entropy"
+    weights: str = "none"
+    trend_penalty: float = 0.0
+    prior: str = "none"
+    temperature: bool = False
+    recalibrate: str = "none"
 
     @property
     def relabels(self) -> bool:
         """Whether Step 3 runs: new outputs are fitted to new labels."""
         return self.soften or self.extend or self.shift != "none"
+
+    @property
+    def finishes(self) -> bool:
+        """Whether finished p(z) is changed: prior, temperature, PIT recalibration."""
+        return self.prior != "none" or self.temperature or self.recalibrate != "none"
 
 
 @dataclass
@@ -527,6 +542,10 @@ def _check_choices(c: Config) -> None:
     _one_of("encoder", c.encoder.name, ENCODERS)
     _one_of("correction.name", c.correction.name, CORRECTIONS)
     _one_of("correction.shift", c.correction.shift, ("mirror", "centre_of_mass", "none"))
+    _one_of("correction.loss", c.correction.loss, ("cross_entropy", "balanced_softmax", "crps"))
+    _one_of("correction.weights", c.correction.weights, ("none", "lds", "dense"))
+    _one_of("correction.prior", c.correction.prior, ("none", "flat", "training"))
+    _one_of("correction.recalibrate", c.correction.recalibrate, ("none", "global", "slices"))
     _one_of("estimate", c.estimate, ESTIMATES)
     _one_of("calibration.name", c.calibration.name, ("none", "photo_z"))
     _one_of("calibration.target", c.calibration.target, ("training", "photo", "deconvolved"))
@@ -742,12 +761,12 @@ def _check_combinations(c: Config) -> None:
             "model is not set: name the run folder of a trained classifier (a pattern with * names an "
             "ensemble), e.g. model=runs/main/classifier/correction=full,seed=1"
         )
-    if k.name == "none" and (k.fine_tune or k.relabels):
+    if k.name == "none" and (k.fine_tune or k.relabels or k.finishes):
         raise ConfigError(
             "correction=none with a switch turned on is no longer none: start from another one, e.g. "
             "correction=unshifted, and turn its switches"
         )
-    if k.name != "none" and not (k.fine_tune or k.relabels):
+    if k.name != "none" and not (k.fine_tune or k.relabels or k.finishes):
         raise ConfigError(
             f"correction={k.name} with fine_tune=false soften=false extend=false shift=none changes nothing: "
             "type correction=none"
@@ -756,6 +775,18 @@ def _check_combinations(c: Config) -> None:
         raise ConfigError(
             "correction.balance=true needs something to fit on the balanced subset: "
             "type correction=balanced, or correction.fine_tune=true"
+        )
+    own_loss = k.loss != "cross_entropy" or k.weights != "none" or k.trend_penalty > 0
+    _require(k.trend_penalty >= 0, f"correction.trend_penalty={k.trend_penalty} must not be negative")
+    if own_loss and not k.fine_tune:
+        raise ConfigError(
+            "correction.loss, correction.weights and correction.trend_penalty act in Step 2, which does not "
+            "run: type correction.fine_tune=true"
+        )
+    if k.weights != "none" and k.loss == "balanced_softmax":
+        raise ConfigError(
+            f"correction.loss=balanced_softmax with correction.weights={k.weights} would balance twice: "
+            "type correction.weights=none"
         )
     s = c.survey
     if k.extend and s.extend_left + s.extend_right == 0:

@@ -7,7 +7,7 @@ error or a warning.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,7 +94,7 @@ def rail_outlier_cut(dz: ArrayLike) -> float:
     return max(0.06, 3 * sigma_iqr(dz)) if np.size(dz) else np.nan
 
 
-# p(z): cumulative distribution, point estimates, CRPS and PIT
+# p(z): cumulative distribution, point estimates, CRPS, CDE loss, PIT and coverage
 
 
 def cumulative(pdf: ArrayLike) -> Floats:
@@ -275,6 +275,123 @@ def pit_ks(pit_values: ArrayLike) -> float:
         return np.nan
     steps = np.arange(len(u) + 1) / len(u)
     return float(max(np.max(steps[1:] - u), np.max(u - steps[:-1])))
+
+
+def pit_cvm(pit_values: ArrayLike) -> float:
+    """Cramer-von Mises distance of the PIT values from the uniform distribution.
+
+    The integral of (F_n(u) - u)^2 over u from 0 to 1, F_n being the fraction of the n values up to u: the
+    statistic of `scipy.stats.cramervonmises` divided by n, so that samples of any size compare. It is 1/3
+    where all values are 0, and 1 / (6 n) on average for uniform values.
+    """
+    u = np.sort(np.asarray(pit_values, dtype=np.float64))
+    if u.size == 0:
+        return np.nan
+    middle = (np.arange(len(u)) + 0.5) / len(u)
+    return float(np.mean((middle - u) ** 2) + 1 / (12 * len(u) ** 2))
+
+
+def cde_loss(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
+    """Loss of a conditional density of each galaxy: integral of p(z)^2 dz - 2 p(spec_z).
+
+    Its mean is, but for a constant of the sample, the expected integral of (p - true density)^2 (Izbicki &
+    Lee 2017, arXiv 1704.08095): the lower the better, negative for useful p(z).
+
+    Parameters
+    ----------
+    pdf : array_like, shape (n, n_outputs)
+        Probability of each bin; the density is constant within a bin.
+    spec_z : array_like, shape (n,)
+        Redshifts; the density is 0 outside the grid.
+    grid : RedshiftGrid
+        Bins of the pdf, extension included.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Per unit redshift.
+    """
+    p, z = _paired(pdf, spec_z, grid)
+    inside = (z >= grid.edges[0]) & (z <= grid.edges[-1])
+    out = np.empty(len(p))
+    for start in range(0, len(p), CHUNK):
+        part = slice(start, start + CHUNK)
+        density = np.diff(cumulative(p[part]), axis=1) / grid.width
+        at_spec_z = density[np.arange(len(density)), _place(z[part], grid)[0]] * inside[part]
+        out[part] = np.einsum("ij,ij->i", density, density) * grid.width - 2 * at_spec_z
+    return out
+
+
+def covered(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid, level: float = 0.68) -> NDArray[np.bool_]:
+    """Whether spec_z lies in `interval`, both ends included, shape (n,).
+
+    The mean is the coverage, `level` for calibrated p(z): lower where p(z) are too narrow, higher where they
+    are too wide.
+    """
+    p, z = _paired(pdf, spec_z, grid)
+    low, high = interval(p, grid, level).T
+    inside: NDArray[np.bool_] = (low <= z) & (z <= high)
+    return inside
+
+
+@dataclass(frozen=True, eq=False)
+class PdfScores:
+    """What the p(z) of each galaxy is worth, to be averaged over any set of them; each of shape (n,).
+
+    Parameters
+    ----------
+    crps, cde_loss, pit : ndarray
+        As the functions of these names.
+    covered_68, covered_95 : ndarray
+        1 where spec_z lies in the central 68 % or 95 % interval, else 0.
+    """
+
+    crps: Floats
+    cde_loss: Floats
+    pit: Floats
+    covered_68: Floats
+    covered_95: Floats
+
+    def summary(self, members: Ints) -> dict[str, float]:
+        """Return the numbers of some galaxies, given by their rows, which may repeat; NaN for none."""
+        transform = self.pit[members]
+        return {
+            "crps": bias(self.crps[members]),
+            "pit_ks": pit_ks(transform),
+            "pit_cvm": pit_cvm(transform),
+            "cde_loss": bias(self.cde_loss[members]),
+            "coverage_68": bias(self.covered_68[members]),
+            "coverage_95": bias(self.covered_95[members]),
+        }
+
+
+def pdf_scores(pdf: ArrayLike | None, spec_z: ArrayLike, grid: RedshiftGrid) -> PdfScores:
+    """Score each p(z) once; without p(z), all scores are NaN.
+
+    Parameters
+    ----------
+    pdf : array_like, shape (n, n_outputs), or None
+        Probability of each bin.
+    spec_z : array_like, shape (n,)
+        Redshifts.
+    grid : RedshiftGrid
+        Bins of the pdf, extension included.
+
+    Returns
+    -------
+    PdfScores
+        One row a galaxy.
+    """
+    if pdf is None:
+        unknown = np.full(np.shape(spec_z), np.nan)
+        return PdfScores(unknown, unknown, unknown, unknown, unknown)
+    return PdfScores(
+        crps=crps(pdf, spec_z, grid),
+        cde_loss=cde_loss(pdf, spec_z, grid),
+        pit=pit(pdf, spec_z, grid),
+        covered_68=covered(pdf, spec_z, grid, 0.68).astype(np.float64),
+        covered_95=covered(pdf, spec_z, grid, 0.95).astype(np.float64),
+    )
 
 
 def _paired(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> tuple[Floats, Floats]:
@@ -695,6 +812,51 @@ def standard_error(samples: ArrayLike) -> Floats:
     return deviation
 
 
+def by_group(
+    statistics: Callable[[Ints], dict[str, float]],
+    group: ArrayLike,
+    n_groups: int,
+    *,
+    rng: np.random.Generator,
+    n_bootstrap: int = 100,
+) -> dict[str, NDArray[Any]]:
+    """Evaluate statistics on each group of galaxies.
+
+    Parameters
+    ----------
+    statistics : callable
+        Takes rows of galaxies, which may repeat or be none, and returns numbers by name.
+    group : array_like of int, shape (n,)
+        Group of each galaxy, 0 .. n_groups - 1.
+    n_groups : int
+        Number of groups m.
+    rng : numpy.random.Generator
+        Source of the bootstrap samples, drawn within each group.
+    n_bootstrap : int
+        Number of bootstrap samples.
+
+    Returns
+    -------
+    dict of str to ndarray, each of shape (m,)
+        `count`, each statistic, and its bootstrap standard error under `<key>_err`; NaN without galaxies.
+    """
+    which = np.asarray(group)
+    rows = []
+    for i in range(n_groups):
+        members = np.flatnonzero(which == i)
+        values = statistics(members)
+
+        def sampled(draw: Ints, members: Ints = members) -> list[float]:
+            return list(statistics(members[draw]).values())
+
+        draws = (
+            bootstrap(sampled, len(members), n_bootstrap, rng) if len(members) else np.empty((0, len(values)))
+        )
+        errors = zip(values, standard_error(draws).tolist(), strict=True)
+        rows.append({"count": len(members)} | values | {f"{key}_err": error for key, error in errors})
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
 @dataclass(frozen=True, eq=False)
 class MagnitudeTable:
     """Statistics by magnitude with bootstrap standard errors, each of shape (m,); NaN without galaxies.
@@ -760,37 +922,71 @@ def by_magnitude(
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     dz, borders = residuals(z, estimate), np.asarray(edges, dtype=np.float64)
     row = np.clip(np.searchsorted(borders, r, side="right") - 1, 0, len(borders) - 2)
-    values, errors, counts = [], [], []
-    for i in range(len(borders) - 1):
-        members = np.flatnonzero(row == i)
 
-        def statistic(draw: Ints, members: Ints = members) -> Floats:
-            chosen = members[draw]
-            part = dz[chosen]
-            distance = wasserstein(z[chosen], estimate[chosen], grid)
-            return np.array(
-                [bias(r[chosen]), bias(part), sigma_mad(part), outlier_fraction(part, outlier_cut), distance]
-            )
+    def statistics(members: Ints) -> dict[str, float]:
+        part = dz[members]
+        return {
+            "r": bias(r[members]),
+            "bias": bias(part),
+            "sigma_mad": sigma_mad(part),
+            "outlier_fraction": outlier_fraction(part, outlier_cut),
+            "wasserstein": wasserstein(z[members], estimate[members], grid),
+        }
 
-        counts.append(len(members))
-        values.append(statistic(np.arange(len(members))))
-        samples = bootstrap(statistic, len(members), n_bootstrap, rng) if len(members) else np.empty((0, 5))
-        errors.append(standard_error(samples))
-    mean_r, mean_dz, mad, outliers, distance = np.array(values).T
-    r_err, bias_err, mad_err, outliers_err, distance_err = np.array(errors).T
-    return MagnitudeTable(
-        r=mean_r,
-        r_err=r_err,
-        count=np.array(counts, dtype=np.int64),
-        bias=mean_dz,
-        bias_err=bias_err,
-        sigma_mad=mad,
-        sigma_mad_err=mad_err,
-        outlier_fraction=outliers,
-        outlier_fraction_err=outliers_err,
-        wasserstein=distance,
-        wasserstein_err=distance_err,
-    )
+    return MagnitudeTable(**by_group(statistics, row, len(borders) - 1, rng=rng, n_bootstrap=n_bootstrap))
+
+
+def by_redshift(
+    spec_z: ArrayLike,
+    photo_z: ArrayLike,
+    scores: PdfScores,
+    edges: ArrayLike,
+    *,
+    outlier_cut: float,
+    rng: np.random.Generator,
+    n_bootstrap: int = 100,
+) -> dict[str, NDArray[Any]]:
+    """Statistics in bins of spec_z, half-open; redshifts beyond the edges count in the first or last bin.
+
+    A bin of spec_z selects by the truth, so that even perfect p(z) miss the nominal coverage where n(z) is
+    steep or ends: judge runs against each other, not against the level. A slice of r selects by what p(z) may
+    know, and there calibrated p(z) do have the nominal coverage.
+
+    Parameters
+    ----------
+    spec_z, photo_z : array_like, shape (n,)
+        Redshifts and estimates.
+    scores : PdfScores
+        Of the same galaxies.
+    edges : array_like, shape (m + 1,)
+        Ascending bin edges.
+    outlier_cut : float
+        Cut on abs(dz).
+    rng : numpy.random.Generator
+        Source of the bootstrap samples, drawn within each bin.
+    n_bootstrap : int
+        Number of bootstrap samples.
+
+    Returns
+    -------
+    dict of str to ndarray, each of shape (m,)
+        count, spec_z (mean), bias, sigma_mad, outlier_fraction, those of `PdfScores.summary`, and
+        `<key>_err` for all but count; NaN without galaxies.
+    """
+    z, borders = np.asarray(spec_z, dtype=np.float64), np.asarray(edges, dtype=np.float64)
+    dz = residuals(z, photo_z)
+    row = np.clip(np.searchsorted(borders, z, side="right") - 1, 0, len(borders) - 2)
+
+    def statistics(members: Ints) -> dict[str, float]:
+        part = dz[members]
+        return {
+            "spec_z": bias(z[members]),
+            "bias": bias(part),
+            "sigma_mad": sigma_mad(part),
+            "outlier_fraction": outlier_fraction(part, outlier_cut),
+        } | scores.summary(members)
+
+    return by_group(statistics, row, len(borders) - 1, rng=rng, n_bootstrap=n_bootstrap)
 
 
 # All headline numbers at once
@@ -817,7 +1013,7 @@ def evaluate(
     spec_z, photo_z, dered_petro_r : array_like, shape (n,)
         Redshifts, estimates (those outside the survey's range are allowed) and magnitudes (mag), all finite.
     pdf : array_like, shape (n, n_outputs), or None
-        Probability of each bin of `grid`; without it, `crps` and `pit_ks` are NaN.
+        Probability of each bin of `grid`; without it, the numbers of p(z) are NaN.
     grid : RedshiftGrid
         Bins of the pdf, with its extension.
     slices : MagnitudeSlices
@@ -838,11 +1034,11 @@ def evaluate(
     Returns
     -------
     dict of str to float
-        n, bias, sigma_mad, outlier_fraction, crps, pit_ks, slope_spec_z, slope_spec_z_high, slope_photo_z,
-        total_variation, total_variation_floor, wasserstein and `<key>_err` for all but n. What a small sample
-        leaves undefined is NaN. Slopes use all populated bins of spec_z and
-        the bins of photo_z with 10 galaxies or more. The variance that weights the slopes is held
-        fixed in the bootstrap; the error of the floor is the scatter of its draws.
+        n, bias, sigma_mad, outlier_fraction, crps, pit_ks, pit_cvm, cde_loss, coverage_68, coverage_95,
+        slope_spec_z, slope_spec_z_high, slope_photo_z, total_variation, total_variation_floor, wasserstein
+        and `<key>_err` for all but n. What a small sample leaves undefined is NaN. Slopes use all populated
+        bins of spec_z and the bins of photo_z with 10 galaxies or more. The variance that weights the slopes
+        is held fixed in the bootstrap; the error of the floor is the scatter of its draws.
 
     Raises
     ------
@@ -864,8 +1060,7 @@ def evaluate(
     if sigma_dispersion is None:
         sigma_dispersion = fit_labels(z, estimate, r, grid, slices, slices.membership).sigma_1
     variance, _ = variances(z, estimate, r, sigma_dispersion, grid, slices)
-    score = np.full(len(z), np.nan) if pdf is None else crps(pdf, z, grid)
-    transform = np.empty(0) if pdf is None else pit(pdf, z, grid)
+    scores = pdf_scores(pdf, z, grid)
 
     def statistics(draw: Ints) -> dict[str, float]:
         spec, photo, dz = z[draw], estimate[draw], residuals(z[draw], estimate[draw])
@@ -874,8 +1069,7 @@ def evaluate(
             "bias": bias(dz),
             "sigma_mad": sigma_mad(dz),
             "outlier_fraction": outlier_fraction(dz, outlier_cut),
-            "crps": bias(score[draw]),
-            "pit_ks": pit_ks(transform[draw] if len(transform) else transform),
+            **scores.summary(draw),
             "slope_spec_z": fit_line(by_spec_z).slope,
             "slope_spec_z_high": fit_line(by_spec_z, z_high).slope,
             "slope_photo_z": fit_line(residuals_by_photo_z(spec, photo, grid, min_count=MIN_COUNT)).slope,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import kstest, norm, wasserstein_distance
+from scipy.stats import cramervonmises, kstest, norm, wasserstein_distance
 
 from photoz_lit import metrics
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
@@ -268,6 +268,7 @@ def test_nothing_is_undefined_loudly() -> None:
         metrics.sigma_iqr,
         metrics.rail_outlier_cut,
         metrics.pit_ks,
+        metrics.pit_cvm,
     ):
         assert np.isnan(statistic([]))
     assert np.isnan(metrics.outlier_fraction([], 0.05))
@@ -275,6 +276,9 @@ def test_nothing_is_undefined_loudly() -> None:
     assert np.isnan(metrics.wasserstein([], []))
     assert np.isnan(metrics.total_variation_floor([], [], [], GRID, np.random.default_rng(0))).all()
     assert metrics.crps(np.empty((0, 40)), [], GRID).shape == (0,)
+    assert metrics.cde_loss(np.empty((0, 40)), [], GRID).shape == (0,)
+    nothing = metrics.pdf_scores(np.empty((0, 40)), [], GRID).summary(np.arange(0))
+    assert np.isnan(list(nothing.values())).all()
     assert metrics.median(np.empty((0, 40)), GRID).shape == (0,)
 
 
@@ -339,6 +343,73 @@ def test_pit_of_one_hot_distributions() -> None:
     pdf[:, 10] = 1.0
     z = [0.05, 0.1, 0.1025, 0.2, 7.0]
     np.testing.assert_allclose(metrics.pit(pdf, z, GRID), [0, 0, 0.25, 1, 1], atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60))
+def test_pit_cvm_is_the_statistic_of_scipy_per_galaxy(seed: int, n: int) -> None:
+    u = np.random.default_rng(seed).beta(0.5, 1.0, n)
+    assert metrics.pit_cvm(u) == pytest.approx(cramervonmises(u, "uniform").statistic / n, rel=1e-9)
+
+
+def test_pit_cvm_of_known_samples() -> None:
+    assert metrics.pit_cvm(np.zeros(7)) == pytest.approx(1 / 3)
+    assert metrics.pit_cvm((np.arange(10) + 0.5) / 10) == pytest.approx(1 / 1200)
+    rng = np.random.default_rng(12)
+    distances = np.array([metrics.pit_cvm(rng.uniform(size=50)) for _ in range(2000)])
+    error = distances.std() / np.sqrt(2000)
+    assert distances.mean() == pytest.approx(1 / 300, abs=4 * error)
+
+
+def test_cde_loss_of_a_uniform_distribution() -> None:
+    """Inside, 1/L - 2/L; outside the grid the density is zero, and 1/L remains."""
+    loss = metrics.cde_loss(np.full((5, 40), 3.0), [0.0, 0.123, 0.4, -0.01, 0.41], GRID)
+    np.testing.assert_allclose(loss, [-2.5, -2.5, -2.5, 2.5, 2.5])
+
+
+def test_cde_loss_of_a_gaussian_in_closed_form() -> None:
+    grid, sigma = RedshiftGrid(0.0, 1.0, 2000), 0.05
+    z = np.array([0.43025, 0.50025, 0.60025])  # centres of bins
+    expected = 1 / (2 * np.sqrt(np.pi) * sigma) - 2 * norm.pdf(z, 0.5, sigma)
+    loss = metrics.cde_loss(gaussian_pdf(np.full(3, 0.5), sigma, grid), z, grid)
+    np.testing.assert_allclose(loss, expected, atol=1e-3)
+
+
+def test_cde_loss_is_least_for_the_true_density() -> None:
+    rng, sigma = np.random.default_rng(13), 0.02
+    centre = rng.uniform(0.1, 0.3, 5000)
+    z = rng.normal(centre, sigma)
+    grid = RedshiftGrid(0.0, 0.4, 200, 50, 50)
+
+    def loss(offset: float, width: float) -> Any:
+        return metrics.cde_loss(gaussian_pdf(centre + offset, width, grid), z, grid)
+
+    truth = loss(0.0, sigma)
+    error = truth.std() / np.sqrt(len(truth))
+    assert truth.mean() == pytest.approx(-1 / (2 * np.sqrt(np.pi) * sigma), abs=4 * error)
+    for wrong in (loss(0.01, sigma), loss(0.0, sigma / 2), loss(0.0, 2 * sigma)):
+        excess = wrong - truth
+        assert excess.mean() > 10 * excess.std() / np.sqrt(len(excess))
+
+
+@pytest.mark.parametrize("level", [0.68, 0.95])
+@pytest.mark.parametrize("assumed", [0.5, 1.0, 2.0])
+def test_coverage_of_a_gaussian_in_closed_form(level: float, assumed: float) -> None:
+    """An interval of the assumed width holds the probability 2 Phi(assumed x quantile) - 1."""
+    n, sigma, rng = 5000, 0.02, np.random.default_rng(14)
+    grid, centre = RedshiftGrid(0.0, 0.4, 200, 50, 50), rng.uniform(0.1, 0.3, n)
+    inside = metrics.covered(
+        gaussian_pdf(centre, assumed * sigma, grid), rng.normal(centre, sigma), grid, level
+    )
+    expected = 2 * norm.cdf(assumed * norm.ppf(0.5 + level / 2)) - 1
+    assert inside.mean() == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / n))
+
+
+def test_covered_takes_both_ends_and_nothing_beyond_the_grid() -> None:
+    pdf = np.full((5, 40), 1 / 40)
+    low, high = metrics.interval(pdf[:1], GRID)[0]
+    inside = metrics.covered(pdf, [low, high, low - 1e-9, high + 1e-9, 0.5], GRID)
+    np.testing.assert_array_equal(inside, [True, True, False, False, False])
 
 
 def test_point_estimates() -> None:
@@ -490,12 +561,46 @@ def test_by_magnitude_with_an_empty_row() -> None:
     assert table.r[0] == pytest.approx(15.5)
 
 
+def test_by_redshift_sees_each_bin_alone() -> None:
+    z, estimate, _, pdf = sample(3000)
+    narrow = gaussian_pdf(estimate, 0.008, EXTENDED)
+    scores = metrics.pdf_scores(np.where(z[:, None] < 0.1, pdf, narrow), z, EXTENDED)
+    edges = np.array([0.0, 0.1, 0.3, 0.35, 9.0])
+    table = metrics.by_redshift(
+        z, estimate, scores, edges, outlier_cut=0.05, rng=np.random.default_rng(0), n_bootstrap=50
+    )
+    assert table["count"].sum() == 3000
+    part = (z >= 0.1) & (z < 0.3)
+    assert table["count"][1] == part.sum()
+    assert table["bias"][1] == pytest.approx(metrics.residuals(z, estimate)[part].mean())
+    assert table["spec_z"][1] == pytest.approx(z[part].mean())
+    assert table["crps"][1] == pytest.approx(metrics.crps(narrow, z, EXTENDED)[part].mean())
+    assert table["pit_ks"][1] == metrics.pit_ks(metrics.pit(narrow, z, EXTENDED)[part])
+    share = metrics.covered(narrow, z, EXTENDED)[part].mean()
+    assert table["coverage_68"][1] == pytest.approx(share)
+    assert table["coverage_68_err"][1] == pytest.approx(np.sqrt(share * (1 - share) / part.sum()), rel=0.4)
+    assert table["coverage_68"][0] > table["coverage_68"][1] + 0.2
+    assert (table["coverage_68"] <= table["coverage_95"]).all()
+
+
+def test_by_group_with_an_empty_group() -> None:
+    scores = metrics.pdf_scores(np.full((3, 40), 1 / 40), [0.1, 0.2, 0.3], GRID)
+    table = metrics.by_group(scores.summary, [0, 2, 2], 3, rng=np.random.default_rng(0), n_bootstrap=10)
+    np.testing.assert_array_equal(table["count"], [1, 0, 2])
+    np.testing.assert_allclose(table["cde_loss"], [-2.5, np.nan, -2.5])
+    np.testing.assert_allclose(table["cde_loss_err"], [0, np.nan, 0], atol=1e-12)
+
+
 KEYS = [
     "bias",
     "sigma_mad",
     "outlier_fraction",
     "crps",
     "pit_ks",
+    "pit_cvm",
+    "cde_loss",
+    "coverage_68",
+    "coverage_95",
     "slope_spec_z",
     "slope_spec_z_high",
     "slope_photo_z",
@@ -518,6 +623,10 @@ def test_evaluate_gives_all_keys_fast_and_the_same_by_seed() -> None:
     assert set(first) == {"n", *KEYS, *(f"{key}_err" for key in KEYS)}
     assert np.isfinite(list(first.values())).all()
     assert first["n"] == 4000
+    assert first["coverage_68"] == metrics.covered(pdf, z, grid, 0.68).mean()
+    assert first["coverage_95"] == metrics.covered(pdf, z, grid, 0.95).mean()
+    assert first["cde_loss"] == metrics.cde_loss(pdf, z, grid).mean()
+    assert first["coverage_95_err"] == pytest.approx(np.sqrt(0.95 * 0.05 / 4000), rel=0.5)
     again = metrics.evaluate(
         z, estimate, r, pdf, grid, SLICES, outlier_cut=0.05, rng=np.random.default_rng(1)
     )
@@ -534,7 +643,8 @@ def test_evaluate_sees_the_biases() -> None:
     )
     assert abs(honest["slope_spec_z"]) < 4 * honest["slope_spec_z_err"]
     assert biased["slope_spec_z"] == pytest.approx(-0.27, abs=0.05)
-    assert np.isnan(honest["crps"])
+    for key in ("crps", "pit_ks", "pit_cvm", "cde_loss", "coverage_68", "coverage_95"):
+        assert np.isnan([honest[key], honest[f"{key}_err"]]).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 40])

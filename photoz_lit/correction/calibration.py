@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import coo_array
 
 from photoz_lit.data.sampling import cell_counts
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
@@ -223,34 +224,42 @@ def error_distribution(sample: Sample, grid: RedshiftGrid, slices: MagnitudeSlic
     ndarray, shape (S, K, n_outputs)
         Each row sums to 1.
     """
-    whole, n_bins, n_outputs = _whole(grid), grid.n_bins, grid.n_outputs
-    k, j = grid.index(sample.spec_z), whole.index(sample.photo_z)
+    n_bins, n_outputs = grid.n_bins, grid.n_outputs
+    k, j = grid.index(sample.spec_z), _whole(grid).index(sample.photo_z)
+    r_slice = slices.index(sample.dered_petro_r)
     # Offsets of photo_z from spec_z, in bins, from the lowest that can be to the highest.
-    n_offsets = n_bins + n_outputs - 1
-    hist = np.zeros((slices.n_slices, n_bins, n_offsets))
-    np.add.at(hist, (slices.index(sample.dered_petro_r), k, j - k + n_bins - 1), sample.weights)
+    offset, n_offsets = j - k + n_bins - 1, n_bins + n_outputs - 1
     distance = np.subtract.outer(np.arange(slices.n_slices), np.arange(slices.n_slices))
     near = np.exp(-0.5 * (distance / NEIGHBOUR_SLICES) ** 2)
-    source = np.arange(n_bins)[:, None] + np.arange(n_offsets) - (n_bins - 1)
-    place = np.clip(source, 0, n_outputs - 1)
-    out = np.zeros((slices.n_slices, n_bins, n_outputs))
-    for s, weights in enumerate(near):
-        rows = _windowed(np.tensordot(weights, hist, axes=1))
-        np.add.at(out[s], (np.arange(n_bins)[:, None], place), rows)
+    out = np.empty((slices.n_slices, n_bins, n_outputs))
+    for s in range(slices.n_slices):
+        weights = sample.weights * near[s, r_slice]
+        # Galaxies are few beside pairs of bins: as a sparse array they are summed within windows of any width
+        # at once.
+        hist = coo_array((weights, (k, offset)), shape=(n_bins, n_offsets)).tocsr()
+        counts = np.bincount(k, weights=weights, minlength=n_bins).astype(np.float64)
+        rows = _windows(counts) @ hist
+        smooth = gaussian_filter1d(rows, 1.0, axis=1, mode="constant")
+        for row, offsets, below in zip(out[s], smooth, range(n_bins - 1, -1, -1), strict=True):
+            row[:] = offsets[below : below + n_outputs]
+            row[0] += offsets[:below].sum()
+            row[-1] += offsets[below + n_outputs :].sum()
     out /= out.sum(axis=2, keepdims=True)
     return out
 
 
-def _windowed(hist: Floats) -> Floats:
-    """Smooth (K, offsets) over spec_z, each row within the narrowest window that holds enough galaxies."""
-    smooth = gaussian_filter1d(hist, 1.0, axis=1, mode="constant")
-    out = np.repeat(smooth.sum(axis=0, keepdims=True), len(hist), axis=0)
-    open_rows, width = np.ones(len(hist), dtype=np.bool_), 1.0
-    while open_rows.any() and width < len(hist):
+def _windows(counts: Floats) -> Floats:
+    """Weights of all bins around each, in the narrowest window that holds enough galaxies, shape (K, K)."""
+    n = len(counts)
+    out, open_rows, width = np.ones((n, n)), np.arange(n), 1.0
+    while len(open_rows) and width < n:
+        distance = np.arange(n)
         # A window's weight is 1 in its middle, so that the sum counts galaxies.
-        rows = gaussian_filter1d(smooth, width, axis=0, mode="constant") * np.sqrt(2 * np.pi) * width
-        enough = open_rows & (rows.sum(axis=1) >= ERRORS_COUNT)
-        out[enough], open_rows, width = rows[enough], open_rows & ~enough, 2 * width
+        weight = np.where(distance <= 4 * width, np.exp(-0.5 * (distance / width) ** 2), 0.0)
+        window = weight[np.abs(open_rows[:, None] - distance)]
+        enough = window @ counts >= ERRORS_COUNT
+        out[open_rows[enough]] = window[enough]
+        open_rows, width = open_rows[~enough], 2 * width
     return out
 
 
@@ -271,29 +280,30 @@ def deconvolve(
 
     Parameters
     ----------
-    photo : ndarray, shape (S, n_outputs)
-        Histograms of photo_z.
+    photo : ndarray, shape (S, n_outputs) or (T, S, n_outputs)
+        Histograms of photo_z, of one target or of several at once, which takes hardly longer.
     errors : ndarray, shape (S, K, n_outputs)
         `error_distribution`.
-    start : ndarray, shape (S, K)
+    start : ndarray, shape (S, K) or (T, S, K)
         Distribution to start from; few iterations stay near it, which is what regularises.
     n_iterations : ascending ints
         After how many iterations results are wanted.
 
     Returns
     -------
-    list of ndarray, shape (S, K)
+    list of ndarray, shape (S, K) or (T, S, K)
         Distributions of spec_z, not negative, each row of sum 1; a slice without galaxies keeps the start.
     """
-    seen = _normalised(photo)
-    empty = photo.sum(axis=1) == 0
-    f, out = _normalised(start), []
+    # Slices first, then targets: a product of matrices for each slice reads the errors once for all targets.
+    seen, f = (_normalised(a.reshape(-1, *a.shape[-2:]).swapaxes(0, 1)) for a in (photo, start))
+    empty = seen.sum(axis=2, keepdims=True) == 0
+    out = []
     for i in range(max(n_iterations) + 1):
         if i in n_iterations:
-            out.append(f)
-        model = np.einsum("sk,skj->sj", f, errors)
+            out.append(f.swapaxes(0, 1).reshape(start.shape))
+        model = f @ errors
         ratio = np.divide(seen, model, out=np.zeros_like(seen), where=model > 0)
-        f = np.where(empty[:, None], f, _normalised(f * np.einsum("sj,skj->sk", ratio, errors)))
+        f = np.where(empty, f, _normalised(f * (ratio @ errors.swapaxes(1, 2))))
     return out
 
 
@@ -330,17 +340,18 @@ def choose_iterations(
     errors, training = error_distribution(known, grid, slices), known.counts(grid, slices)
     middle = np.average(drawn.spec_z, weights=drawn.weights)
     x = (drawn.spec_z - middle) / max(float(drawn.spec_z.std()), grid.width)
-    distance = np.zeros(len(ITERATIONS))
+    truths, photos = [], []
     for log_factor in (np.zeros_like(x), -1.5 * x, -0.7 * x, 0.7 * x, 1.5 * x, -2 * x**2):
         p = drawn.weights * np.exp(np.minimum(log_factor, 3.0))
         rows = rng.choice(len(drawn), size=n_target, p=p / p.sum())
         one = drawn.take(rows, np.ones(n_target))
-        truth = one.counts(grid, slices)
-        photo = photo_z_counts(one.photo_z, one.dered_petro_r, grid, slices)
-        found = deconvolve(photo, errors, start_of(training, photo, grid), ITERATIONS)
-        difference = [np.cumsum(f - _normalised(truth), axis=1) for f in found]
-        distance += [float(np.abs(d).mean(axis=1) @ truth.sum(axis=1)) for d in difference]
-    return ITERATIONS[int(distance.argmin())]
+        truths.append(one.counts(grid, slices))
+        photos.append(photo_z_counts(one.photo_z, one.dered_petro_r, grid, slices))
+    truth, starts = np.stack(truths), np.stack([start_of(training, photo, grid) for photo in photos])
+    found = deconvolve(np.stack(photos), errors, starts, ITERATIONS)
+    difference = [np.abs(np.cumsum(f - _normalised(truth), axis=2)).mean(axis=2) for f in found]
+    distance = [float((d * truth.sum(axis=2)).sum()) for d in difference]
+    return ITERATIONS[int(np.argmin(distance))]
 
 
 def _whole(grid: RedshiftGrid) -> RedshiftGrid:
@@ -349,8 +360,8 @@ def _whole(grid: RedshiftGrid) -> RedshiftGrid:
 
 
 def _normalised(hist: Floats) -> Floats:
-    """Each row divided by its sum, an empty row left at zero, shape (S, K)."""
-    total = hist.sum(axis=1, keepdims=True)
+    """Each row divided by its sum, an empty row left at zero, shape (..., K)."""
+    total = hist.sum(axis=-1, keepdims=True)
     shares: Floats = np.divide(hist, total, out=np.zeros_like(hist), where=total > 0)
     return shares
 

@@ -1,5 +1,6 @@
 """The LightningModule: a network, its labels, its optimiser. Stages differ by these, not by branches."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +11,35 @@ from photoz_lit.config import TrainingConfig
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import DataError
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.models.losses import hard_label_loss, soft_label_loss
+from photoz_lit.models.losses import (
+    crps_loss,
+    hard_label_loss,
+    logit_adjusted_loss,
+    soft_label_loss,
+    trend_penalty,
+)
+
+
+@dataclass(frozen=True)
+class OneHotLoss:
+    """How outputs with one-hot labels are judged.
+
+    Parameters
+    ----------
+    name : {"cross_entropy", "balanced_softmax", "crps"}
+        See `photoz_lit.models.losses`.
+    log_prior : Tensor (R, K), optional
+        Logarithm of the training n(z) of each output, for `balanced_softmax`.
+    trend : float
+        Strength of the penalty on the trend of residuals with spec_z.
+    centres : Tensor (K,), optional
+        Bin centres, for the penalty.
+    """
+
+    name: str = "cross_entropy"
+    log_prior: Tensor | None = None
+    trend: float = 0.0
+    centres: Tensor | None = None
 
 
 class PhotozModule(pl.LightningModule):
@@ -32,10 +61,15 @@ class PhotozModule(pl.LightningModule):
         Soft labels of each occupied cell, indexed by the batch's `cell`; without them labels are one-hot.
     settings : dict, optional
         Resolved settings, plain containers, kept in every checkpoint.
+    one_hot : OneHotLoss
+        How one-hot labels are judged, where there are no soft ones. A batch may hold the `weight` of its
+        galaxies; the penalty on a trend needs their `spec_z`.
     """
 
     membership: Tensor
     targets: Tensor | None
+    log_prior: Tensor | None
+    centres: Tensor | None
 
     def __init__(
         self,
@@ -46,6 +80,7 @@ class PhotozModule(pl.LightningModule):
         inputs: Inputs | None = None,
         targets: Tensor | None = None,
         settings: dict[str, Any] | None = None,
+        one_hot: OneHotLoss = OneHotLoss(),
     ) -> None:
         super().__init__()
         self.net = net
@@ -53,6 +88,9 @@ class PhotozModule(pl.LightningModule):
         self.settings = settings or {}
         self.register_buffer("membership", membership, persistent=False)
         self.register_buffer("targets", targets, persistent=False)
+        self.one_hot = one_hot
+        self.register_buffer("log_prior", one_hot.log_prior, persistent=False)
+        self.register_buffer("centres", one_hot.centres, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the logits of redshift outputs (n, R, K) and gate (n, R)."""
@@ -69,9 +107,27 @@ class PhotozModule(pl.LightningModule):
         """Mean loss of a batch (Lin et al. 2022, section 4)."""
         z_logits, gate_logits = self(batch)
         member = self.membership[batch["r_slice"]]
-        if self.targets is None:
-            return hard_label_loss(z_logits, gate_logits, batch["z_bin"], member)
-        return soft_label_loss(z_logits, gate_logits, self.targets[batch["cell"]], member)
+        if self.targets is not None:
+            return soft_label_loss(z_logits, gate_logits, self.targets[batch["cell"]], member)
+        return self._one_hot_loss(z_logits, gate_logits, batch, member)
+
+    def _one_hot_loss(
+        self, z_logits: Tensor, gate_logits: Tensor | None, batch: dict[str, Tensor], member: Tensor
+    ) -> Tensor:
+        z_bin, weight = batch["z_bin"], batch.get("weight")
+        match self.one_hot.name:
+            case "balanced_softmax":
+                assert self.log_prior is not None
+                loss = logit_adjusted_loss(z_logits, gate_logits, z_bin, member, self.log_prior)
+            case "crps":
+                loss = crps_loss(z_logits, gate_logits, z_bin, member, weight)
+            case _:
+                loss = hard_label_loss(z_logits, gate_logits, z_bin, member, weight)
+        if self.one_hot.trend > 0:
+            assert self.centres is not None
+            penalty = trend_penalty(z_logits, gate_logits, batch["spec_z"], self.centres)
+            loss = loss + self.one_hot.trend * penalty
+        return loss
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a training batch."""

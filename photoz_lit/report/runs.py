@@ -21,6 +21,10 @@ METRICS = (
     "outlier_fraction",
     "crps",
     "pit_ks",
+    "pit_cvm",
+    "cde_loss",
+    "coverage_68",
+    "coverage_95",
     "slope_spec_z",
     "slope_spec_z_high",
     "slope_photo_z",
@@ -28,6 +32,8 @@ METRICS = (
     "total_variation_floor",
     "wasserstein",
 )
+# Numbers that runs of before them lack; they are read as "not measured".
+ADDED = ("pit_cvm", "cde_loss", "coverage_68", "coverage_95")
 
 
 class NoResultsError(DataError, ValueError):
@@ -223,7 +229,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_metrics(path: Path) -> dict[str, float]:
     content = _read_json(path)
-    missing = [key for key in METRICS if key not in content]
+    missing = [key for key in METRICS if key not in content and key not in ADDED]
     if missing:
         raise BrokenRunError(f"{path.name} lacks {', '.join(missing)}")
     keys = [name for key in METRICS for name in (key, f"{key}_err")]

@@ -10,8 +10,8 @@ from photoz_lit.report.figures.style import colour_of
 from photoz_lit.report.runs import Run
 from photoz_lit.report.table import COLUMNS, by_correction, corrections_table, duration, number
 
-# Columns in which a small absolute value is best; the floor and n describe the sample, not the correction.
-JUDGED = {c.key for c in COLUMNS} - {"total_variation_floor"}
+# The floor describes the sample, not the correction.
+JUDGED = [c for c in COLUMNS if c.key != "total_variation_floor"]
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,10 @@ def _tiles(table: Sequence[dict[str, Any]]) -> tuple[Tile, ...]:
 
 def _rows(table: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
     best = {
-        key: min(
-            (abs(r[key]) for r in table if r["label"] != "trainz" and math.isfinite(r[key])), default=math.nan
+        c.key: min(
+            (c.miss(r) for r in table if r["label"] != "trainz" and math.isfinite(r[c.key])), default=math.nan
         )
-        for key in JUDGED
+        for c in JUDGED
     }
     several = len(table) > 2
     rows = []
@@ -165,7 +165,7 @@ def _rows(table: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
                 repr(row[c.key]),
                 c.text(row),
                 c.spread(row),
-                several and label != "trainz" and abs(row[c.key]) == best.get(c.key),
+                several and label != "trainz" and c.miss(row) == best.get(c.key),
             )
             for c in COLUMNS
         )

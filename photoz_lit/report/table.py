@@ -21,7 +21,10 @@ DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: key of `metrics.json`, heading, what it means, digits, and how to write it."""
+    """A column of the table: key of `metrics.json`, heading, what it means, digits, and how to write it.
+
+    `ideal` is the best value of `metrics.json`; None where the lower is the better, below zero too.
+    """
 
     key: str
     heading: str
@@ -29,6 +32,7 @@ class Column:
     digits: int
     signed: bool = False
     factor: float = 1.0
+    ideal: float | None = 0.0
 
     def text(self, row: dict[str, Any]) -> str:
         """Write a row's value, without its spread."""
@@ -39,8 +43,13 @@ class Column:
         spread = row[f"{self.key}_spread"] * self.factor
         return number(spread, self.digits) if math.isfinite(spread) else ""
 
+    def miss(self, row: dict[str, Any]) -> float:
+        """Return a number that is the smaller, the better a row's value is."""
+        value = float(row[self.key])
+        return value if self.ideal is None else abs(value - self.ideal)
 
-COLUMNS = (
+
+ESTIMATE_COLUMNS = (
     Column(
         "slope_spec_z", "slope spec z", "slope of the mean residual against spec z; 0 is best", 3, signed=True
     ),
@@ -65,9 +74,21 @@ COLUMNS = (
         2,
         factor=100.0,
     ),
+)
+PDF_COLUMNS = (
     Column("crps", "CRPS", "continuous ranked probability score of p(z); small is best", 4),
     Column("pit_ks", "PIT KS", "distance of the PIT from uniform (Kolmogorov-Smirnov); small is best", 3),
+    Column(
+        "coverage_68",
+        "within 68 %",
+        "galaxies whose spec z lies in the central 68 % of p(z), per cent; 68 is best",
+        1,
+        factor=100.0,
+        ideal=0.68,
+    ),
+    Column("cde_loss", "CDE loss", "conditional density loss of p(z); the lower the better", 2, ideal=None),
 )
+COLUMNS = ESTIMATE_COLUMNS + PDF_COLUMNS
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
@@ -186,7 +207,7 @@ def _row(
 
 
 def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """Print the table of corrections, one table a set of runs.
+    """Print the table of corrections: for each set of runs one table of estimates and one of p(z).
 
     Parameters
     ----------
@@ -198,28 +219,45 @@ def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     for run in dict.fromkeys(row["run"] for row in rows):
         of_run = [row for row in rows if row["run"] == run]
         several = any(row["spread"] == "seeds" for row in of_run)
-        table = Table(
-            title=f"Corrections, run {run!r}",
-            caption="median over seeds, ± half their range" if several else "± bootstrap error",
-            title_justify="left",
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-        )
-        table.add_column("correction", no_wrap=True)
-        for heading in ("seeds", *(c.heading.replace(" ", "\n", 1) for c in COLUMNS), "time"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row in of_run:
-            cells = [
-                f"{c.text(row)}\n[dim]{'±' + c.spread(row) if c.spread(row) else ''}[/dim]" for c in COLUMNS
-            ]
-            style = "bold" if row["label"] == "full" else None
-            table.add_row(row["label"], str(row["seeds"]), *cells, duration(row["seconds"]), style=style)
-        # A pipe or a narrow terminal gets the whole table: cut numbers are worse than wrapped lines.
-        needed = console.measure(table, options=console.options.update(max_width=400)).maximum
-        wide = console if console.width >= needed else Console(file=console.file, width=needed)
-        wide.print(table)
+        caption = "median over seeds, ± half their range" if several else "± bootstrap error"
+        _print(console, _console_table(f"Corrections, run {run!r}", of_run, ESTIMATE_COLUMNS, timed=True))
+        _print(console, _console_table(f"Their p(z), run {run!r}", of_run, PDF_COLUMNS, caption=caption))
+
+
+def _console_table(
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[Column],
+    *,
+    caption: str | None = None,
+    timed: bool = False,
+) -> Table:
+    table = Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("correction", no_wrap=True)
+    headings = [c.heading.replace(" ", "\n", 1) for c in columns]
+    for heading in ("seeds", *headings, *(["time"] if timed else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [f"{c.text(row)}\n[dim]{'±' + c.spread(row) if c.spread(row) else ''}[/dim]" for c in columns]
+        cells += [duration(row["seconds"])] if timed else []
+        style = "bold" if row["label"] == "full" else None
+        table.add_row(row["label"], str(row["seeds"]), *cells, style=style)
+    return table
+
+
+def _print(console: Console, table: Table) -> None:
+    # A pipe or a narrow terminal gets the whole table: cut numbers are worse than wrapped lines.
+    needed = console.measure(table, options=console.options.update(max_width=400)).maximum
+    wide = console if console.width >= needed else Console(file=console.file, width=needed)
+    wide.print(table)
 
 
 def summary_csv(runs: Sequence[Run]) -> str:

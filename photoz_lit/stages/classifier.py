@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -19,16 +20,19 @@ from numpy.typing import NDArray
 from photoz_lit import config as settings
 from photoz_lit import metrics
 from photoz_lit.config import Config, TrainingConfig
+from photoz_lit.correction.finishing import Finishing, Prior, Recalibration, fit_finishing
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table, one_hot_table
+from photoz_lit.correction.posthoc import smoothed_prior
+from photoz_lit.correction.weights import dense_weights, lds_weights
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.sampling import balanced_subset, cell_counts
 from photoz_lit.embeddings import locked
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.models.encoders import Precomputed
 from photoz_lit.models.heads import Head, PhotozNet
-from photoz_lit.models.module import PhotozModule
+from photoz_lit.models.module import OneHotLoss, PhotozModule
 from photoz_lit.report import figures
-from photoz_lit.results import link
+from photoz_lit.results import link, write_arrays
 from photoz_lit.stages.embed import digest, embeddings_of, write_reference
 from photoz_lit.stages.evaluate import check_origin, finish, n_of_z, predict, require_representation, start
 from photoz_lit.stages.prepare import prepare, splits, store_folder
@@ -37,6 +41,9 @@ from photoz_lit.stages.representation import run as fit_representation
 from photoz_lit.training import load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
+
+LDS_SIGMA = 2.0  # bins: kernel of label-distribution smoothing, as its authors use
+DENSE_ALPHA = 1.0  # DenseWeight: 1 gives the fullest redshift no weight but a floor
 
 
 def run(config: Config) -> None:
@@ -84,6 +91,7 @@ def run(config: Config) -> None:
     with locked(representation):  # corrections that run at the same time share them
         if c.fine_tune or c.relabels:
             embeddings_of(config, store, net, inputs, subset, n_views)
+        if c.fine_tune or c.relabels or c.finishes:
             embeddings_of(config, store, net, inputs, val_rows, 1)
         embeddings = embeddings_of(config, store, net, inputs, test_rows, 1)
         if not (representation / "reference.npz").is_file():
@@ -101,9 +109,12 @@ def run(config: Config) -> None:
     # Step 2: the redshift outputs again, one-hot labels, against the distribution-induced residual.
     if c.fine_tune:
         table = one_hot_table(grid, membership(config).numpy())
+        one_hot = one_hot_loss(config, cells[subset])
+        if one_hot is not None:
+            add_one_hot_columns(config, galaxies, spec_z)
         with locked(representation):
             step2 = step2_folder(config, checkpoint)
-            head = fit_head(config, head, table, config.training.step2, galaxies, step2)
+            head = fit_head(config, head, table, config.training.step2, galaxies, step2, one_hot)
 
     # Step 3: new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual).
     if c.relabels:
@@ -127,6 +138,27 @@ def run(config: Config) -> None:
         prior = labels_n_of_z(table, cells[subset])
         draw_labels(table, grid, slices, folder)
 
+    # Finished p(z): another prior, a temperature, PIT recalibration, fitted on the validation split.
+    chunks: Iterable[NDArray[np.float32]] = predict(head, embeddings, test_rows, config.trainer)
+    if c.finishes:
+        finishing = fit_finishing(
+            np.concatenate(list(predict(head, embeddings, val_rows, config.trainer))),
+            spec_z[val_rows],
+            r[val_rows],
+            out_grid,
+            slices,
+            implicit_prior=prior,
+            training_prior=n_of_z(spec_z[train_rows], grid),
+            n_fitted=len(subset),
+            prior=cast(Prior, c.prior),
+            temperature=c.temperature,
+            recalibration=cast(Recalibration, c.recalibrate),
+            rng=np.random.default_rng([config.seed, 9]),
+        )
+        write_arrays(folder / "finishing.npz", finishing.arrays())
+        chunks = finished(chunks, finishing, r[test_rows])
+        prior = prior if finishing.new_prior is None else finishing.new_prior
+
     whole = PhotozNet(net.encoder, head, "redshift_outputs")
     save_checkpoint(
         folder / "model.ckpt", {"state_dict": whole.state_dict(), "settings": settings.to_container(config)}
@@ -136,7 +168,7 @@ def run(config: Config) -> None:
         folder,
         label=config.names["label"],
         galaxies=store.catalogue[test_rows],
-        pdf_chunks=predict(head, embeddings, test_rows, config.trainer),
+        pdf_chunks=chunks,
         grid=out_grid,
         train_n_of_z=prior,
         spec_z_train=spec_z[train_rows],
@@ -151,6 +183,7 @@ def fit_head(
     training: TrainingConfig,
     galaxies: list[Galaxies],
     folder: Path,
+    one_hot: OneHotLoss | None = None,
 ) -> Head:
     """Train the redshift outputs of a head on cached embeddings; the gate and all else stay as they are.
 
@@ -193,8 +226,9 @@ def fit_head(
         membership(config),
         training,
         config.seed,
-        targets=torch.from_numpy(table.rows(cells // n_bins, cells % n_bins)),
+        targets=None if one_hot else torch.from_numpy(table.rows(cells // n_bins, cells % n_bins)),
         settings=settings.to_container(config),
+        one_hot=one_hot or OneHotLoss(),
     )
     log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(train_set))
     checkpoint = train(
@@ -213,6 +247,45 @@ def fit_head(
     return head
 
 
+def one_hot_loss(config: Config, cells: NDArray[np.int64]) -> OneHotLoss | None:
+    """Return how Step 2 judges its labels where that is not plain cross-entropy."""
+    c, grid = config.correction, config.survey.grid()
+    if c.loss == "cross_entropy" and c.weights == "none" and c.trend_penalty == 0:
+        return None
+    counts = np.bincount(cells, minlength=config.survey.n_slices * grid.n_bins)
+    by_output = membership(config).numpy().T.astype(float) @ counts.reshape(-1, grid.n_bins)
+    log_prior = torch.from_numpy(np.log(smoothed_prior(by_output))).float()
+    centres = torch.from_numpy(grid.centres).float()
+    return OneHotLoss(c.loss, log_prior, c.trend_penalty, centres)
+
+
+def add_one_hot_columns(config: Config, galaxies: list[Galaxies], spec_z: NDArray[np.float64]) -> None:
+    """Give the batches of Step 2 what its losses read: z_bin, spec_z and, in training, weights of mean 1."""
+    grid = config.survey.grid()
+    for part in galaxies:
+        part.columns["z_bin"] = grid.index(spec_z[part.rows])
+        part.columns["spec_z"] = spec_z[part.rows].astype(np.float32)
+    train_z = spec_z[galaxies[0].rows]
+    match config.correction.weights:
+        case "lds":
+            weight = lds_weights(train_z, grid, LDS_SIGMA, power=0.5)
+        case "dense":
+            weight = dense_weights(train_z, DENSE_ALPHA)
+        case _:
+            return
+    galaxies[0].columns["weight"] = weight.astype(np.float32)
+
+
+def finished(
+    chunks: Iterable[NDArray[np.float32]], finishing: Finishing, r: NDArray[np.float64]
+) -> Iterator[NDArray[np.float32]]:
+    """Pass p(z) on, finished, with r (n,), mag, of the galaxies in the same order."""
+    row = 0
+    for chunk in chunks:
+        yield finishing(chunk, r[row : row + len(chunk)])
+        row += len(chunk)
+
+
 def labels_n_of_z(table: LabelTable, cells: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean label of galaxies in the outputs they belong to, (n_outputs,): the implicit prior of Step 3."""
     occupied, counts = np.unique(cells, return_counts=True)
@@ -227,6 +300,9 @@ def step2_folder(config: Config, checkpoint: str) -> Path:
     c = config.correction
     subset = [c.threshold, c.fold] if c.balance else []
     facts = [checkpoint, subset, c.views, vars(config.training.step2)]
+    own = [c.loss, c.weights, c.trend_penalty]
+    if own != ["cross_entropy", "none", 0]:
+        facts += own
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     return config.folder("representation") / f"step2-{key}"
 

@@ -162,7 +162,9 @@ def finish(
     rng = np.random.default_rng([config.seed, 5])
     numbers = metrics.evaluate(spec_z, np.asarray(table["photo_z"]), r, pdf, grid, rng=rng, **common)
     write_json(folder / "metrics.json", numbers)
-    _write_by_magnitude(folder / "by_magnitude.ecsv", table, pdf, grid, config)
+    scores = metrics.pdf_scores(pdf, spec_z, grid)
+    _write_by_magnitude(folder / "by_magnitude.ecsv", table, scores, config)
+    _write_by_redshift(folder / "by_redshift.ecsv", table, scores, config)
     own = s.grid()
     everyone = metrics.trainz(spec_z_train, own, len(spec_z))
     numbers_trainz = metrics.evaluate(
@@ -193,28 +195,40 @@ def finish(
     )
 
 
-def _write_by_magnitude(
-    path: Path, table: Table, pdf: NDArray[np.float32], grid: RedshiftGrid, config: Config
-) -> None:
+def _write_by_magnitude(path: Path, table: Table, scores: metrics.PdfScores, config: Config) -> None:
     """Write the statistics of each r slice that holds galaxies."""
     slices = config.survey.slices()
     spec_z, photo_z, r = (np.asarray(table[name]) for name in ("spec_z", "photo_z", "dered_petro_r"))
-    rows = metrics.by_magnitude(
-        spec_z,
-        photo_z,
-        r,
-        slices.edges,
+    rng, n_bootstrap = np.random.default_rng([config.seed, 6]), config.n_bootstrap
+    cut = config.survey.outlier_cut
+    points = metrics.by_magnitude(
+        spec_z, photo_z, r, slices.edges, outlier_cut=cut, rng=rng, n_bootstrap=n_bootstrap
+    )
+    pdf_columns = metrics.by_group(
+        scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n_bootstrap
+    )
+    _write_populated(path, Table(vars(points) | pdf_columns))
+
+
+def _write_by_redshift(path: Path, table: Table, scores: metrics.PdfScores, config: Config) -> None:
+    """Write the statistics of ten equal bins of spec_z over the survey's range, those that hold galaxies."""
+    edges = np.linspace(config.survey.z_min, config.survey.z_max, 11)
+    columns = metrics.by_redshift(
+        np.asarray(table["spec_z"]),
+        np.asarray(table["photo_z"]),
+        scores,
+        edges,
         outlier_cut=config.survey.outlier_cut,
-        rng=np.random.default_rng([config.seed, 6]),
+        rng=np.random.default_rng([config.seed, 7]),
         n_bootstrap=config.n_bootstrap,
     )
-    out = Table(vars(rows))
-    scores, which = metrics.crps(pdf, spec_z, grid), slices.index(r)
-    members = [which == s for s in range(slices.n_slices)]
-    out["crps"] = [scores[m].mean() if m.any() else np.nan for m in members]
-    out["pit_ks"] = [metrics.pit_ks(np.asarray(table["pit"])[m]) if m.any() else np.nan for m in members]
+    _write_populated(path, Table({"z_low": edges[:-1], "z_high": edges[1:]} | columns))
+
+
+def _write_populated(path: Path, rows: Table) -> None:
+    """Write the rows that hold galaxies beside their place and rename."""
     beside = path.with_suffix(".partial.ecsv")
-    out[out["count"] > 0].write(beside, overwrite=True)
+    rows[rows["count"] > 0].write(beside, overwrite=True)
     beside.rename(path)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from photoz_lit import config as settings
 from photoz_lit.config import Config, DataConfig, TrainerConfig
+from photoz_lit.correction.finishing import Finishing
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import locked
@@ -84,6 +85,7 @@ class Branch:
     encoder: Encoder
     inputs: Inputs
     heads: list[Head]
+    finishings: list[Finishing | None]
 
 
 def run(config: Config) -> None:
@@ -191,6 +193,9 @@ class Estimator:
         self.store, self.usable, self.n_views = store, usable, n_views
         self.trainer, self.device, self.tick = trainer, device_of(trainer), tick
         self.ebv = np.asarray(store.catalogue["ebv"], dtype=np.float32)
+        self.r = np.full(len(self.ebv), np.nan)
+        if "dered_petro_r" in store.catalogue.colnames:
+            self.r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
         self.neighbours = neighbours.to(self.device) if neighbours else None
         self.branches = branches
         for branch in branches:
@@ -214,7 +219,7 @@ class Estimator:
                 inputs = self._on_device(raw if members.size == len(raw) else raw[members])
                 place = torch.from_numpy(first - start + members).to(self.device)
                 pdf[place], distance[place] = self._estimate(
-                    inputs, self._on_device(self.ebv[first + members])
+                    inputs, self._on_device(self.ebv[first + members]), self.r[first + members]
                 )
             self.tick(len(raw))
         threshold = self.neighbours.threshold if self.neighbours else np.inf
@@ -226,16 +231,23 @@ class Estimator:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def _estimate(self, inputs: Tensor, ebv: Tensor) -> tuple[Tensor, Tensor]:
-        """Return p(z) (m, n_outputs) and distance (m,) of a batch."""
+    def _estimate(self, inputs: Tensor, ebv: Tensor, r: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        """Return p(z) (m, n_outputs) and distance (m,) of a batch; finishing needs r (m,), mag."""
         pdfs: list[Tensor] = []
         distance = torch.full((len(inputs),), torch.nan, device=self.device)
         for branch in self.branches:
+            views: list[list[Tensor]] = [[] for _ in branch.heads]
             for view in range(self.n_views):
                 embedding = embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
-                pdfs += [mixture(*head(embedding)) for head in branch.heads]
+                for of_head, head in zip(views, branch.heads, strict=True):
+                    of_head.append(mixture(*head(embedding)))
                 if self.neighbours is not None and branch is self.branches[0] and view == 0:
                     distance = self.neighbours(embedding)
+            for of_head, finishing in zip(views, branch.finishings, strict=True):
+                pdf = torch.stack(of_head).mean(dim=0)
+                if finishing is not None:
+                    pdf = torch.from_numpy(finishing(pdf.cpu().numpy(), r)).to(self.device)
+                pdfs.append(pdf)
         return torch.stack(pdfs).mean(dim=0), distance
 
 
@@ -478,9 +490,20 @@ def branches_of(models: Sequence[Trained], store: Store) -> list[Branch]:
         facts = hashlib.sha256(repr(asdict(model.config.encoder)).encode())
         for name, values in sorted(net.encoder.state_dict().items()):
             facts.update(name.encode() + values.contiguous().numpy().tobytes())
-        new = Branch(net.encoder, inputs_of(model.config, store), [])
-        branches.setdefault(facts.hexdigest(), new).heads.append(net.head)
+        branch = branches.setdefault(
+            facts.hexdigest(), Branch(net.encoder, inputs_of(model.config, store), [], [])
+        )
+        branch.heads.append(net.head)
+        branch.finishings.append(finishing_of(model))
     return list(branches.values())
+
+
+def finishing_of(model: Trained) -> Finishing | None:
+    """Return what the model's correction does to finished p(z), if anything."""
+    if not model.config.correction.finishes:
+        return None
+    arrays = read_arrays(model.folder / "finishing.npz")
+    return Finishing.from_arrays(arrays, model.config.survey.slices())
 
 
 def network_of(model: Trained, store: Store) -> PhotozNet:

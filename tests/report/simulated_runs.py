@@ -61,6 +61,8 @@ def numbers(kind: Kind, seed: int, n: int) -> dict[str, float | None]:
     values: dict[str, float | None] = {
         "n": n, "bias": 0.0004 + wiggle / 10, "sigma_mad": kind.scatter + wiggle / 10,
         "outlier_fraction": 0.012, "crps": 0.6 * kind.scatter, "pit_ks": 0.03 + 0.1 * kind.collapse,
+        "pit_cvm": 0.001, "cde_loss": -1 / (3.5 * kind.scatter), "coverage_68": 0.7 - 0.2 * kind.collapse,
+        "coverage_95": 0.95 - 0.1 * kind.collapse,
         "slope_spec_z": kind.tilt + wiggle, "slope_spec_z_high": kind.tilt * 0.8 + wiggle,
         "slope_photo_z": kind.tilt / 4 - 0.03 + wiggle, "wasserstein": None,
         "total_variation": 0.06 + 0.2 * kind.collapse + wiggle, "total_variation_floor": 0.06,

@@ -15,7 +15,7 @@ from simulated_runs import KINDS, Kind, write_run
 
 from photoz_lit.errors import PhotozError
 from photoz_lit.report.page import corrections_table, print_table, write_report
-from photoz_lit.report.runs import METRICS, NoResultsError, gather
+from photoz_lit.report.runs import ADDED, METRICS, NoResultsError, gather
 from photoz_lit.report.table import by_correction
 
 
@@ -186,6 +186,37 @@ def test_one_seed_falls_back_to_the_bootstrap(tmp_path: Path) -> None:
     assert (row["spread"], row["slope_spec_z_spread"]) == ("bootstrap", 0.001)
 
 
+def test_runs_without_the_newer_numbers_are_read_and_leave_them_blank(
+    tmp_path: Path, without_figures: None
+) -> None:
+    for kind in (KINDS[0], KINDS[-1]):
+        folder = write_run(tmp_path, kind, 1, n=200)
+    for name in ("metrics.json", "trainz.json"):
+        content = json.loads((folder / name).read_text())
+        old = {key: value for key, value in content.items() if not key.startswith(ADDED)}
+        (folder / name).write_text(json.dumps(old))
+    assert not gather(tmp_path).broken
+    rows = Page(write_report(tmp_path)[0].read_text()).rows
+    assert rows["Baseline"]["coverage_68"] == pytest.approx(0.54)
+    for key in ("coverage_68", "cde_loss"):
+        assert math.isnan(rows["full"][key])
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        full = next(row for row in csv.DictReader(file) if row["label"] == "full")
+    assert {full[name] for key in ADDED for name in (key, f"{key}_err")} == {""}
+    assert full["crps"] != ""
+
+
+def test_best_is_the_nearest_to_the_ideal_and_the_lowest_loss(results: Path) -> None:
+    text = write_report(results)[0].read_text()
+    marked = dict(
+        re.findall(r'<td class="best" data-key="(coverage_68|cde_loss)" data-value="([^"]+)"', text)
+    )
+    rows = [row for row in corrections_table(results) if row["label"] != "trainz"]
+    coverages, losses = [row["coverage_68"] for row in rows], [row["cde_loss"] for row in rows]
+    assert float(marked["coverage_68"]) == min(coverages, key=lambda x: abs(x - 0.68)) > min(coverages)
+    assert float(marked["cde_loss"]) == min(losses)
+
+
 def test_same_label_with_other_settings_is_another_row(tmp_path: Path) -> None:
     write_run(tmp_path, KINDS[-1], 1, n=200)
     group = "correction=full,correction.threshold=20"
@@ -211,7 +242,8 @@ def test_printed_table_is_never_cut(finished: Path, width: int) -> None:
     assert "…" not in text
     assert "−0.094" in text
     for label in ("trainz", "Baseline", "Step 1", "balanced", "hard", "full"):
-        assert label in text
+        assert text.count(f"\n {label} ") == 2
+    assert max(map(len, text.splitlines())) <= 110
 
 
 def test_unwritable_folder_is_a_clear_error(results: Path) -> None:

@@ -26,6 +26,55 @@ from photoz_lit.stages.classifier import labels_n_of_z
 CORRECTIONS = ("none", "balanced", "hard", "unshifted", "skip_balanced", "full")
 
 
+ALTERNATIVES = (
+    *("balanced_softmax", "crps_loss", "lds", "dense_weight", "trend"),
+    *("logit_adjustment", "prior_swap", "temperature", "pit", "full_pit"),
+)
+
+
+def test_alternatives_run_and_predict_what_they_tested(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    run_well("-m", "stage=classifier", f"correction={','.join(ALTERNATIVES)}", *copied.words)
+    run_well("stage=classifier", "correction=none", *copied.words)
+    pdfs = {}
+    for correction in (*ALTERNATIVES, "none"):
+        folder = only(tmp_path / "runs", f"classifier/correction={correction},*")
+        with h5py.File(folder / "pdf.hdf5") as file:
+            pdfs[correction] = file["pdf"][:]
+            ids, prior = file["object_id"][:], file["train_n_of_z"][:]
+        np.testing.assert_allclose(pdfs[correction].sum(axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(prior.sum(), 1, rtol=1e-5)
+    for correction in ALTERNATIVES[:5]:  # a few validation galaxies may ask for no finishing
+        if pdfs[correction].shape == pdfs["none"].shape:
+            assert not np.allclose(pdfs[correction], pdfs["none"], atol=1e-6), correction
+    # Another process, with nothing but the run folder, finishes p(z) in the same way.
+    folder = only(tmp_path / "runs", "classifier/correction=full_pit,*")
+    store = only(tmp_path / "data", "store.json").parent
+    run_well("stage=predict", f"model={folder}", "data=store", f"data.path={store}", *places(tmp_path))
+    with h5py.File(only(tmp_path, "predict/*/*/pdf.hdf5")) as file:
+        place = {i: row for row, i in enumerate(file["object_id"][:])}
+        again = file["pdf"][:][[place[i] for i in ids]]
+    known = np.isfinite(again).all(axis=1)  # others are brighter or fainter than any in training
+    assert known.sum() > 5
+    np.testing.assert_allclose(again[known], pdfs["full_pit"][known], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["correction=pit", "correction.recalibrate=none"], "changes nothing"),
+        (["correction=none", "correction.temperature=true"], "no longer none"),
+        (["correction=pit", "correction.loss=crps"], "correction.fine_tune=true"),
+        (["correction=balanced_softmax", "correction.weights=lds"], "balance twice"),
+        (["correction=trend", "correction.trend_penalty=-1"], "must not be negative"),
+        (["correction=pit", "correction.recalibrate=slice"], "Did you mean correction.recalibrate=slices"),
+    ],
+    ids=str,
+)
+def test_switches_of_alternatives_that_do_not_fit(words: list[str], said: str, tmp_path: Path) -> None:
+    assert said in run("stage=classifier", *words, *places(tmp_path)).message
+
+
 def test_sweep_shares_one_representation_one_set_of_embeddings_and_one_step_2(
     mock_run: Finished, tmp_path: Path
 ) -> None:

@@ -91,7 +91,13 @@ def test_run_folder_holds_results_metrics_and_no_remains(catalogue_run: Finished
         table = Table.read(folder / "photo_z.fits")
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["n"] == len(table) == 18
-        assert Table.read(folder / "by_magnitude.ecsv")["count"].sum() == 18
+        for name in ("by_magnitude", "by_redshift"):
+            rows = Table.read(folder / f"{name}.ecsv")
+            assert rows["count"].sum() == 18
+            for key in ("crps", "pit_cvm", "cde_loss", "coverage_68", "coverage_95"):
+                average = np.average(rows[key], weights=rows["count"])
+                assert key == "pit_cvm" or average == pytest.approx(metrics[key])
+                assert np.isfinite(rows[f"{key}_err"]).all()
         assert metrics.keys() == json.loads((folder / "trainz.json").read_text()).keys()
         with h5py.File(folder / "pdf.hdf5") as file:
             np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
