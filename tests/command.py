@@ -3,12 +3,14 @@
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ def run(*words: str) -> Outcome:
     """Type `python -m photoz_lit WORDS` in this process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
+        _logging_as_it_was(),
         mock.patch.object(sys, "argv", ["photoz_lit", *words]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -57,6 +60,18 @@ def run(*words: str) -> Outcome:
         except SystemExit as stop:
             code = int(stop.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a command sets for its own process, so that tests of log messages after it see them."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 def run_well(*words: str) -> Outcome:

@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,10 @@ def test_own_survey_in_a_folder_of_ones_own(tmp_path: Path) -> None:
     for flag in (["--config-dir", f"{tmp_path / 'myconf'}"], [f"--config-dir={tmp_path / 'myconf'}"]):
         assert "holds no .fits" in run(*flag, *words).message  # read, and stopped at the missing stamps
     assert "no such folder" in run("--config-dir", f"{tmp_path / 'none'}", *words).message
+
+
+def test_sweep_leaves_loggers_alive(tmp_path: Path) -> None:
+    words = ["stage=prepare", "data=stamps", f"data.images={tmp_path}", *places(tmp_path)]
+    run("-m", *words)
+    assert not logging.getLogger("photoz_lit.data.catalogue").disabled
+    assert logging.getLogger().level == logging.WARNING

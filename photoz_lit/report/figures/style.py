@@ -28,6 +28,7 @@ COLOURS: dict[str, str] = {
     "unshifted": "#009e73",
     "skip_balanced": "#1a1a1a",
     "full": "#0072b2",
+    "calibrated": "#009e73",
 }
 MARKERS: dict[str, str] = {
     "trainz": "x",
@@ -39,6 +40,7 @@ MARKERS: dict[str, str] = {
     "unshifted": "D",
     "skip_balanced": "P",
     "full": "*",
+    "calibrated": "D",
 }
 
 # Any: the type of these settings differs between releases of Matplotlib.
