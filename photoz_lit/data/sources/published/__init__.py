@@ -11,13 +11,6 @@ from photoz_lit.errors import DataError
 
 __all__ = ["Reader", "open_layout"]
 
-_OPENERS = {
-    "pasquet": open_pasquet,
-    "npy_folder": open_npy_folder,
-    "cfhtls": open_cfhtls,
-    "galaxies_ml": open_galaxies_ml,
-}
-
 
 def open_layout(layout: str, path: Path, n_bands: int, pixels: int) -> Reader:
     """Open a published data set; its cutouts are not read yet.
@@ -42,6 +35,16 @@ def open_layout(layout: str, path: Path, n_bands: int, pixels: int) -> Reader:
     DataError
         The data set is absent, damaged, of another layout, or of another shape than the survey's.
     """
-    if layout not in _OPENERS:
-        raise DataError(f"data.layout={layout} is unknown. Known: {', '.join(_OPENERS)}")
-    return _OPENERS[layout](Path(path).expanduser(), n_bands, pixels)
+    path = Path(path).expanduser()
+    match layout:
+        case "pasquet":
+            return open_pasquet(path, n_bands, pixels)
+        case "npy_folder":
+            return open_npy_folder(path, n_bands, pixels)
+        case "cfhtls":
+            return open_cfhtls(path, n_bands, pixels)
+        case "galaxies_ml":
+            return open_galaxies_ml(path, n_bands, pixels)
+        case _:
+            known = "pasquet, npy_folder, cfhtls, galaxies_ml"
+            raise DataError(f"data.layout={layout} is unknown. Known: {known}")
