@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from hydra import compose
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from photoz_lit.errors import ConfigError
@@ -22,10 +22,22 @@ LAYOUTS = ("pasquet", "npy_folder", "cfhtls", "galaxies_ml")
 IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
 ENCODERS = (*IMAGE_ENCODERS, "mlp", "precomputed")
 ESTIMATES = ("mode", "median", "mean")
+PARTS = 5  # of the training galaxies, of which a member of an ensemble on all data leaves one out
 CORRECTIONS = (
     *("none", "balanced", "full", "hard", "unshifted", "skip_balanced"),
     *("balanced_softmax", "crps_loss", "lds", "dense_weight", "trend"),
     *("logit_adjustment", "prior_swap", "temperature", "pit", "full_pit"),
+    *("sord", "clap", "tau_norm", "learnt_scales", "local_pit"),
+    *("ensemble", "harmonic_ensemble", "best"),
+)
+
+# Numbers that follow others in conf/: `${half:${survey.n_bins}}`, `${per_cell:200,180,${survey.n_bins}}`.
+OmegaConf.register_new_resolver("half", lambda n: int(n) // 2, replace=True)
+# A threshold that suits so many bins, for others and for a part of the training galaxies.
+OmegaConf.register_new_resolver(
+    "per_cell",
+    lambda threshold, n_bins, now, part=1.0: max(1, round(threshold * n_bins / now * part)),
+    replace=True,
 )
 
 # Settings that say where and how a job runs, never what it computes: they name no run folder.
@@ -42,8 +54,10 @@ _NOT_SCIENCE = (
     "predict",
     "calibration",
     "archive",
+    "fit_missing",
+    "sweep",
 )
-_CLASSIFIER_ONLY = ("correction", "training.step2", "training.step3")
+_CLASSIFIER_ONLY = ("correction", "training.step2", "training.step3", "training.hidden")
 _PATHS = (
     "path",
     "test_path",
@@ -92,6 +106,41 @@ class SurveyConfig:
 
 
 @dataclass
+class TargetConfig:
+    """The quantity that is estimated, any column of numbers; its range and bins are the survey's."""
+
+    name: str = "redshift"
+    column: str = "spec_z"
+    label: str = "redshift"
+    symbol: str = "z"
+    unit: str = ""
+    residual: str = "relative"
+
+    def __post_init__(self) -> None:
+        if self.is_redshift:
+            self.name = "redshift"
+        elif self.name == "redshift":  # a column without words is its own name
+            self.name = self.column
+            self.label = self.column if self.label == "redshift" else self.label
+            self.symbol = self.column if self.symbol == "z" else self.symbol
+
+    @property
+    def relative(self) -> bool:
+        """Whether residuals are divided by 1 + the true value."""
+        return self.residual == "relative"
+
+    @property
+    def is_redshift(self) -> bool:
+        """Whether it is the redshift, whose range is the survey's of spec_z."""
+        return self.column == "spec_z"
+
+    @property
+    def estimate(self) -> str:
+        """Column of the results with the estimate."""
+        return "photo_z" if self.is_redshift else f"photo_{self.column}"
+
+
+@dataclass
 class DataConfig:
     """Where galaxies come from and how they are split by object."""
 
@@ -127,6 +176,9 @@ class DataConfig:
     test_fraction: float = 0.2
     split_seed: int = 0
     n_train: int | None = None
+    train_fraction: float = 1.0
+    thin: list[float] = field(default_factory=list)
+    label_error: float = 0.0
 
 
 @dataclass
@@ -150,6 +202,7 @@ class PredictConfig:
     symmetries: int = 1
     neighbours: int = 5
     far_quantile: float = 0.99
+    prior: str = "none"
     chunk: int = 8192
 
 
@@ -181,9 +234,16 @@ class CorrectionConfig:
     loss: str = "cross_entropy"
     weights: str = "none"
     trend_penalty: float = 0.0
+    rescale: str = "none"
     prior: str = "none"
     temperature: bool = False
     recalibrate: str = "none"
+    n_hidden: int = 0
+    label_width: float = 0.0
+    members: int = 1
+    mean: str = "arithmetic"
+    unshrink: float = 0.0
+    estimate: str | None = None
 
     @property
     def relabels(self) -> bool:
@@ -191,9 +251,19 @@ class CorrectionConfig:
         return self.soften or self.extend or self.shift != "none"
 
     @property
+    def changes(self) -> bool:
+        """Whether anything of Step 1's output is changed."""
+        return self.fine_tune or self.relabels or self.finishes or self.rescale != "none"
+
+    @property
     def finishes(self) -> bool:
-        """Whether finished p(z) is changed: prior, temperature, PIT recalibration."""
-        return self.prior != "none" or self.temperature or self.recalibrate != "none"
+        """Whether finished p(z) is changed: prior, temperature, PIT recalibration, moved estimates."""
+        return self.prior != "none" or self.temperature or self.recalibrate != "none" or self.unshrink > 0
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether each member leaves a part of the training galaxies out, unseen by its outputs."""
+        return not self.balance and (self.members > 1 or self.unshrink > 0)
 
 
 @dataclass
@@ -222,11 +292,12 @@ class TrainingConfig:
 
 @dataclass
 class TrainingsConfig:
-    """The three trainings of the method."""
+    """The three trainings of the method, and that of Step 3's outputs behind a hidden layer."""
 
     representation: TrainingConfig = field(default_factory=TrainingConfig)
     step2: TrainingConfig = field(default_factory=TrainingConfig)
     step3: TrainingConfig = field(default_factory=TrainingConfig)
+    hidden: TrainingConfig = field(default_factory=TrainingConfig)
 
 
 @dataclass
@@ -255,11 +326,22 @@ class LoggerConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What a sweep varies, for the report, and the values that it goes through at this size of data."""
+
+    axis: str | None = None
+    label: str = ""
+    scale: str = "linear"
+    values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Config:
     """The root of all settings."""
 
     stage: StageConfig = field(default_factory=StageConfig)
     survey: SurveyConfig = field(default_factory=SurveyConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     head: str = "multi"
@@ -270,6 +352,8 @@ class Config:
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    fit_missing: bool = False
     model: str | None = None
     seed: int = 1
     estimate: str = "mode"
@@ -283,6 +367,11 @@ class Config:
         from photoz_lit.config_checks import check  # which knows the settings
 
         check(self)
+
+    @property
+    def photo_z(self) -> str:
+        """Which estimate of p(z) is photo_z: the correction's own, or the settings'."""
+        return self.correction.estimate or self.estimate
 
     def folder(self, stage: str) -> Path:
         """Run folder of a stage under these settings: a pure function of the settings."""
@@ -308,6 +397,9 @@ def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
     assert isinstance(container, dict)
     for key in _leaves(container):
         check_key(key)
+    if OmegaConf.select(composed, "stage.name") not in (None, "report"):
+        for key in sorted(OmegaConf.missing_keys(composed)):  # written ??? in conf/
+            raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), container)
         config = OmegaConf.to_object(merged)
@@ -433,7 +525,7 @@ def _naming(overrides: list[str], composed: DictConfig) -> list[str]:
         if keys.count(key) == 1
         and key[:1] not in "+~"
         and not _says_where(word)
-        and not _is_mapping(composed, key)
+        and not _sets_many(composed, key)
     }
     default = compose("config", [w for w in overrides if w not in values]) if values else composed
     kept = []
@@ -455,8 +547,10 @@ def _says_where(word: str) -> bool:
     return word.lstrip("+~").startswith(_NOT_SCIENCE)
 
 
-def _is_mapping(composed: DictConfig, key: str) -> bool:
-    return isinstance(OmegaConf.select(composed, key.partition("@")[0]), DictConfig)
+def _sets_many(composed: DictConfig, key: str) -> bool:
+    """Whether a word chooses a file of settings: of a group in Config, or of another such as size."""
+    name = key.partition("@")[0]
+    return isinstance(OmegaConf.select(composed, name), DictConfig) or name.split(".")[0] not in composed
 
 
 def _unresolved(composed: DictConfig, key: str) -> Any:
@@ -500,9 +594,10 @@ def _folder_names(config: Config, overrides: list[str], composed: DictConfig) ->
         top = key.split(".")[0]
         if top in _NOT_SCIENCE or key in ("head", "seed", "correction", "n_bootstrap"):
             continue
-        typed = OmegaConf.select(composed, key.partition("@")[0])
-        if not isinstance(typed, DictConfig):
-            value = str(typed)  # not as it was written: 5e-3 and 0.005 are one setting
+        if not _sets_many(composed, key):
+            typed = OmegaConf.select(composed, key.partition("@")[0])
+            # Not as it was written: 5e-3 and 0.005 are one setting.
+            value = "_".join(map(str, typed)) if isinstance(typed, ListConfig) else str(typed)
         value = Path(value).stem if "/" in value else value
         (classifier if key.startswith(_CLASSIFIER_ONLY) else representation)[key] = value
     common, own = _joined(representation), _joined(classifier)

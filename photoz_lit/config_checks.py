@@ -11,21 +11,31 @@ from photoz_lit.config import (
     ESTIMATES,
     IMAGE_ENCODERS,
     LAYOUTS,
+    PARTS,
     SOURCES,
     STAGES,
     Config,
     DataConfig,
     SurveyConfig,
+    TargetConfig,
     TrainingConfig,
     TrainingsConfig,
 )
 from photoz_lit.errors import ConfigError
+
+# Columns of our own tables, in lower case as FITS compares them, which no target can be called.
+TAKEN = (
+    *("object_id", "dered_petro_r", "ebv", "ra", "dec", "split", "flag"),
+    *("photo_z", "pit", "distance", "far", "target"),
+)
+LOSSES = ("cross_entropy", "balanced_softmax", "crps", "sord", "nearest")
 
 
 def check(c: Config) -> None:
     """Raise ConfigError unless the settings can work."""
     _check_choices(c)
     _check_survey(c.survey)
+    _check_target(c.target, c.survey)
     _check_data(c)
     _check_numbers(c)
     _check_combinations(c)
@@ -48,11 +58,16 @@ def _check_choices(c: Config) -> None:
     one_of("encoder", c.encoder.name, ENCODERS)
     one_of("correction.name", c.correction.name, CORRECTIONS)
     one_of("correction.shift", c.correction.shift, ("mirror", "centre_of_mass", "none"))
-    one_of("correction.loss", c.correction.loss, ("cross_entropy", "balanced_softmax", "crps"))
+    one_of("correction.loss", c.correction.loss, LOSSES)
     one_of("correction.weights", c.correction.weights, ("none", "lds", "dense"))
+    one_of("correction.rescale", c.correction.rescale, ("none", "tau", "learnt"))
     one_of("correction.prior", c.correction.prior, ("none", "flat", "training"))
-    one_of("correction.recalibrate", c.correction.recalibrate, ("none", "global", "slices"))
+    one_of("correction.recalibrate", c.correction.recalibrate, ("none", "global", "slices", "local"))
     one_of("estimate", c.estimate, ESTIMATES)
+    one_of("target.residual", c.target.residual, ("relative", "difference"))
+    if c.correction.estimate is not None:
+        one_of("correction.estimate", c.correction.estimate, ESTIMATES)
+    one_of("correction.mean", c.correction.mean, ("arithmetic", "harmonic"))
     one_of("calibration.name", c.calibration.name, ("none", "photo_z"))
     one_of("calibration.target", c.calibration.target, ("training", "photo", "deconvolved"))
     one_of("calibration.sample", c.calibration.sample, ("held_out", "all", "val"))
@@ -61,6 +76,7 @@ def _check_choices(c: Config) -> None:
     one_of("trainer.precision", c.trainer.precision, ("auto", "bf16-mixed", "32-true"))
     one_of("trainer.accelerator", c.trainer.accelerator, ("auto", "cpu", "gpu", "cuda"))
     one_of("trainer.strategy", c.trainer.strategy, ("auto", "ddp"))
+    one_of("sweep.scale", c.sweep.scale, ("linear", "log", "category"))
     for name, training in _trainings(c):
         one_of(f"training.{name}.schedule", training.schedule, ("one_cycle", "halfway_drop", "constant"))
 
@@ -76,8 +92,8 @@ def _require(holds: bool, message: str) -> None:
 
 def _check_survey(s: SurveyConfig) -> None:
     _require(
-        s.z_max > s.z_min >= 0 and math.isfinite(s.z_max),
-        f"survey.z_min={s.z_min}, survey.z_max={s.z_max}: z_min must be >= 0 and below z_max",
+        s.z_max > s.z_min and math.isfinite(s.z_max - s.z_min),
+        f"survey.z_min={s.z_min}, survey.z_max={s.z_max}: z_min must be below z_max, both finite",
     )
     for key in ("n_bins", "pixels"):
         _require(getattr(s, key) >= 2, f"survey.{key}={getattr(s, key)} must be at least 2")
@@ -96,6 +112,19 @@ def _check_survey(s: SurveyConfig) -> None:
     )
 
 
+def _check_target(t: TargetConfig, s: SurveyConfig) -> None:
+    _require(
+        s.z_min >= 0 or not t.relative,
+        f"survey.z_min={s.z_min}: z_min must be >= 0, residuals being divided by 1 + {t.symbol}: type "
+        "target.residual=difference where they are not to be",
+    )
+    _require(
+        t.column.strip() == t.column != "" and t.column.lower() not in TAKEN,
+        f"target.column={t.column!r} cannot be estimated: name the column of its true values, e.g. log_mass; "
+        f"these names are taken: {', '.join(TAKEN)}",
+    )
+
+
 def _check_data(c: Config) -> None:
     d = c.data
     _require(
@@ -107,6 +136,16 @@ def _check_data(c: Config) -> None:
     for key in ("limit", "n_train"):
         value = getattr(d, key)
         _require(value is None or value >= 1, f"data.{key}={value} must be at least 1")
+    _require(
+        0 < d.train_fraction <= 1,
+        f"data.train_fraction={d.train_fraction} must be in (0, 1]: the share of training galaxies to use",
+    )
+    _require(
+        d.thin == [] or (len(d.thin) == 3 and d.thin[0] < d.thin[1] and 0 <= d.thin[2] < 1),
+        f"data.thin={d.thin} must be a range of spec_z and the fraction to keep in it: "
+        "[z_low,z_high,fraction], e.g. [0.08,0.16,0.1]",
+    )
+    _require(d.label_error >= 0, f"data.label_error={d.label_error} must not be negative")
     _require(0 <= d.max_missing < 1, f"data.max_missing={d.max_missing} must be in [0, 1)")
     _require(
         len(d.region) in (0, 4),
@@ -116,7 +155,7 @@ def _check_data(c: Config) -> None:
         one_of("data.layout", d.layout, LAYOUTS)
     if c.stage.name in (None, "report"):
         return
-    _check_source(d)
+    _check_source(d, c.target.column)
     if c.stage.name != "predict":  # there the model has its own encoder, survey and columns
         _check_encoder(c)
     if d.source == "mock":
@@ -127,12 +166,12 @@ def _check_data(c: Config) -> None:
         )
 
 
-def _check_source(d: DataConfig) -> None:
+def _check_source(d: DataConfig, truth: str) -> None:
     """Check that a source was given the files it reads."""
     what = {
-        "catalogue": "a table with spec_z, e.g. data.path=galaxies.csv",
-        "arrays": "a table with spec_z, e.g. data.path=galaxies.csv",
-        "embeddings": "a table with spec_z, e.g. data.path=galaxies.csv",
+        "catalogue": f"a table with {truth}, e.g. data.path=galaxies.csv",
+        "arrays": f"a table with {truth}, e.g. data.path=galaxies.csv",
+        "embeddings": f"a table with {truth}, e.g. data.path=galaxies.csv",
         "published": "the data set's file or folder, e.g. data.path=sdss_vagc.npz",
         "store": "a prepared folder, e.g. data.path=data/mock-0123456789ab",
     }
@@ -212,6 +251,14 @@ def _check_numbers(c: Config) -> None:
     _require(c.correction.threshold >= 1, f"correction.threshold={c.correction.threshold} must be at least 1")
     _require(c.correction.views >= 1, f"correction.views={c.correction.views} must be at least 1")
     _require(c.correction.fold >= 1, f"correction.fold={c.correction.fold} must be at least 1")
+    for key, least in (("members", 1), ("n_hidden", 0), ("label_width", 0), ("unshrink", 0)):
+        value = getattr(c.correction, key)
+        _require(value >= least, f"correction.{key}={value} must be at least {least}")
+    _require(
+        not c.correction.leaves_out or c.correction.members <= PARTS,
+        f"correction.members={c.correction.members}: each leaves out one part of {PARTS} of the training "
+        f"galaxies, so there are {PARTS} at most",
+    )
     _require(
         0 <= c.correction.shift_strength <= 2,
         f"correction.shift_strength={c.correction.shift_strength} must be between 0 and 2",
@@ -262,25 +309,61 @@ def _check_combinations(c: Config) -> None:
             f"  python -m photoz_lit stage=representation\n"
             f"  python -m photoz_lit stage=classifier correction={k.name}"
         )
-    if c.stage.name in ("predict", "calibrate") and c.model is None:
+    of_a_table = c.stage.name == "calibrate" and c.data.source == "embeddings"
+    if c.stage.name in ("predict", "calibrate") and c.model is None and not of_a_table:
         raise ConfigError(
             "model is not set: name the run folder of a trained classifier (a pattern with * names an "
             "ensemble), e.g. model=runs/main/classifier/correction=full,seed=1"
+            + (
+                ", or a table of estimates: experiment=embeddings data.path=TABLE data.vectors=[COLUMN]"
+                if c.stage.name == "calibrate"
+                else ""
+            )
         )
-    if k.name == "none" and (k.fine_tune or k.relabels or k.finishes):
+    if k.name == "none" and k.changes:
         raise ConfigError(
             "correction=none with a switch turned on is no longer none: start from another one, e.g. "
             "correction=unshifted, and turn its switches"
         )
-    if k.name != "none" and not (k.fine_tune or k.relabels or k.finishes):
+    if k.name != "none" and not k.changes:
         raise ConfigError(
             f"correction={k.name} with fine_tune=false soften=false extend=false shift=none changes nothing: "
             "type correction=none"
         )
-    if k.balance and not (k.fine_tune or k.relabels):
+    if k.balance and not (k.fine_tune or k.relabels or k.rescale == "learnt"):
         raise ConfigError(
             "correction.balance=true needs something to fit on the balanced subset: "
             "type correction=balanced, or correction.fine_tune=true"
+        )
+    if k.n_hidden > 0 and not k.relabels:
+        raise ConfigError(
+            f"correction.n_hidden={k.n_hidden} shapes the new outputs of Step 3, which does not run: type "
+            "correction.soften=true, or correction.n_hidden=0"
+        )
+    if k.label_width > 0 and not (k.soften or k.loss == "sord"):
+        raise ConfigError(
+            f"correction.label_width={k.label_width} is the width of softened labels: type "
+            "correction.soften=true, or correction.label_width=0 for the fitted one"
+        )
+    if k.loss == "sord" and k.label_width == 0:
+        raise ConfigError(
+            "correction.loss=sord needs the width of its labels: type correction.label_width=1, in bins"
+        )
+    if k.rescale != "none" and k.relabels:
+        raise ConfigError(
+            f"correction.rescale={k.rescale} scales trained outputs but Step 3 puts new ones in their place: "
+            "type correction.rescale=none, or correction.soften=false correction.shift=none "
+            "correction.extend=false"
+        )
+    if k.members > 1 and not (k.fine_tune or k.relabels):
+        raise ConfigError(
+            f"correction.members={k.members} needs outputs that are fitted anew: "
+            "type correction.fine_tune=true"
+        )
+    if k.unshrink > 0 and not (k.extend and not k.balance and (k.fine_tune or k.relabels)):
+        raise ConfigError(
+            f"correction.unshrink={k.unshrink} moves p(z) beyond the survey's range and is fitted on "
+            "training galaxies left out: type correction.extend=true correction.balance=false"
         )
     own_loss = k.loss != "cross_entropy" or k.weights != "none" or k.trend_penalty > 0
     _require(k.trend_penalty >= 0, f"correction.trend_penalty={k.trend_penalty} must not be negative")

@@ -41,7 +41,7 @@ class EmbeddingCache:
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self.mask_path = folder / "embeddings.npy", folder / "filled.npy"
         if not self.mask_path.is_file():
-            _allocate(self.path, shape)
+            np.lib.format.open_memmap(self.path, mode="w+", dtype=np.float32, shape=shape).flush()
         try:
             none = np.zeros(shape[:2], dtype=bool)
             self.filled = np.load(self.mask_path) if self.mask_path.is_file() else none
@@ -67,6 +67,7 @@ class EmbeddingCache:
         missing = np.sort(rows[~self.filled[:n_views, rows].all(axis=0)])
         if missing.size == 0:
             return
+        _reserve(self.path, self.array.offset + self.array[:n_views].nbytes)
         saved = time.monotonic()
         for done, embeddings in encode(missing, n_views):
             self.array[:n_views, done] = embeddings
@@ -84,9 +85,11 @@ class EmbeddingCache:
         os.replace(beside, self.mask_path)
 
 
-def _allocate(path: Path, shape: tuple[int, int, int]) -> None:
-    """Reserve the whole file, so that a full disk is an error here and not a crash of a later write."""
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
+def _reserve(path: Path, n_bytes: int) -> None:
+    """Reserve the beginning of a file, so that a full disk is an error here and not a crash of a later write.
+
+    Views come first in it: those that nobody asks for take no space.
+    """
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            os.posix_fallocate(file.fileno(), 0, n_bytes)

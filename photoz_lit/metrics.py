@@ -1,8 +1,9 @@
 """Every number that judges a photometric redshift, as pure functions (Lin et al. 2022, sections 3.4 and 5).
 
-Throughout, `dz = (photo_z - spec_z) / (1 + spec_z)`. Where the field has two definitions the argument or the
-function names the one meant. Undefined numbers (no galaxies, one bin for a straight line) are NaN, never an
-error or a warning.
+Throughout, `dz = (photo_z - spec_z) / (1 + spec_z)`; with `relative=False`, for other quantities,
+`dz = photo_z - spec_z`, and spec_z stands for the true value, photo_z for the estimate. Where the field has
+two definitions the argument or the function names the one meant. Undefined numbers (no galaxies, one bin for
+a straight line) are NaN, never an error or a warning.
 """
 
 from collections.abc import Callable
@@ -41,8 +42,8 @@ CHUNK = 4096
 # Residuals and point statistics
 
 
-def residuals(spec_z: ArrayLike, photo_z: ArrayLike) -> Floats:
-    """Residuals dz = (photo_z - spec_z) / (1 + spec_z), shape (n,).
+def residuals(spec_z: ArrayLike, photo_z: ArrayLike, relative: bool = True) -> Floats:
+    """Residuals dz = (photo_z - spec_z) / (1 + spec_z), or without the division, shape (n,).
 
     Raises
     ------
@@ -54,8 +55,13 @@ def residuals(spec_z: ArrayLike, photo_z: ArrayLike) -> Floats:
         raise ValueError(
             f"spec_z and photo_z must be of one length, got shapes {z.shape} and {estimate.shape}"
         )
-    dz: Floats = (estimate - z) / (1 + z)
+    dz: Floats = (estimate - z) / _scale(z, relative)
     return dz
+
+
+def _scale(z: Floats, relative: bool) -> Floats:
+    """What residuals are divided by: 1 + z, or 1; shape as z."""
+    return 1 + z if relative else np.ones_like(z)
 
 
 def bias(dz: ArrayLike, statistic: Literal["mean", "median"] = "mean") -> float:
@@ -485,7 +491,12 @@ def variances(
 
 
 def residuals_by_spec_z(
-    spec_z: ArrayLike, photo_z: ArrayLike, variance: ArrayLike, grid: RedshiftGrid, n_bins: int = WIDE_BINS
+    spec_z: ArrayLike,
+    photo_z: ArrayLike,
+    variance: ArrayLike,
+    grid: RedshiftGrid,
+    n_bins: int = WIDE_BINS,
+    relative: bool = True,
 ) -> BinnedResiduals:
     """Mean dz in bins of spec_z, weighted with the inverse variance: the individual bias.
 
@@ -497,6 +508,8 @@ def residuals_by_spec_z(
         Gives the range; redshifts beyond it count in the first or last bin.
     n_bins : int
         Number of bins over the survey's range.
+    relative : bool
+        As in `residuals`.
 
     Returns
     -------
@@ -504,9 +517,9 @@ def residuals_by_spec_z(
         All populated bins; the error is that of the weighted mean, 1 / sqrt(sum of weights).
     """
     z = np.asarray(spec_z, dtype=np.float64)
-    dz = residuals(z, photo_z)
+    dz = residuals(z, photo_z, relative)
     k = np.clip(_wide_index(z, grid, n_bins), 0, n_bins - 1)
-    weight = (1 + z) ** 2 / np.asarray(variance, dtype=np.float64)
+    weight = _scale(z, relative) ** 2 / np.asarray(variance, dtype=np.float64)
     count, total = np.bincount(k, minlength=n_bins), np.bincount(k, weights=weight, minlength=n_bins)
     filled = np.flatnonzero(count)
     average = np.bincount(k, weights=weight * dz, minlength=n_bins)[filled] / total[filled]
@@ -520,6 +533,7 @@ def residuals_by_photo_z(
     grid: RedshiftGrid,
     n_bins: int = WIDE_BINS,
     min_count: int = 2,
+    relative: bool = True,
 ) -> BinnedResiduals:
     """Plain mean dz in half-open bins of photo_z: the bulk bias.
 
@@ -532,6 +546,10 @@ def residuals_by_photo_z(
         Gives the range.
     n_bins : int
         Number of bins over the survey's range.
+    min_count : int
+        Fewest galaxies of a bin.
+    relative : bool
+        As in `residuals`.
 
     Returns
     -------
@@ -540,7 +558,7 @@ def residuals_by_photo_z(
         are equal, it is that of the fine bin's width, w / sqrt(12 count).
     """
     estimate = np.asarray(photo_z, dtype=np.float64)
-    dz = residuals(spec_z, estimate)
+    dz = residuals(spec_z, estimate, relative)
     bins, k = np.unique(_wide_index(estimate, grid, n_bins), return_inverse=True)
     count = np.bincount(k, minlength=len(bins))
     average = np.bincount(k, weights=dz, minlength=len(bins)) / np.maximum(count, 1)
@@ -634,6 +652,7 @@ def simulated_residuals(
     slices: MagnitudeSlices,
     factor: float = 1.0,
     n_bins: int = WIDE_BINS,
+    relative: bool = True,
 ) -> SimulatedResiduals:
     """Residual that regression towards crowded redshifts causes (Lin et al. 2022, section 5).
 
@@ -652,6 +671,8 @@ def simulated_residuals(
         Multiplies the variance.
     n_bins : int
         Number of wide bins over the survey's range.
+    relative : bool
+        As in `residuals`.
 
     Returns
     -------
@@ -670,7 +691,7 @@ def simulated_residuals(
     filled = count > 0
     by_slice = np.divide(
         (kernel * offset).sum(axis=2),
-        kernel.sum(axis=2) * (1 + centre),
+        kernel.sum(axis=2) * _scale(centre, relative),
         out=np.full(count.shape, np.nan),
         where=filled,
     )
@@ -715,6 +736,7 @@ def total_variation_floor(
     rng: np.random.Generator,
     n_draws: int = 100,
     n_bins: int = WIDE_BINS,
+    relative: bool = True,
 ) -> Floats:
     """TV that remains without mode collapse: photo_z redrawn with the measured residual and scatter.
 
@@ -723,7 +745,7 @@ def total_variation_floor(
     spec_z, photo_z, variance : array_like, shape (n,)
         Redshifts, estimates and their variance in z^2 (first result of `variances`). The redrawn estimate is
         normal with that variance around spec_z + (1 + spec_z) times the weighted mean residual of its wide
-        bin.
+        bin, the factor left out where residuals are not relative.
     grid : RedshiftGrid
         Redshift bins.
     rng : numpy.random.Generator
@@ -732,6 +754,8 @@ def total_variation_floor(
         Number of draws.
     n_bins : int
         Number of wide bins of the mean residual.
+    relative : bool
+        As in `residuals`.
 
     Returns
     -------
@@ -741,9 +765,9 @@ def total_variation_floor(
     z, sigma = np.asarray(spec_z, dtype=np.float64), np.sqrt(np.asarray(variance, dtype=np.float64))
     if z.size == 0:
         return np.full(n_draws, np.nan)
-    binned = residuals_by_spec_z(z, photo_z, variance, grid, n_bins)
+    binned = residuals_by_spec_z(z, photo_z, variance, grid, n_bins, relative)
     k = np.clip(_wide_index(z, grid, n_bins), 0, n_bins - 1)
-    expected = z + (1 + z) * binned.mean[np.unique(k, return_inverse=True)[1]]
+    expected = z + _scale(z, relative) * binned.mean[np.unique(k, return_inverse=True)[1]]
     draws = [total_variation(z, expected + sigma * rng.standard_normal(len(z)), grid) for _ in range(n_draws)]
     return np.array(draws)
 
@@ -896,6 +920,7 @@ def by_magnitude(
     rng: np.random.Generator,
     n_bootstrap: int = 100,
     grid: RedshiftGrid | None = None,
+    relative: bool = True,
 ) -> MagnitudeTable:
     """Statistics in bins of magnitude, half-open; magnitudes beyond the edges count in the first or last bin.
 
@@ -913,6 +938,8 @@ def by_magnitude(
         Number of bootstrap samples.
     grid : RedshiftGrid, optional
         As in `wasserstein`.
+    relative : bool
+        As in `residuals`.
 
     Returns
     -------
@@ -920,7 +947,7 @@ def by_magnitude(
         One row a bin.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
-    dz, borders = residuals(z, estimate), np.asarray(edges, dtype=np.float64)
+    dz, borders = residuals(z, estimate, relative), np.asarray(edges, dtype=np.float64)
     row = np.clip(np.searchsorted(borders, r, side="right") - 1, 0, len(borders) - 2)
 
     def statistics(members: Ints) -> dict[str, float]:
@@ -945,6 +972,7 @@ def by_redshift(
     outlier_cut: float,
     rng: np.random.Generator,
     n_bootstrap: int = 100,
+    relative: bool = True,
 ) -> dict[str, NDArray[Any]]:
     """Statistics in bins of spec_z, half-open; redshifts beyond the edges count in the first or last bin.
 
@@ -966,6 +994,8 @@ def by_redshift(
         Source of the bootstrap samples, drawn within each bin.
     n_bootstrap : int
         Number of bootstrap samples.
+    relative : bool
+        As in `residuals`.
 
     Returns
     -------
@@ -974,7 +1004,7 @@ def by_redshift(
         `<key>_err` for all but count; NaN without galaxies.
     """
     z, borders = np.asarray(spec_z, dtype=np.float64), np.asarray(edges, dtype=np.float64)
-    dz = residuals(z, photo_z)
+    dz = residuals(z, photo_z, relative)
     row = np.clip(np.searchsorted(borders, z, side="right") - 1, 0, len(borders) - 2)
 
     def statistics(members: Ints) -> dict[str, float]:
@@ -1005,6 +1035,7 @@ def evaluate(
     sigma_dispersion: ArrayLike | None = None,
     n_bootstrap: int = 100,
     z_high: float = 0.15,
+    relative: bool = True,
 ) -> dict[str, float]:
     """Compute the headline numbers of one sample, each with its bootstrap standard error under `<key>_err`.
 
@@ -1030,6 +1061,8 @@ def evaluate(
         Number of bootstrap samples, and of draws for the TV floor; at least 1.
     z_high : float
         `slope_spec_z_high` uses bins above it: 0.15 for SDSS.
+    relative : bool
+        As in `residuals`.
 
     Returns
     -------
@@ -1063,8 +1096,10 @@ def evaluate(
     scores = pdf_scores(pdf, z, grid)
 
     def statistics(draw: Ints) -> dict[str, float]:
-        spec, photo, dz = z[draw], estimate[draw], residuals(z[draw], estimate[draw])
-        by_spec_z = residuals_by_spec_z(spec, photo, variance[draw], grid)
+        spec, photo = z[draw], estimate[draw]
+        dz = residuals(spec, photo, relative)
+        by_spec_z = residuals_by_spec_z(spec, photo, variance[draw], grid, relative=relative)
+        by_photo_z = residuals_by_photo_z(spec, photo, grid, min_count=MIN_COUNT, relative=relative)
         return {
             "bias": bias(dz),
             "sigma_mad": sigma_mad(dz),
@@ -1072,7 +1107,7 @@ def evaluate(
             **scores.summary(draw),
             "slope_spec_z": fit_line(by_spec_z).slope,
             "slope_spec_z_high": fit_line(by_spec_z, z_high).slope,
-            "slope_photo_z": fit_line(residuals_by_photo_z(spec, photo, grid, min_count=MIN_COUNT)).slope,
+            "slope_photo_z": fit_line(by_photo_z).slope,
             "total_variation": total_variation(spec, photo, grid),
             "wasserstein": wasserstein(spec, photo),
         }
@@ -1080,7 +1115,7 @@ def evaluate(
     values = statistics(np.arange(len(z)))
     samples = bootstrap(lambda draw: list(statistics(draw).values()), len(z), n_bootstrap, rng)
     errors = dict(zip(values, standard_error(samples).tolist(), strict=True))
-    floor = total_variation_floor(z, estimate, variance, grid, rng, n_bootstrap)
+    floor = total_variation_floor(z, estimate, variance, grid, rng, n_bootstrap, relative=relative)
     values["total_variation_floor"] = float(floor.mean())
     errors["total_variation_floor"] = float(standard_error(floor))
     return {"n": float(len(z))} | values | {f"{key}_err": error for key, error in errors.items()}

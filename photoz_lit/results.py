@@ -94,6 +94,7 @@ def write_results(
     grid: RedshiftGrid,
     train_n_of_z: NDArray[np.floating[Any]],
     estimate: str = "mode",
+    names: tuple[str, str] = ("spec_z", "photo_z"),
 ) -> Table:
     """Write `pdf.hdf5` and `photo_z.fits` chunk by chunk.
 
@@ -102,7 +103,7 @@ def write_results(
     folder : Path
         Run folder.
     galaxies : Table
-        object_id, dered_petro_r and, where known, spec_z: one row a galaxy.
+        object_id, dered_petro_r and, where known, the truth: one row a galaxy.
     pdf_chunks : iterable of arrays (m, n_outputs)
         Probabilities per bin, in the order of the table.
     grid : RedshiftGrid
@@ -111,6 +112,8 @@ def write_results(
         Mean of the labels that p(z) was trained with: its implicit prior.
     estimate : {"mode", "median", "mean"}
         Which of the estimates is the run's `photo_z`.
+    names : (str, str)
+        Columns of the truth and of the estimate, spec_z and photo_z below.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def write_results(
         The photo-z table: object_id, spec_z, dered_petro_r, photo_z (one of the three that follow),
         photo_z_mode, photo_z_mean, photo_z_median, photo_z_lower, photo_z_upper (68 % interval), pit.
     """
-    n = len(galaxies)
+    n, (truth, name) = len(galaxies), names
     pdf_beside = folder / "pdf.hdf5.partial"
     columns: dict[str, list[NDArray[np.float64]]] = {}
     with h5py.File(pdf_beside, "w") as file:
@@ -127,20 +130,25 @@ def write_results(
         for chunk in pdf_chunks:
             part = slice(row, row + len(chunk))
             data[part] = chunk
-            spec_z = np.asarray(galaxies["spec_z"][part]) if "spec_z" in galaxies.colnames else None
-            for name, values in _estimates(np.asarray(chunk, dtype=np.float64), grid, spec_z).items():
-                columns.setdefault(name, []).append(values)
+            spec_z = np.asarray(galaxies[truth][part]) if truth in galaxies.colnames else None
+            for kind, values in _estimates(np.asarray(chunk, dtype=np.float64), grid, spec_z).items():
+                columns.setdefault(kind, []).append(values)
             row += len(chunk)
     if row != n:
         raise DataError(f"{folder}: p(z) of {row} galaxies were given for {n}")
-    table = galaxies[[c for c in ("object_id", "spec_z", "dered_petro_r") if c in galaxies.colnames]].copy()
-    table["photo_z"] = np.concatenate(columns[f"photo_z_{estimate}"])
-    for name, parts in columns.items():
-        table[name] = np.concatenate(parts)
+    table = galaxies[[c for c in ("object_id", truth, "dered_petro_r") if c in galaxies.colnames]].copy()
+    table[name] = np.concatenate(columns[estimate])
+    for kind, parts in columns.items():
+        table[_called(kind, name)] = np.concatenate(parts)
     table.meta = {"z_min": grid.z_min, "z_max": grid.z_max, "n_bins": grid.n_bins, "estimate": estimate}
     pdf_beside.rename(folder / "pdf.hdf5")
     write_table(folder / "photo_z.fits", table)
     return table
+
+
+def _called(kind: str, name: str) -> str:
+    """Return the column of a kind of estimate; pit is that of the galaxy, not of an estimate."""
+    return kind if kind == "pit" else f"{name}_{kind}"
 
 
 def _ids(galaxies: Table) -> NDArray[Any]:
@@ -183,11 +191,9 @@ class EstimateFiles:
         One row a galaxy; only the columns named above are read.
     flags : array of str (n,)
         Why each galaxy gets no estimate; empty where it does.
-    grid, train_n_of_z, estimate
+    grid, train_n_of_z, estimate, names
         As in `write_results`.
     """
-
-    CARRIED = ("object_id", "ra", "dec", "spec_z", "dered_petro_r")
 
     def __init__(
         self,
@@ -197,9 +203,12 @@ class EstimateFiles:
         grid: RedshiftGrid,
         train_n_of_z: NDArray[np.floating[Any]],
         estimate: str,
+        names: tuple[str, str] = ("spec_z", "photo_z"),
     ) -> None:
         self.grid, self.estimate, self.flags = grid, estimate, flags.astype("S8")
-        self.carried = {n: np.asarray(galaxies[n]) for n in self.CARRIED if n in galaxies.colnames}
+        truth, self.name = names
+        carried = ("object_id", "ra", "dec", truth, "dered_petro_r")
+        self.carried = {n: np.asarray(galaxies[n]) for n in carried if n in galaxies.colnames}
         self.carried["object_id"] = _ids(galaxies)
         self.pdf, self.table = folder / "pdf.hdf5", folder / "photo_z.fits"
         self.pdf_beside, self.table_beside = folder / "pdf.hdf5.partial", folder / "photo_z.partial.fits"
@@ -297,8 +306,8 @@ class EstimateFiles:
         # Not empty, as in a store: astropy's reader masks empty text, and a comparison would find none.
         table["flag"] = np.where(usable, b"good", self.flags[part]).astype("S8")
         estimates = _estimates(np.where(usable[:, None], pdf, 1.0), self.grid, None)
-        for name, values in {"photo_z": estimates[f"photo_z_{self.estimate}"], **estimates}.items():
-            table[name] = np.where(usable, values, np.nan)
+        for kind, values in {"": estimates[self.estimate], **estimates}.items():
+            table[_called(kind, self.name) if kind else self.name] = np.where(usable, values, np.nan)
         table["distance"], table["far"] = distance.astype(np.float32), far
         g = self.grid
         table.meta = {"z_min": g.z_min, "z_max": g.z_max, "n_bins": g.n_bins, "estimate": self.estimate}
@@ -327,11 +336,11 @@ def _estimates(
 ) -> dict[str, NDArray[np.float64]]:
     lower, upper = metrics.interval(pdf, grid).T
     estimates = {
-        "photo_z_mode": metrics.mode(pdf, grid),
-        "photo_z_mean": metrics.mean(pdf, grid),
-        "photo_z_median": metrics.median(pdf, grid),
-        "photo_z_lower": lower,
-        "photo_z_upper": upper,
+        "mode": metrics.mode(pdf, grid),
+        "mean": metrics.mean(pdf, grid),
+        "median": metrics.median(pdf, grid),
+        "lower": lower,
+        "upper": upper,
     }
     if spec_z is not None:
         estimates["pit"] = metrics.pit(pdf, spec_z, grid)

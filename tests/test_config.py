@@ -25,6 +25,7 @@ NEEDS = {
     "stage=predict": ["model=x"],
     "stage=calibrate": ["model=x"],
     "survey=hsc": ["data=galaxies_ml", "data.path=x.hdf5"],
+    "data=semi_real": ["data.mock_catalogue=x.csv"],
     "experiment=embeddings": ["data.path=x.csv", "data.images=x.npy"],
     "encoder=precomputed": ["data=embeddings", "data.path=x.csv", "data.images=x.npy"],
     "encoder=mlp": ["data=catalogue", "data.path=x.csv"],
@@ -52,10 +53,12 @@ def test_every_group_has_choices() -> None:
     assert groups == {
         "stage",
         "survey",
+        "target",
         "data",
         "encoder",
         "correction",
         "calibration",
+        "size",
         "trainer",
         "logger",
         "experiment",
@@ -67,16 +70,17 @@ def test_every_config_composes_and_parses(choice: str) -> None:
     stage = [] if choice.startswith("stage=") else ["stage=classifier"]
     config = parsed(choice, *stage, *NEEDS.get(choice, []))
     group, _, value = choice.partition("=")
-    if group in ("data", "experiment", "trainer"):
+    if group in ("data", "experiment", "size", "trainer"):
+        everywhere = group in ("experiment", "size")
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             composed = compose("config", [choice, *NEEDS.get(choice, [])])
         own = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(own, dict)
         written = OmegaConf.load(ROOT / "conf" / group / f"{value}.yaml")
-        for key in set(written) - {"defaults"}:
-            part = own[key] if group == "experiment" else own[group][key]
+        for key in set(written) - {"defaults", "hydra"}:
+            part = own[key] if everywhere else own[group][key]
             ours = settings.to_container(config)
-            held = ours[key] if group == "experiment" else ours[group][key]
+            held = ours[key] if everywhere else ours[group][key]
             if not isinstance(part, dict) and f"{group}.{key}=" not in " ".join(NEEDS.get(choice, [])):
                 assert held == part
     else:
@@ -115,6 +119,13 @@ def test_defaults_of_the_yaml_are_documented_settings() -> None:
         (["stage=classifier", "data.val_fraction=0.9"], ["data.val_fraction=0.9", "sum below 1"]),
         (["stage=classifier", "data.dtype=int8"], ["data.dtype=int8", "float16, float32"]),
         (["stage=classifier", "data.n_train=0"], ["data.n_train=0"]),
+        (["stage=classifier", "data.train_fraction=0"], ["data.train_fraction=0", "share of training"]),
+        (["stage=classifier", "data.thin=[0.1,0.2]"], ["data.thin=[0.1, 0.2]", "[z_low,z_high,fraction]"]),
+        (["stage=classifier", "data.thin=[0.2,0.1,0.5]"], ["data.thin=[0.2, 0.1, 0.5]"]),
+        (["stage=classifier", "data.label_error=-1"], ["data.label_error=-1"]),
+        (["stage=classifier", "sweep.scale=logarithmic"], ["linear, log, category"]),
+        (["stage=classifier", "size=papr"], ["size=paper?", "paper, quick"]),
+        (["stage=prepare", "data=semi_real"], ["type data.mock_catalogue=VALUE"]),
         (["stage=classifier", "correction=full", "correction.shift=left"], ["mirror, centre_of_mass, none"]),
         (["stage=classifier", "correction=full", "correction.threshold=0"], ["correction.threshold=0"]),
         (["stage=classifier", "correction.balance=true"], ["correction.balance=true", "correction=balanced"]),
@@ -132,6 +143,12 @@ def test_defaults_of_the_yaml_are_documented_settings() -> None:
         ),
         (["stage=representation", "survey.n_slices=10"], ["survey.n_slices=10", "odd", "e.g. 11"]),
         (["stage=representation", "survey.z_max=0"], ["survey.z_max=0"]),
+        (["stage=representation", "survey.z_min=-1"], ["z_min must be >= 0", "target.residual=difference"]),
+        (["stage=representation", "target=log_mas"], ["target=log_mass?", "log_mass, redshift"]),
+        (["stage=representation", "target.column=ebv"], ["target.column='ebv'", "taken: object_id"]),
+        (["stage=representation", "target.column=''"], ["target.column=''"]),
+        (["stage=representation", "target.residual=ratio"], ["relative, difference"]),
+        (["stage=calibrate"], ["model is not set", "data.vectors=[COLUMN]"]),
         (["stage=representation", "survey=cfhtls_wide", "survey.bands=griz"], ["data=mock", "survey=sdss"]),
         (["stage=representation", "data=catalogue"], ["data.path is not set", "data.path=galaxies.csv"]),
         (["stage=representation", "data=catalogue", "data.path=a.csv"], ["type encoder=mlp"]),
@@ -230,6 +247,26 @@ def test_typing_a_default_names_no_other_folder() -> None:
     assert folder("classifier", "correction=full", "correction.threshold=20") == full
 
 
+def test_a_target_sets_range_and_bins_that_experiments_and_words_override() -> None:
+    config = parsed("stage=classifier", "target=log_mass")
+    assert (config.survey.z_min, config.survey.z_max, config.survey.n_bins) == (6.5, 12.5, 120)
+    assert config.survey.r_min == 12.5  # the survey's
+    assert config.folder("classifier").name == "correction=none,target=log_mass,seed=1"
+    assert parsed("stage=classifier", "target=log_mass", "experiment=demo").survey.n_bins == 90
+    own = parsed("stage=classifier", "target=log_mass", "experiment=demo", "survey.z_min=8")
+    assert (own.survey.z_min, own.survey.z_max, own.target.estimate) == (8, 12.5, "photo_log_mass")
+    assert folder("classifier", "target=redshift") == folder("classifier")
+
+
+def test_a_target_without_words_is_called_by_its_column() -> None:
+    words = ("target.column=feh", "target.residual=difference", "survey.z_min=-3", "survey.z_max=1")
+    target = parsed("stage=classifier", *words).target
+    assert (target.name, target.label, target.symbol, target.relative) == ("feh", "feh", "feh", False)
+    assert "target.column=feh" in folder("classifier", *words)
+    named = parsed("stage=classifier", *words, "target.label=metallicity", "target.symbol=Fe/H").target
+    assert (named.name, named.label, named.symbol) == ("feh", "metallicity", "Fe/H")
+
+
 def test_order_of_the_words_does_not_matter() -> None:
     words = ["encoder=net_t", "data.n_galaxies=50", "seed=2"]
     assert folder("representation", *words) == folder("representation", *words[::-1])
@@ -249,6 +286,37 @@ def test_a_default_that_follows_another_setting_names_no_folder() -> None:
     # What an experiment sets is a default too.
     smoke = ("experiment=smoke", "survey.n_bins=20")
     assert folder("representation", *smoke) == folder("representation", "experiment=smoke")
+
+
+def test_sizes_scale_with_bins_and_galaxies_and_name_a_folder() -> None:
+    def numbers(*words: str) -> tuple[int, int, int]:
+        config = parsed("experiment=bins", "correction=full", *words)
+        return config.correction.threshold, config.survey.extend_left, config.survey.extend_right
+
+    assert numbers() == (20, 30, 30)
+    assert numbers("survey.n_bins=20", "data.train_fraction=0.5") == (30, 10, 10)
+    assert numbers("survey.n_bins=5000") == (1, 2500, 2500)
+    assert numbers("size=paper") == (200, 90, 90)
+    paper = parsed("experiment=bins", "size=paper")
+    own = parsed("stage=classifier", "experiment=paper_sdss", *NEEDS["experiment=paper_sdss"])
+    for part in ("training", "encoder", "survey"):
+        assert getattr(paper, part) == getattr(own, part)
+    assert (paper.correction.threshold, paper.correction.views) == (200, own.correction.views)
+    split = 1 - paper.data.val_fraction - paper.data.test_fraction
+    assert paper.data.n_galaxies * split == pytest.approx(393_219, rel=1e-3)
+    words = ("experiment=bins", "correction=full")
+    assert folder("classifier", *words, "size=paper") == "correction=full,size=paper,seed=1"
+    # Defaults that follow other settings, typed: they name none.
+    assert folder("classifier", *words, "size=quick", "correction.threshold=20", "survey.extend_left=30") == (
+        "correction=full,seed=1"
+    )
+    assert folder("classifier", *words, "data.thin=[0.1,0.2,0.5]", "sweep.scale=log") == (
+        "correction=full,data.thin=0.1_0.2_0.5,seed=1"
+    )
+    assert folder("classifier", *words, "data.thin=[]", "fit_missing=false") == "correction=full,seed=1"
+    assert folder("classifier", *words, "data=semi_real", "data.mock_catalogue=a/real.csv") == (
+        "correction=full,data=semi_real,data.mock_catalogue=real,seed=1"
+    )
 
 
 def test_hardware_loggers_and_places_name_no_folder() -> None:

@@ -76,3 +76,14 @@ def test_cache_of_another_shape_is_refused(tmp_path: Path) -> None:
     EmbeddingCache(tmp_path, SHAPE).ensure(np.arange(4), 8, Encoder())
     with pytest.raises(DataError, match="another shape"):
         EmbeddingCache(tmp_path, (8, 20, 5))
+
+
+def test_views_that_nobody_asks_for_take_no_space(tmp_path: Path) -> None:
+    def encode(rows: NDArray[np.int64], n_views: int) -> Iterator[Piece]:
+        yield rows, np.zeros((n_views, len(rows), 64), dtype=np.float32)
+
+    cache = EmbeddingCache(tmp_path, (8, 5000, 64))
+    cache.ensure(np.arange(10), 2, encode)
+    of_a_view = 5000 * 64 * 4
+    assert 2 * of_a_view <= cache.path.stat().st_blocks * 512 < 3 * of_a_view
+    assert cache.path.stat().st_size > 8 * of_a_view

@@ -675,3 +675,74 @@ def test_evaluate_refuses_what_it_cannot_judge() -> None:
         metrics.evaluate([0.1], [0.1], [16.0], None, GRID, SLICES, n_bootstrap=0, **options)
     with pytest.raises(ValueError, match="one length"):
         metrics.residuals([0.1], [0.1, 0.2])
+
+
+# Other quantities than redshift: the residual is the difference
+
+
+DIFFERENCES = RedshiftGrid(-3.0, 1.0, 40)
+
+
+def tilted(tilt: float = -0.2, offset: float = 0.05) -> tuple[Any, Any, Any]:
+    """Return truths at the centres of the wide bins, estimates on a straight line of them, and r."""
+    truth = np.repeat(DIFFERENCES.centres, 30)
+    return truth, truth + offset + tilt * (truth + 1), np.tile([15.5, 16.5, 17.5], 400)
+
+
+def test_differences_have_the_slope_and_the_bias_that_they_were_made_with() -> None:
+    truth, estimate, r = tilted()
+    np.testing.assert_array_equal(metrics.residuals(truth, estimate, relative=False), estimate - truth)
+    numbers = metrics.evaluate(
+        truth,
+        estimate,
+        r,
+        None,
+        DIFFERENCES,
+        SLICES,
+        outlier_cut=0.31,
+        rng=np.random.default_rng(0),
+        n_bootstrap=3,
+        z_high=0.0,
+        relative=False,
+    )
+    assert numbers["slope_spec_z"] == pytest.approx(-0.2)
+    assert numbers["slope_spec_z_high"] == pytest.approx(-0.2)
+    assert numbers["bias"] == pytest.approx(0.05)  # the truths have the mean -1
+    # abs(0.05 - 0.2 (x + 1)) > 0.31 for x > 0.8 or x < -2.3: 2 and 7 of the 40 centres.
+    assert numbers["outlier_fraction"] == pytest.approx(9 / 40)
+    # The estimates' spacing is 0.8 of a bin, and the residual falls by 0.2 a unit of truth.
+    assert numbers["slope_photo_z"] == pytest.approx(-0.25, abs=0.01)
+
+
+def test_differences_by_truth_and_by_magnitude() -> None:
+    truth, estimate, r = tilted(tilt=0.0, offset=-0.1)
+    binned = metrics.residuals_by_spec_z(truth, estimate, np.full(1200, 0.04), DIFFERENCES, relative=False)
+    np.testing.assert_allclose(binned.mean, -0.1)
+    np.testing.assert_allclose(binned.error, 0.2 / np.sqrt(30))
+    by_estimate = metrics.residuals_by_photo_z(truth, estimate, DIFFERENCES, relative=False)
+    np.testing.assert_allclose(by_estimate.mean, -0.1)
+    common: dict[str, Any] = {"outlier_cut": 0.3, "rng": np.random.default_rng(0), "n_bootstrap": 2}
+    slices = metrics.by_magnitude(truth, estimate, r, SLICES.edges, relative=False, **common)
+    np.testing.assert_allclose(slices.bias, -0.1)
+    scores = metrics.pdf_scores(None, truth, DIFFERENCES)
+    bins = metrics.by_redshift(truth, estimate, scores, np.linspace(-3, 1, 5), relative=False, **common)
+    np.testing.assert_allclose(bins["bias"], -0.1)
+    floor = metrics.total_variation_floor(
+        truth,
+        estimate,
+        np.full(1200, 1e-12),
+        DIFFERENCES,
+        np.random.default_rng(0),
+        n_draws=2,
+        relative=False,
+    )
+    # All estimates move by one bin: the first is empty, the last two are one.
+    np.testing.assert_allclose(floor, metrics.total_variation(truth, truth - 0.1, DIFFERENCES))
+
+
+def test_simulated_differences_are_the_relative_ones_times_one_plus_z() -> None:
+    z = np.random.default_rng(1).normal(0.2, 0.05, 2000).clip(0.01, 0.39)
+    r, variance = np.full(2000, 16.0), np.full((3, 40), 0.02**2)
+    relative = metrics.simulated_residuals(z, r, variance, GRID, SLICES)
+    difference = metrics.simulated_residuals(z, r, variance, GRID, SLICES, relative=False)
+    np.testing.assert_allclose(difference.mean, relative.mean * (1 + relative.centre))

@@ -234,3 +234,34 @@ def test_file_gets_into_another_folder_with_or_without_links(
         assert (tmp_path / "b" / "a").read_text() == "content"
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["a"]
     assert ((tmp_path / "a").stat().st_nlink == 2) == linked
+
+
+NAMES = ("log_mass", "photo_log_mass")
+
+
+def test_estimates_of_another_quantity_have_its_name(tmp_path: Path) -> None:
+    other = galaxies()
+    other.rename_column("spec_z", "log_mass")
+    write_results(tmp_path, other, chunks(), GRID, N_OF_Z, "median", NAMES)
+    table = Table.read(tmp_path / "photo_z.fits")
+    kinds = ("mode", "mean", "median", "lower", "upper")
+    assert table.colnames == [
+        *("object_id", "log_mass", "dered_petro_r", "photo_log_mass"),
+        *(f"photo_log_mass_{kind}" for kind in kinds),
+        "pit",
+    ]
+    np.testing.assert_array_equal(table["photo_log_mass"], table["photo_log_mass_median"])
+    (tmp_path / "filled").mkdir()
+    files = EstimateFiles(tmp_path / "filled", other, FLAGS, GRID, np.full(12, 1 / 12), "median", NAMES)
+    files.append(PDF, PDF.max(axis=1), PDF.max(axis=1) > 0.3)
+    files.finish()
+    filled_table = Table.read(tmp_path / "filled" / "photo_z.fits")
+    assert filled_table.colnames == [
+        *("object_id", "log_mass", "dered_petro_r", "flag", "photo_log_mass"),
+        *(f"photo_log_mass_{kind}" for kind in kinds),
+        *("distance", "far"),
+    ]
+    good = FLAGS == ""
+    np.testing.assert_array_equal(
+        filled_table["photo_log_mass_mode"][good], table["photo_log_mass_mode"][good]
+    )

@@ -574,6 +574,8 @@ def calibrate(
     expected: Expected = "training",
     smoothing: Smoothing = "auto",
     resampled: bool = False,
+    relative: bool = True,
+    bin_width: float = BIN_WIDTH,
     seed: int = 0,
 ) -> tuple[Calibration, Facts]:
     """Measure the correction of a target's photo_z.
@@ -593,6 +595,11 @@ def calibrate(
         cross-validation asks for.
     resampled : bool
         Draw galaxies anew, as the paper, instead of weighting them.
+    relative : bool
+        Whether the mean of (photo_z - spec_z) / (1 + spec_z) is to vanish, or that of the difference alone,
+        as of quantities other than redshift.
+    bin_width : float
+        Of the bins of photo_z.
     seed : int
         Of all random draws.
 
@@ -618,12 +625,13 @@ def calibrate(
     else:
         weights = target_weights(sample, counts, grid, slices)
     # The mean of (photo_z - spec_z) / (1 + spec_z) is to vanish, that of (photo_z - spec_z) is not quite it.
-    final = sample.take(np.arange(len(sample)), weights / (1 + sample.spec_z))
+    weights = weights / (1 + sample.spec_z) if relative else weights
+    final = sample.take(np.arange(len(sample)), weights)
     effective = float(final.weights.sum() ** 2 / (final.weights**2).sum())
     if smoothing == "none":
-        return fit_binned(final, slices), Facts(len(final), effective, iterations, 0.0, 0.0)
-    width, slice_width = choose_smoothing(final, slices, seed)
-    found = fit_smooth(final, slices, width, slice_width)
+        return fit_binned(final, slices, bin_width), Facts(len(final), effective, iterations, 0.0, 0.0)
+    width, slice_width = choose_smoothing(final, slices, seed, bin_width)
+    found = fit_smooth(final, slices, width, slice_width, bin_width)
     return found, Facts(len(final), effective, iterations, width, slice_width)
 
 
@@ -713,7 +721,9 @@ def fit_smooth(
     return Calibration(first * step, step, _filled(value, enough), slices, smooth=True)
 
 
-def choose_smoothing(sample: Sample, slices: MagnitudeSlices, seed: int = 0) -> tuple[float, float]:
+def choose_smoothing(
+    sample: Sample, slices: MagnitudeSlices, seed: int = 0, bin_width: float = BIN_WIDTH
+) -> tuple[float, float]:
     """Choose the smoothing of `fit_smooth` by cross-validation on the sample.
 
     Parameters
@@ -724,6 +734,8 @@ def choose_smoothing(sample: Sample, slices: MagnitudeSlices, seed: int = 0) -> 
         Slices of r.
     seed : int
         Of the folds.
+    bin_width : float
+        Of the bins.
 
     Returns
     -------
@@ -739,7 +751,8 @@ def choose_smoothing(sample: Sample, slices: MagnitudeSlices, seed: int = 0) -> 
     for f in range(FOLDS):
         fitted, left = sample.take(np.flatnonzero(fold != f)), sample.take(np.flatnonzero(fold == f))
         for i, choice in enumerate(choices):
-            corrected = fit_smooth(fitted, slices, *choice).correct(left.photo_z, left.dered_petro_r)
+            found = fit_smooth(fitted, slices, *choice, bin_width)
+            corrected = found.correct(left.photo_z, left.dered_petro_r)
             loss[i] += left.weights @ (corrected - left.spec_z) ** 2
     return choices[int(loss.argmin())]
 

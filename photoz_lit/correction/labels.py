@@ -462,6 +462,7 @@ def build_label_table(
     *,
     extend: tuple[int, int] = (0, 0),
     soften: bool = True,
+    width: float = 0.0,
     shift: Shift = "mirror",
     shift_strength: float = 1.0,
     membership: ArrayLike | None = None,
@@ -482,6 +483,8 @@ def build_label_table(
         Bins added to the left and to the right of the grid.
     soften : bool
         False gives one-hot labels at the rounded shifted means (`correction=hard`).
+    width : float
+        Width of soft labels, bins, in place of the fitted dispersion; 0 takes that.
     shift : {"mirror", "centre_of_mass", "none"}
         How the mean moves, see `shifted_mean`.
     shift_strength : float
@@ -507,7 +510,9 @@ def build_label_table(
     member = np.asarray(slices.membership if membership is None else membership, dtype=np.bool_)
     fit = fit_labels(z, estimate, dered_petro_r, grid, slices, member)
     mean = shifted_mean(fit.counts, fit.sigma_2, shift, shift_strength)
-    sigma = fit.sigma_1 if soften else np.zeros_like(fit.sigma_1)
+    sigma = np.full_like(fit.sigma_1, width) if width > 0 else fit.sigma_1
+    if not soften:
+        sigma = np.zeros_like(sigma)
     return LabelTable(grid.extended(*extend), mean, sigma, member, fit)
 
 

@@ -7,6 +7,8 @@ uniform. The p(z) so made of training galaxies are soft labels to refit a head w
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -195,6 +197,52 @@ def neighbour_pdf(
         counts = np.bincount(counted, minlength=len(part) * grid.n_outputs).reshape(len(part), -1)
         out[start : start + CHUNK] = counts / number
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class NearestLabels:
+    """Labels of galaxies from their nearest training galaxies, each by a number of its own.
+
+    Parameters
+    ----------
+    train : ndarray, shape (m, d)
+        Embeddings of the training galaxies, at least two.
+    spec_z : ndarray, shape (m,)
+        Their redshifts.
+    grid : RedshiftGrid
+        Redshift bins of the labels.
+    device : torch.device or str
+        Where distances are computed.
+    """
+
+    train: NDArray[np.float32]
+    spec_z: Floats
+    grid: RedshiftGrid
+    device: torch.device | str = "cpu"
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Choices of the number of neighbours: those that so many training galaxies have."""
+        most = len(self.train) - 1
+        return tuple(k for k in NUMBERS if k <= most) or (most,)
+
+    @cached_property
+    def _of_train(self) -> tuple[Indices, NDArray[np.float32]]:
+        """Neighbours of the training galaxies, never a galaxy itself, and their PIT under them."""
+        near = nearest(self.train, self.train, self.numbers[-1], leave_one_out=True, device=self.device)
+        return near, neighbour_pit(self.spec_z, self.spec_z, near, self.numbers)
+
+    def of_train(self) -> NDArray[np.float32]:
+        """Return the labels of the training galaxies, (m, n_outputs)."""
+        return self._labels(self._of_train[0])
+
+    def __call__(self, queries: ArrayLike) -> NDArray[np.float32]:
+        """Return the labels of other galaxies, (n, n_outputs), by their embeddings (n, d)."""
+        return self._labels(nearest(queries, self.train, self.numbers[-1], device=self.device))
+
+    def _labels(self, near: Indices) -> NDArray[np.float32]:
+        chosen = choose_numbers(self._of_train[1], near, self.numbers)
+        return neighbour_pdf(self.spec_z, near, chosen, self.grid)
 
 
 def _check_numbers(neighbours: NDArray[np.integer[Any]], numbers: Sequence[int] | Ints) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
+from photoz_lit.correction.nearest import nearest
 from photoz_lit.metrics import CHUNK, cumulative
 
 Floats = NDArray[np.float64]
@@ -41,6 +42,9 @@ SLICE_PRIOR_COUNTS = (10.0, 30.0, 100.0)
 Some hundreds of galaxies measure their own coverage to 2 or 3 %. A stronger prior or fewer knots, which the
 likelihood of so few often prefers, leave half of the global map's error of coverage in place.
 """
+
+LOCAL_NUMBERS = (50, 100, 200, 400, 800)
+"""Choices of the number of neighbours of a galaxy."""
 
 BINS = (4, 8, 16, 32)
 """Choices of the number of bins of v among the neighbours of a galaxy."""
@@ -365,7 +369,7 @@ def _neighbour_counts(v: Floats, neighbours: NDArray[np.integer[Any]], k: int, m
 def choose_local(
     v: ArrayLike,
     neighbours: ArrayLike,
-    ks: Sequence[int] = (50, 100, 200, 400, 800),
+    ks: Sequence[int] = LOCAL_NUMBERS,
     bins: Sequence[int] = BINS,
     prior_counts: Sequence[float] = LOCAL_PRIOR_COUNTS,
 ) -> LocalChoice:
@@ -403,6 +407,51 @@ def choose_local(
             gain = float(np.log(density_at(shrunk_density(counts, prior_count), values)).mean())
             choices.append(LocalChoice(k, m, prior_count, gain))
     return max(choices, key=lambda choice: choice.gain)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalMap:
+    """What the global map leaves around each place in the embedding.
+
+    Parameters
+    ----------
+    embeddings : ndarray, shape (n, d)
+        Of the validation galaxies.
+    v : ndarray, shape (n,)
+        Their PIT after the global map.
+    choice : LocalChoice
+        Numbers of neighbours, bins and prior galaxies.
+    """
+
+    embeddings: NDArray[np.float32]
+    v: Floats
+    choice: LocalChoice
+
+    def density(self, embeddings: ArrayLike) -> Floats:
+        """Density of v among the neighbours of galaxies, (n, m), by their embeddings (n, d)."""
+        return local_density(self.v, nearest(embeddings, self.embeddings, self.choice.k), self.choice)
+
+
+def choose_local_map(v: ArrayLike, embeddings: ArrayLike) -> LocalMap | None:
+    """Fit the map to validation galaxies; None for a single one, which has no neighbours.
+
+    Neighbours are those of `nearest`: each dimension of the embedding has unit variance. Whitened principal
+    directions, as in `photoz_lit.models.neighbours`, describe the PIT of held-out galaxies less well.
+
+    Parameters
+    ----------
+    v : array_like, shape (n,)
+        PIT of validation galaxies after the global map.
+    embeddings : array_like, shape (n, d)
+        Their embeddings.
+    """
+    values, x = np.asarray(v, dtype=np.float64), np.asarray(embeddings, dtype=np.float32)
+    most = min(max(LOCAL_NUMBERS), len(values) - 1)
+    if most < 1:
+        return None
+    near = nearest(x, x, most, leave_one_out=True)
+    numbers = [k for k in LOCAL_NUMBERS if k <= most] or [most]
+    return LocalMap(x, values, choose_local(values, near, numbers))
 
 
 # Application

@@ -103,16 +103,19 @@ class TableRules:
     columns : mapping
         Our name -> the table's name; our own names are found without being listed.
     z_range : (float, float)
-        Redshifts that the survey covers.
+        Redshifts, or values of the target, that the survey covers.
     magnitudes, magnitude_errors : sequences of str
         Columns to keep as features, mag; errors may be empty.
     drop_invalid : bool
         Drop rows that cannot be used, with a message, instead of stopping.
     labelled : bool
-        Whether galaxies are to be trained on or tested with. If not, spec_z and dered_petro_r may be absent
+        Whether galaxies are to be trained on or tested with. If not, target and dered_petro_r may be absent
         and are not checked, and every row is kept: those that cannot be used have the `flag` "table".
     ebv_maps : Path, optional
         Folder of the SFD dust maps: E(B-V) comes from them where the table has positions.
+    target : str
+        Column of the true values. Where it is another than spec_z, spec_z is not needed, and any quantity
+        may stand in dered_petro_r.
     """
 
     columns: Mapping[str, str]
@@ -122,6 +125,12 @@ class TableRules:
     drop_invalid: bool = False
     labelled: bool = True
     ebv_maps: Path | None = None
+    target: str = "spec_z"
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """Names of the project's own columns, in order."""
+        return OWN_COLUMNS if self.target == "spec_z" else ("object_id", self.target, *OWN_COLUMNS[1:])
 
 
 def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table, NDArray[np.int64]]:
@@ -139,8 +148,8 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     Returns
     -------
     table : Table
-        spec_z, dered_petro_r, ebv, then object_id, positions, split, magnitudes and errors as given; `flag`
-        where not labelled.
+        The target, dered_petro_r, ebv, then object_id, spec_z, positions, split, magnitudes and errors as
+        given; `flag` where not labelled.
     rows : array (n,)
         Row of each kept galaxy in the input.
 
@@ -151,22 +160,30 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     """
     columns, labelled = rules.columns, rules.labelled
     magnitudes, magnitude_errors = rules.magnitudes, rules.magnitude_errors
-    unknown = sorted(set(columns) - set(OWN_COLUMNS))
+    unknown = sorted(set(columns) - set(rules.own_columns))
     if unknown:
-        raise DataError(f"data.columns names {', '.join(unknown)}; it may name {', '.join(OWN_COLUMNS)}")
+        raise DataError(
+            f"data.columns names {', '.join(unknown)}; it may name {', '.join(rules.own_columns)}"
+        )
+    if rules.target in (*magnitudes, *magnitude_errors):
+        raise DataError(
+            f"data.magnitudes names {rules.target}, the true values that are to be estimated: leave it out"
+        )
     if len(magnitude_errors) not in (0, len(magnitudes)):
         raise DataError(
             f"data.magnitude_errors has {len(magnitude_errors)} columns for {len(magnitudes)} magnitudes: "
             "give one each, or none"
         )
     out, masks = Table(), {}
-    for name in OWN_COLUMNS:
+    for name in rules.own_columns:
         theirs = columns.get(name, name)
-        required = (labelled and name in ("spec_z", "dered_petro_r")) or name in columns
+        required = (labelled and name in (rules.target, "dered_petro_r")) or name in columns
         if theirs in table.colnames:
             out[name], masks[name] = _plain(table, theirs, origin, text=name in ("object_id", "split"))
         elif required:
-            raise _missing(table, theirs, origin, f"data.columns.{name}")
+            other = name == rules.target != "spec_z"
+            key = "target.column or data.columns.target" if other else f"data.columns.{name}"
+            raise _missing(table, theirs, origin, key)
     for key, names in (("data.magnitudes", magnitudes), ("data.magnitude_errors", magnitude_errors)):
         for name in names:
             if name not in table.colnames:
@@ -177,11 +194,10 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     elif "ebv" not in out.colnames:
         out["ebv"] = np.zeros(len(out))
         log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
-    order = [n for n in OWN_COLUMNS if n in out.colnames] + [*magnitudes, *magnitude_errors]
+    order = [n for n in rules.own_columns if n in out.colnames] + [*magnitudes, *magnitude_errors]
     if not labelled:
-        faults = _faults(out, masks, magnitudes, magnitude_errors)
-        return _flagged(out[order], faults, origin), np.arange(len(out))
-    faults = _label_faults(out, masks, rules.z_range) + _faults(out, masks, magnitudes, magnitude_errors)
+        return _flagged(out[order], _faults(out, masks, rules), origin, rules), np.arange(len(out))
+    faults = _label_faults(out, masks, rules) + _faults(out, masks, rules)
     keep = _usable(len(out), faults, origin, rules.drop_invalid)
     return out[order][keep], np.flatnonzero(keep)
 
@@ -254,37 +270,39 @@ def _absent(table: Table, empty: Mapping[str, NDArray[np.bool_]], names: Sequenc
     return faults
 
 
-def _label_faults(
-    table: Table, empty: Mapping[str, NDArray[np.bool_]], z_range: tuple[float, float]
-) -> list[Fault]:
-    """Rows whose spec_z or r cannot be trained on, by kind of fault."""
-    z, r = np.asarray(table["spec_z"]), np.asarray(table["dered_petro_r"])
+def range_faults(values: NDArray[np.float64], name: str, z_range: tuple[float, float]) -> list[Fault]:
+    """Rows whose true value lies outside the survey's range, by kind of fault."""
+    low, high = z_range
+    negative = (values < 0) & (low >= 0)
+    outside = ~negative & ((values < low) | (values > high))
     return [
-        *_absent(table, empty, LABELS),
-        ("spec_z is negative", z < 0),
-        (
-            f"spec_z is outside the survey's {z_range[0]:g}-{z_range[1]:g}",
-            (z >= 0) & ((z < z_range[0]) | (z > z_range[1])),
-        ),
-        ("column dered_petro_r is no magnitude (outside 0-40)", (r < 0) | (r > 40)),
+        (f"{name} is negative", negative),
+        (f"{name} is outside the survey's {low:g}{'-' if low >= 0 else ' to '}{high:g}", outside),
     ]
 
 
-def _faults(
-    table: Table,
-    empty: Mapping[str, NDArray[np.bool_]],
-    magnitudes: Sequence[str],
-    magnitude_errors: Sequence[str],
-) -> list[Fault]:
+def _label_faults(table: Table, empty: Mapping[str, NDArray[np.bool_]], rules: TableRules) -> list[Fault]:
+    """Rows whose true value or r cannot be trained on, by kind of fault."""
+    faults = _absent(table, empty, (rules.target, "dered_petro_r"))
+    faults += range_faults(np.asarray(table[rules.target]), rules.target, rules.z_range)
+    if rules.target == "spec_z":
+        r = np.asarray(table["dered_petro_r"])
+        faults.append(("column dered_petro_r is no magnitude (outside 0-40)", (r < 0) | (r > 40)))
+    return faults
+
+
+def _faults(table: Table, empty: Mapping[str, NDArray[np.bool_]], rules: TableRules) -> list[Fault]:
     """Rows that can be used neither for training nor for prediction, by kind of fault."""
-    faults = _absent(table, empty, [n for n in table.colnames if n not in LABELS])
+    faults = _absent(table, empty, [n for n in table.colnames if n not in (rules.target, *LABELS)])
     faults.append(("ebv is negative", np.asarray(table["ebv"]) < 0))
-    for name in magnitudes:
+    # Of another field, where data.magnitudes would be tried first.
+    hint = "" if rules.target == "spec_z" else "; other quantities: data=embeddings data.vectors=[...]"
+    for name in rules.magnitudes:
         value = np.asarray(table[name])
-        faults.append((f"column {name} is no magnitude (outside 0-40)", (value < 0) | (value > 40)))
+        faults.append((f"column {name} is no magnitude (outside 0-40{hint})", (value < 0) | (value > 40)))
     if "dec" in table.colnames:
         faults.append(("dec is outside -90 to 90 degrees", np.abs(np.asarray(table["dec"])) > 90))
-    for name in magnitude_errors:
+    for name in rules.magnitude_errors:
         faults.append((f"column {name} is negative", np.asarray(table[name]) < 0))
     return faults
 
@@ -308,14 +326,14 @@ def _usable(n: int, faults: list[Fault], origin: str, drop_invalid: bool) -> NDA
     return keep
 
 
-def _flagged(table: Table, faults: list[Fault], origin: str) -> Table:
+def _flagged(table: Table, faults: list[Fault], origin: str, rules: TableRules) -> Table:
     """Keep all rows; flag those with a fault and set what is not finite in them to 0."""
     flag = np.full(len(table), "", dtype="U8")
     for what, mask in faults:
         if mask.any():
             log.warning("%s: %s in %d of %d rows: flagged", origin, what, mask.sum(), len(table))
         flag[mask] = "table"
-    for name in [n for n in table.colnames if n not in ("object_id", "split", *LABELS)]:
+    for name in [n for n in table.colnames if n not in ("object_id", "split", rules.target, *LABELS)]:
         table[name] = np.where(np.isfinite(table[name]), table[name], 0)
     table["flag"] = flag
     return table
@@ -354,7 +372,15 @@ def same_object(table: Table, radius_arcsec: float = 1.0) -> NDArray[np.int64]:
 
 
 def assign_splits(
-    table: Table, *, test_fraction: float, val_fraction: float, seed: int, n_train: int | None = None
+    table: Table,
+    *,
+    test_fraction: float,
+    val_fraction: float,
+    seed: int,
+    n_train: int | None = None,
+    train_fraction: float = 1.0,
+    thin: Sequence[float] = (),
+    target: str = "spec_z",
 ) -> NDArray[np.str_]:
     """Split by object: every row of an object lands in one split.
 
@@ -370,6 +396,12 @@ def assign_splits(
         Same seed, same objects: same splits.
     n_train : int, optional
         Keep only so many training rows; the others get the split `unused`, as do rows with a `flag`.
+    train_fraction : float
+        Keep only such a share of the training rows; fewer are a part of more.
+    thin : (z_low, z_high, fraction), optional
+        First, keep only such a fraction of the training rows with z_low <= spec_z < z_high.
+    target : str
+        Column of the true values, spec_z above.
 
     Returns
     -------
@@ -400,10 +432,16 @@ def assign_splits(
     split = names[group].astype("<U6")
     if "flag" in table.colnames:
         split[np.char.strip(np.asarray(table["flag"]).astype(str)) != ""] = "unused"
-    if n_train is not None:
-        members = np.flatnonzero(split == "train")
-        spare = rng.permutation(members)[n_train:]
+    if len(thin) == 3:
+        z_low, z_high, fraction = thin
+        true = np.asarray(table[target])
+        inside = np.flatnonzero((split == "train") & (true >= z_low) & (true < z_high))
+        spare = np.random.default_rng([seed, 73]).permutation(inside)[round(fraction * inside.size) :]
         split[spare] = "unused"
+    if n_train is not None or train_fraction < 1:
+        members = rng.permutation(np.flatnonzero(split == "train"))
+        kept = round(train_fraction * members.size)
+        split[members[kept if n_train is None else min(kept, n_train) :]] = "unused"
     for name in SPLITS:
         if not (split == name).any():
             column = "" if given is None else "; the column split names the test rows by the word test"

@@ -1,6 +1,7 @@
 """Heads: embedding to p(z), a mixture of redshift outputs under a gate (Lin et al. 2022, section 3)."""
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from photoz_lit.models.encoders import Encoder
 
 Trainable = Literal["all", "redshift_outputs"]
+Mean = Literal["arithmetic", "harmonic"]
 OUTPUT_BIAS = 0.1
 
 
@@ -147,6 +149,112 @@ class Head(nn.Module):
         return self
 
 
+class HiddenHead(nn.Module):
+    """One redshift output for all magnitudes behind a hidden layer, that starts from n(z).
+
+    Embeddings are standardised first, and the last weights start at zero: before training p(z) is the n(z) of
+    the training galaxies, whatever the galaxy.
+
+    Parameters
+    ----------
+    n_features : int
+        Size d of the embedding.
+    n_bins : int
+        Bins of the output.
+    n_hidden : int
+        Width of the hidden layer.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, n_features: int, n_bins: int, n_hidden: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.n_features, self.n_bins, self.n_redshift_outputs = n_features, n_bins, 1
+        self.trainable: Trainable = "all"
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.hidden = nn.Linear(n_features, n_hidden)
+        self.redshift = nn.Linear(n_hidden, n_bins)
+        with torch.no_grad():
+            nn.init.xavier_uniform_(self.hidden.weight, generator=generator)
+            for parameter in (self.hidden.bias, self.redshift.weight, self.redshift.bias):
+                nn.init.zeros_(parameter)
+
+    def start_from(self, embeddings: Tensor, prior: Tensor) -> Self:
+        """Take the scale of training embeddings (n, d) and their n(z), (n_bins,), positive."""
+        with torch.no_grad():
+            self.mean.copy_(embeddings.mean(dim=0))
+            self.scale.copy_(embeddings.std(dim=0) + 1e-6)
+            self.redshift.bias.copy_(prior.log())
+        return self
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map embeddings (n, d) to logits (n, 1, n_bins); there is no gate."""
+        if self.training:
+            return self._logits(embedding), None
+        with torch.autocast(embedding.device.type, enabled=False):
+            return self._logits(embedding.to(self.redshift.weight.dtype)), None
+
+    def _logits(self, embedding: Tensor) -> Tensor:
+        hidden = nn.functional.gelu(self.hidden((embedding - self.mean) / self.scale))
+        logits: Tensor = self.redshift(hidden)
+        return logits[:, None]
+
+    def set_trainable(self, trainable: Trainable) -> Self:
+        """Return the head: all of it is redshift output."""
+        self.trainable = trainable
+        return self
+
+
+class Ensemble(nn.Module):
+    """Heads on one embedding as one head: the mean of their p(z).
+
+    Parameters
+    ----------
+    members : sequence of Head or HiddenHead
+        Heads of the same bins.
+    mean : {"arithmetic", "harmonic"}
+        The harmonic mean stresses what all members allow (Lin et al. 2024, A&A 691, A331); normalised.
+    """
+
+    def __init__(self, members: "Sequence[AnyHead]", mean: Mean = "arithmetic") -> None:
+        super().__init__()
+        self.members, self.mean = nn.ModuleList(members), mean
+        first = cast(Head, members[0])
+        self.n_features, self.n_bins = first.n_features, first.n_bins
+        self.trainable: Trainable = "all"
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map embeddings (n, d) to log p(z), (n, 1, n_bins), as logits of a single output."""
+        log_pdf = torch.stack([_log_mixture(*member(embedding)) for member in self.members])
+        sign = 1.0 if self.mean == "arithmetic" else -1.0
+        return (sign * torch.logsumexp(sign * log_pdf, dim=0))[:, None], None
+
+    def set_trainable(self, trainable: Trainable) -> Self:
+        """Choose what trains in all members and return the ensemble."""
+        self.trainable = trainable
+        for member in self.members:
+            cast(Head, member).set_trainable(trainable)
+        return self
+
+
+def _log_mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
+    """Logarithm of `mixture`, (n, K)."""
+    log_pdf = torch.log_softmax(z_logits.float(), dim=-1)
+    if gate_logits is None:
+        return log_pdf[:, 0]
+    weights = torch.log_softmax(gate_logits.float(), dim=-1)
+    return torch.logsumexp(weights[:, :, None] + log_pdf, dim=1)
+
+
+AnyHead = Head | HiddenHead | Ensemble
+
+
 class PhotozNet(nn.Module):
     """An encoder and a head.
 
@@ -154,7 +262,7 @@ class PhotozNet(nn.Module):
     ----------
     encoder : Encoder
         Maps (image, ebv) to embeddings of `encoder.n_features`.
-    head : Head
+    head : Head, HiddenHead or Ensemble
         Maps embeddings to logits.
     trainable : {"all", "redshift_outputs"}
         What trains: everything, or the redshift outputs only (Steps 2 and 3).
@@ -165,7 +273,7 @@ class PhotozNet(nn.Module):
         If the head does not fit the encoder.
     """
 
-    def __init__(self, encoder: Encoder, head: Head, trainable: Trainable = "all") -> None:
+    def __init__(self, encoder: Encoder, head: AnyHead, trainable: Trainable = "all") -> None:
         super().__init__()
         if encoder.n_features != head.n_features:
             raise ValueError(
@@ -199,7 +307,3 @@ class PhotozNet(nn.Module):
         if self.trainable == "redshift_outputs":
             self.encoder.eval()
         return self
-
-    def with_new_bins(self, n_bins: int, generator: torch.Generator | None = None) -> "PhotozNet":
-        """Return a network of this very encoder, now frozen, and `Head.with_new_bins` (Step 3)."""
-        return PhotozNet(self.encoder, self.head.with_new_bins(n_bins, generator), "redshift_outputs")

@@ -175,8 +175,14 @@ def logit_adjusted_loss(
     return hard_label_loss(adjusted, gate_logits, z_bin, member)
 
 
-def galaxy_label_loss(z_logits: Tensor, gate_logits: Tensor | None, label: Tensor, member: Tensor) -> Tensor:
-    """Soft-label loss of one label a galaxy in all its outputs, as nearest neighbours give (CLAP's refit).
+def galaxy_label_loss(
+    z_logits: Tensor,
+    gate_logits: Tensor | None,
+    label: Tensor,
+    member: Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Soft-label loss of one label a galaxy in all its outputs, ordinal or of nearest neighbours (CLAP).
 
     Parameters
     ----------
@@ -188,6 +194,8 @@ def galaxy_label_loss(z_logits: Tensor, gate_logits: Tensor | None, label: Tenso
         Label of each galaxy, shape (n, K); rows sum to 1.
     member : Tensor
         Outputs that get the label, shape (n, R), bool; the others get the uniform target.
+    weight : Tensor, optional
+        Weight of each galaxy in the redshift outputs, shape (n,); the gate's term has none.
 
     Returns
     -------
@@ -196,7 +204,8 @@ def galaxy_label_loss(z_logits: Tensor, gate_logits: Tensor | None, label: Tenso
     """
     log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
     at_label = (label.float()[:, None] * log_pdf).sum(dim=2)
-    loss = -torch.where(member, at_label, log_pdf.mean(dim=2)).sum(dim=1).mean()
+    rows = torch.where(member, at_label, log_pdf.mean(dim=2)).sum(dim=1)
+    loss = -(rows if weight is None else weight.float() * rows).mean()
     return loss if gate_logits is None else loss + gate_cross_entropy(gate_logits, member)
 
 

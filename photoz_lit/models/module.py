@@ -13,6 +13,7 @@ from photoz_lit.errors import DataError
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.models.losses import (
     crps_loss,
+    galaxy_label_loss,
     hard_label_loss,
     logit_adjusted_loss,
     soft_label_loss,
@@ -22,24 +23,27 @@ from photoz_lit.models.losses import (
 
 @dataclass(frozen=True)
 class OneHotLoss:
-    """How outputs with one-hot labels are judged.
+    """How outputs with labels by redshift bin or by galaxy are judged.
 
     Parameters
     ----------
-    name : {"cross_entropy", "balanced_softmax", "crps"}
-        See `photoz_lit.models.losses`.
+    name : {"cross_entropy", "balanced_softmax", "crps", "sord", "nearest"}
+        See `photoz_lit.models.losses`. With `nearest` a batch holds the `label` (n, K) of its galaxies.
     log_prior : Tensor (R, K), optional
         Logarithm of the training n(z) of each output, for `balanced_softmax`.
     trend : float
         Strength of the penalty on the trend of residuals with spec_z.
     centres : Tensor (K,), optional
         Bin centres, for the penalty.
+    labels : Tensor (K, K), optional
+        Label of each redshift bin, for `sord`.
     """
 
     name: str = "cross_entropy"
     log_prior: Tensor | None = None
     trend: float = 0.0
     centres: Tensor | None = None
+    labels: Tensor | None = None
 
 
 class PhotozModule(pl.LightningModule):
@@ -70,6 +74,7 @@ class PhotozModule(pl.LightningModule):
     targets: Tensor | None
     log_prior: Tensor | None
     centres: Tensor | None
+    labels: Tensor | None
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class PhotozModule(pl.LightningModule):
         self.one_hot = one_hot
         self.register_buffer("log_prior", one_hot.log_prior, persistent=False)
         self.register_buffer("centres", one_hot.centres, persistent=False)
+        self.register_buffer("labels", one_hot.labels, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the logits of redshift outputs (n, R, K) and gate (n, R)."""
@@ -121,6 +127,11 @@ class PhotozModule(pl.LightningModule):
                 loss = logit_adjusted_loss(z_logits, gate_logits, z_bin, member, self.log_prior)
             case "crps":
                 loss = crps_loss(z_logits, gate_logits, z_bin, member, weight)
+            case "sord":
+                assert self.labels is not None
+                loss = galaxy_label_loss(z_logits, gate_logits, self.labels[z_bin], member, weight)
+            case "nearest":
+                loss = galaxy_label_loss(z_logits, gate_logits, batch["label"], member, weight)
             case _:
                 loss = hard_label_loss(z_logits, gate_logits, z_bin, member, weight)
         if self.one_hot.trend > 0:

@@ -9,7 +9,8 @@ from photoz_lit.correction.labels import fit_labels
 from photoz_lit.report.figures import Curve, MagnitudeCurve
 from photoz_lit.report.runs import Run
 
-FEW_IN_SLICE = 30  # galaxies; below, sigma_mad of a slice says nothing
+FEW_IN_SLICE = 30  # galaxies; below, sigma_mad of a slice, or the mean of a bin, says nothing
+FEW_BINS = 5  # with fewer, a bias "over the range" would be that of its middle
 N_BOOTSTRAP = 20  # enough for an error bar
 
 
@@ -38,7 +39,8 @@ def _residuals_by_spec_z(run: Run) -> metrics.BinnedResiduals:
     z, estimate, r, survey = run.spec_z, run.photo_z, run.dered_petro_r, run.survey
     sigma = fit_labels(z, estimate, r, survey.grid, survey.slices, survey.slices.membership).sigma_1
     variance, _ = metrics.variances(z, estimate, r, sigma, survey.grid, survey.slices)
-    return metrics.residuals_by_spec_z(z, estimate, variance, survey.grid)
+    relative = survey.target.relative
+    return metrics.residuals_by_spec_z(z, estimate, variance, survey.grid, relative=relative)
 
 
 def against_photo_z(label: str, runs: Sequence[Run]) -> Curve:
@@ -57,7 +59,13 @@ def against_photo_z(label: str, runs: Sequence[Run]) -> Curve:
         Means over seeds of the binned residuals, and the median line: its slope is that of `metrics.json`.
     """
     binned = [
-        metrics.residuals_by_photo_z(r.spec_z, r.photo_z, r.survey.grid, min_count=metrics.MIN_COUNT)
+        metrics.residuals_by_photo_z(
+            r.spec_z,
+            r.photo_z,
+            r.survey.grid,
+            min_count=metrics.MIN_COUNT,
+            relative=r.survey.target.relative,
+        )
         for r in runs
     ]
     return _over_seeds(label, binned, [r.metrics["slope_photo_z_err"] for r in runs])
@@ -88,6 +96,7 @@ def sigma_mad_by_magnitude(label: str, runs: Sequence[Run]) -> MagnitudeCurve:
             outlier_cut=r.survey.outlier_cut,
             rng=np.random.default_rng(r.seed),
             n_bootstrap=N_BOOTSTRAP,
+            relative=r.survey.target.relative,
         )
         for r in runs
     ]
@@ -97,6 +106,38 @@ def sigma_mad_by_magnitude(label: str, runs: Sequence[Run]) -> MagnitudeCurve:
     return MagnitudeCurve(
         label, np.mean([t.r[use] for t in tables], axis=0), np.median(values, axis=0), error
     )
+
+
+def residual_rms(run: Run) -> dict[str, float]:
+    """Measure the bias over all of the range: root mean square of the mean residuals in bins of the truth.
+
+    Parameters
+    ----------
+    run : Run
+        One run.
+
+    Returns
+    -------
+    dict of str to float
+        `residual_rms`: each of 40 bins over the survey's range that holds 30 galaxies or more counts once,
+        with its plain mean; NaN where they are fewer than 5. `residual_rms_err`: from the errors of these
+        means.
+    """
+    grid = run.survey.grid
+    residual = metrics.residuals(run.spec_z, run.photo_z, run.survey.target.relative)
+    edges = np.linspace(grid.z_min, grid.z_max, metrics.WIDE_BINS + 1)
+    bins = np.clip(np.searchsorted(edges, run.spec_z, side="right") - 1, 0, metrics.WIDE_BINS - 1)
+    count = np.bincount(bins, minlength=metrics.WIDE_BINS)
+    total = np.bincount(bins, weights=residual, minlength=metrics.WIDE_BINS)
+    square = np.bincount(bins, weights=residual**2, minlength=metrics.WIDE_BINS)
+    use = count >= FEW_IN_SLICE
+    if use.sum() < FEW_BINS:
+        return {"residual_rms": np.nan, "residual_rms_err": np.nan}
+    mean = total[use] / count[use]
+    error = np.sqrt(np.maximum(square[use] / count[use] - mean**2, 0.0) / (count[use] - 1))
+    rms = float(np.sqrt(np.mean(mean**2)))
+    size = float(np.sqrt(np.sum((mean * error) ** 2))) / (use.sum() * rms) if rms > 0 else np.nan
+    return {"residual_rms": rms, "residual_rms_err": float(size)}
 
 
 def _over_seeds(

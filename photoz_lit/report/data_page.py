@@ -35,6 +35,7 @@ from photoz_lit.report.cutout_checks import (
 )
 from photoz_lit.report.figures import data as figures
 from photoz_lit.report.figures.style import as_svg, signed
+from photoz_lit.report.target import REDSHIFT, Target
 
 TEMPLATE = "data_template.html.jinja"
 BY_BAND_SHOWN = 5
@@ -80,6 +81,7 @@ def write_data_report(
     bands: str,
     pixel_scale: float,
     name: str,
+    target: Target = REDSHIFT,
 ) -> Path:
     """Write `data_report.html`, and `contact_sheet.png` for images.
 
@@ -99,6 +101,8 @@ def write_data_report(
         arcsec per pixel of its images.
     name : str
         What the page calls the data.
+    target : Target
+        What is to be estimated; its column is shown by split.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def write_data_report(
         The images have another number of bands, or the folder cannot be written to.
     """
     rows = sample_rows(store)
-    parts = [_table_findings(store, split)]
+    parts = [_table_findings(store, split, target)]
     if store.kind == "images":
         check_images(store, bands)
         if rows.size:
@@ -148,7 +152,7 @@ def _render(parts: list[Findings], store: Store, name: str) -> str:
 # ---- The table
 
 
-def _table_findings(store: Store, split: NDArray[np.str_] | None) -> Findings:
+def _table_findings(store: Store, split: NDArray[np.str_] | None, target: Target) -> Findings:
     """Count galaxies, and describe the columns of the catalogue."""
     n, flags = len(store.catalogue), store.flags
     flagged = int((flags != "").sum())
@@ -161,7 +165,8 @@ def _table_findings(store: Store, split: NDArray[np.str_] | None) -> Findings:
         missing = int((~np.isfinite(values)).sum())
         if missing and missing < n:
             warnings.append(f"Column {c} is empty or not finite in {missing} of {n} galaxies.")
-    shown = {c: known[c] for c in DISTRIBUTIONS if c in known and np.isfinite(known[c]).any()}
+    wanted = dict.fromkeys((target.column, *DISTRIBUTIONS))
+    shown = {c: known[c] for c in wanted if c in known and np.isfinite(known[c]).any()}
     counts = [("all", f"{n:,}")]
     if split is not None:
         counts += [(s, f"{(split == s).sum():,}") for s in SPLITS if (split == s).any()]
@@ -178,7 +183,8 @@ def _table_findings(store: Store, split: NDArray[np.str_] | None) -> Findings:
         ),
     ]
     if shown:
-        picture = _svg(figures.figure_distributions(shown, split), "Histograms of " + ", ".join(shown))
+        histograms = figures.figure_distributions(shown, split, target)
+        picture = _svg(histograms, "Histograms of " + ", ".join(shown))
         text = (
             ""
             if split is None
@@ -186,9 +192,9 @@ def _table_findings(store: Store, split: NDArray[np.str_] | None) -> Findings:
         )
         sections.insert(1, Section("Distributions", text, (picture,)))
     tiles = [("galaxies", f"{n:,}", f"{flagged:,} flagged" if flagged else "none flagged")]
-    if "spec_z" in shown:
-        low, middle, high = np.nanpercentile(shown["spec_z"], [0, 50, 100])
-        tiles.append(("median spec_z", f"{middle:.3f}", f"from {low:.3f} to {high:.3f}"))
+    if target.column in shown:
+        low, middle, high = np.nanpercentile(shown[target.column], [0, 50, 100])
+        tiles.append((f"median {target.column}", f"{middle:.3f}", f"from {low:.3f} to {high:.3f}"))
     return Findings(warnings, tiles, sections)
 
 

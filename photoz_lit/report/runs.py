@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.report.target import REDSHIFT, Target
 
 STAGES = ("representation", "classifier")
 METRICS = (
@@ -62,6 +64,8 @@ class Survey:
         spec_z from which the second slope is fitted.
     estimate : str
         Which estimate of p(z) is photo_z: mode, median or mean.
+    target : Target
+        What is estimated.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Survey:
     outlier_cut: float
     slope_high_from: float
     estimate: str
+    target: Target = REDSHIFT
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ class Run:
     survey : Survey
         Grids and cuts.
     spec_z, photo_z, dered_petro_r, pit : ndarray, shape (n,)
-        Test galaxies; photo_z is the estimate that the survey names, r in mag.
+        Test galaxies: truth and estimate of the target, redshift or another; the estimate is the one that
+        the survey names, r in mag.
     config : str
         The resolved settings, as YAML.
     """
@@ -178,9 +184,9 @@ def read_run(folder: Path) -> Run:
     BrokenRunError
         A file is missing, truncated or lacks an entry; the message names it.
     """
-    done = _read_json(folder / "done.json")
+    done = read_json(folder / "done.json")
     survey = _read_survey(folder / "survey.json")
-    spec_z, photo_z, r, pit = _read_estimates(folder / "photo_z.fits")
+    spec_z, photo_z, r, pit = _read_estimates(folder / "photo_z.fits", survey.target)
     config = folder / "config.yaml"
     try:
         return Run(
@@ -190,7 +196,7 @@ def read_run(folder: Path) -> Run:
             label=str(done["label"]),
             group=str(done["group"]),
             seed=int(done["seed"]),
-            seconds=_number(done.get("seconds")),
+            seconds=read_number(done.get("seconds")),
             metrics=_read_metrics(folder / "metrics.json"),
             trainz=_read_metrics(folder / "trainz.json"),
             survey=survey,
@@ -206,16 +212,37 @@ def read_run(folder: Path) -> Run:
         raise BrokenRunError(f"done.json: {_reason(error)}") from error
 
 
+def sets_of_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Sort runs into sets that can be compared: one `<run>` folder and one target each.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Finished runs.
+
+    Returns
+    -------
+    dict of str to list of Run
+        Runs under the name of their folder, with the target where a folder holds several.
+    """
+    sets: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        sets.setdefault((run.run, run.survey.target.label), []).append(run)
+    names = [name for name, _ in sets]
+    return {n if names.count(n) == 1 else f"{n}: {label}": same for (n, label), same in sets.items()}
+
+
 def _reason(error: Exception) -> str:
     return f"no entry {error}" if isinstance(error, KeyError) else f"{error}"
 
 
-def _number(value: Any) -> float:
+def read_number(value: Any) -> float:
     """Read a number of a JSON file, where null stands for "could not be measured"."""
     return float("nan") if value is None else float(value)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of names and values; BrokenRunError where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -228,19 +255,19 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_metrics(path: Path) -> dict[str, float]:
-    content = _read_json(path)
+    content = read_json(path)
     missing = [key for key in METRICS if key not in content and key not in ADDED]
     if missing:
         raise BrokenRunError(f"{path.name} lacks {', '.join(missing)}")
     keys = [name for key in METRICS for name in (key, f"{key}_err")]
     try:
-        return {key: _number(content.get(key)) for key in keys}
+        return {key: read_number(content.get(key)) for key in keys}
     except (TypeError, ValueError) as error:
         raise BrokenRunError(f"{path.name} holds an entry that is no number ({error})") from error
 
 
 def _read_survey(path: Path) -> Survey:
-    content = _read_json(path)
+    content = read_json(path)
     try:
         return Survey(
             name=str(content["name"]),
@@ -251,14 +278,22 @@ def _read_survey(path: Path) -> Survey:
             outlier_cut=float(content["outlier_cut"]),
             slope_high_from=float(content["slope_high_from"]),
             estimate=str(content["estimate"]),
+            target=_target(content.get("target")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenRunError(f"{path.name}: {_reason(error)}") from error
 
 
-def _read_estimates(path: Path) -> tuple[NDArray[np.float64], ...]:
-    """Read spec_z, photo_z, r and PIT, each (n,), of the galaxies whose redshift is known."""
-    names = ("spec_z", "photo_z", "dered_petro_r", "pit")
+def _target(content: dict[str, Any] | None) -> Target:
+    """Read what is estimated; runs of before there was a choice do not say it."""
+    if content is None:
+        return REDSHIFT
+    return Target(*(str(content[key]) for key in ("name", "column", "label", "symbol", "unit", "residual")))
+
+
+def _read_estimates(path: Path, target: Target) -> tuple[NDArray[np.float64], ...]:
+    """Read truth, estimate, r and PIT, each (n,), of the galaxies whose truth is known."""
+    names = (target.column, target.estimate_column, "dered_petro_r", "pit")
     if not path.is_file():
         raise BrokenRunError(f"{path.name} is missing")
     try:
@@ -272,5 +307,5 @@ def _read_estimates(path: Path) -> tuple[NDArray[np.float64], ...]:
         raise BrokenRunError(f"{path.name} cannot be read ({_reason(error)})") from error
     known = np.isfinite(columns[0]) & np.isfinite(columns[1])
     if not known.any():
-        raise BrokenRunError(f"{path.name} holds no galaxy with a known redshift")
+        raise BrokenRunError(f"{path.name} holds no galaxy with a known {target.label}")
     return tuple(column[known] for column in columns)

@@ -3,8 +3,9 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from photoz_lit.report.runs import METRICS, NoResultsError, Run, gather
+from photoz_lit.report.curves import residual_rms
+from photoz_lit.report.figures.style import ALTERNATIVES, PROMINENT, known_label
+from photoz_lit.report.runs import METRICS, NoResultsError, Run, gather, sets_of_runs
+from photoz_lit.report.target import Target
 
-ORDER = ("trainz", "Baseline", "Step 1", "none", "balanced", "hard", "unshifted", "skip_balanced", "full")
+PRINCIPAL = (
+    *("Baseline", "Step 1", "none", "balanced", "hard", "unshifted", "skip_balanced", "full", "best"),
+)
+ORDER = ("trainz", *PRINCIPAL, *ALTERNATIVES)
+KEYS = (*METRICS, "residual_rms")
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
@@ -43,29 +51,42 @@ class Column:
         spread = row[f"{self.key}_spread"] * self.factor
         return number(spread, self.digits) if math.isfinite(spread) else ""
 
+    def with_spread(self, row: dict[str, Any]) -> str:
+        """Write a row's value and its spread, where there is one."""
+        return f"{self.text(row)} ± {self.spread(row)}" if self.spread(row) else self.text(row)
+
     def miss(self, row: dict[str, Any]) -> float:
         """Return a number that is the smaller, the better a row's value is."""
         value = float(row[self.key])
         return value if self.ideal is None else abs(value - self.ideal)
 
 
+# Words in braces are the target's: `columns_for` puts them in.
 ESTIMATE_COLUMNS = (
     Column(
-        "slope_spec_z", "slope spec z", "slope of the mean residual against spec z; 0 is best", 3, signed=True
-    ),
-    Column(
-        "slope_spec_z_high", "slope high z", "the same slope at high spec z only; 0 is best", 3, signed=True
-    ),
-    Column(
-        "slope_photo_z",
-        "slope photo z",
-        "slope of the mean residual against photo z; 0 is best",
+        "slope_spec_z",
+        "slope {true}",
+        "slope of the mean residual against {true}: individual bias; 0 is best",
         3,
         signed=True,
     ),
-    Column("total_variation", "TV", "total variation between n(photo z) and n(spec z); small is best", 3),
+    Column(
+        "slope_spec_z_high",
+        "slope high {symbol}",
+        "the same slope at high {true} only; 0 is best",
+        3,
+        signed=True,
+    ),
+    Column(
+        "slope_photo_z",
+        "slope {estimated}",
+        "slope of the mean residual against {estimated}: bulk bias; 0 is best",
+        3,
+        signed=True,
+    ),
+    Column("total_variation", "TV", "total variation between n({estimated}) and n({true}); small is best", 3),
     Column("total_variation_floor", "TV floor", "total variation that remains without mode collapse", 3),
-    Column("sigma_mad", "σ_MAD", "scatter 1.4826 median|Δz − median(Δz)|; small is best", 4),
+    Column("sigma_mad", "σ_MAD", "scatter 1.4826 median|{delta} − median({delta})|; small is best", 4),
     Column("bias", "bias", "mean residual of all test galaxies; 0 is best", 4, signed=True),
     Column(
         "outlier_fraction",
@@ -76,19 +97,36 @@ ESTIMATE_COLUMNS = (
     ),
 )
 PDF_COLUMNS = (
-    Column("crps", "CRPS", "continuous ranked probability score of p(z); small is best", 4),
+    Column("crps", "CRPS", "continuous ranked probability score of {pdf}; small is best", 4),
     Column("pit_ks", "PIT KS", "distance of the PIT from uniform (Kolmogorov-Smirnov); small is best", 3),
     Column(
         "coverage_68",
         "within 68 %",
-        "galaxies whose spec z lies in the central 68 % of p(z), per cent; 68 is best",
+        "galaxies whose {true} lies in the central 68 % of {pdf}, per cent; 68 is best",
         1,
         factor=100.0,
         ideal=0.68,
     ),
-    Column("cde_loss", "CDE loss", "conditional density loss of p(z); the lower the better", 2, ideal=None),
+    Column("cde_loss", "CDE loss", "conditional density loss of {pdf}; the lower the better", 2, ideal=None),
 )
-COLUMNS = ESTIMATE_COLUMNS + PDF_COLUMNS
+RMS_COLUMN = Column(
+    "residual_rms", "bias rms", "root mean square of the mean residuals in bins of {true}; small is best", 4
+)
+COLUMNS = (*ESTIMATE_COLUMNS[:3], RMS_COLUMN, *ESTIMATE_COLUMNS[3:], *PDF_COLUMNS)
+
+
+def columns_for(target: Target, columns: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
+    """Put a target's words into the headings and meanings of columns."""
+    words = {
+        "true": target.true,
+        "estimated": target.estimated,
+        "symbol": target.symbol,
+        "delta": target.delta,
+        "pdf": target.pdf,
+    }
+    return tuple(
+        replace(c, heading=c.heading.format(**words), meaning=c.meaning.format(**words)) for c in columns
+    )
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
@@ -139,9 +177,12 @@ def _further_settings(group: str) -> str:
     return ", ".join(p for p in group.split(",") if not p.startswith(own))
 
 
-def _rank(name: str) -> tuple[int, str]:
-    label = name.split(" · ", maxsplit=1)[0]
-    return (ORDER.index(label) if label in ORDER else len(ORDER), name)
+def _rank(name: str) -> tuple[int, list[tuple[float, str]]]:
+    """Sort by place in the table, then by name, numbers within it by size."""
+    label = known_label(name)
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", name)
+    by_size = [(float(part), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
+    return (ORDER.index(label) if label in ORDER else len(ORDER), by_size)
 
 
 def corrections_table(source: Path | Sequence[Run]) -> list[dict[str, Any]]:
@@ -155,9 +196,10 @@ def corrections_table(source: Path | Sequence[Run]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        `run`, `label`, `group`, `seeds` (their number), `seconds` (median); for each key of `metrics.json`
-        the median over seeds, and under `<key>_spread` half their range, or the bootstrap error of one seed.
-        `spread` says which: "seeds" or "bootstrap". Numbers that were not measured are NaN.
+        `run`, `label`, `group`, `target`, `seeds` (their number), `seconds` (median); for each key of
+        `metrics.json`, and `residual_rms`, the median over seeds, and under `<key>_spread` half their
+        range, or the error of one seed. `spread` says which: "seeds" or "bootstrap". Numbers that were not
+        measured are NaN.
     """
     if isinstance(source, Path):
         runs: Sequence[Run] = gather(source).runs
@@ -166,14 +208,14 @@ def corrections_table(source: Path | Sequence[Run]) -> list[dict[str, Any]]:
     else:
         runs = source
     rows: list[dict[str, Any]] = []
-    for name in dict.fromkeys(r.run for r in runs):
-        members = [r for r in runs if r.run == name]
+    for name, members in sets_of_runs(runs).items():
+        target = members[0].survey.target
         first_of_seed = {r.seed: r for r in reversed(members)}  # trainz depends on the seed's split only
-        rows.append(_row(name, "trainz", "", [r.trainz for r in first_of_seed.values()], []))
+        common = {"run": name, "target": target}
+        rows.append(common | _row("trainz", "", [r.trainz for r in first_of_seed.values()], []))
         for label, same in by_correction(members).items():
-            rows.append(
-                _row(name, label, same[0].group, [r.metrics for r in same], [r.seconds for r in same])
-            )
+            numbers = [r.metrics | residual_rms(r) for r in same]
+            rows.append(common | _row(label, same[0].group, numbers, [r.seconds for r in same]))
     return rows
 
 
@@ -187,23 +229,25 @@ def nothing_finished(output_dir: Path) -> NoResultsError:
 
 
 def _row(
-    run: str, label: str, group: str, metrics: Sequence[dict[str, float]], seconds: Sequence[float]
+    label: str, group: str, metrics: Sequence[dict[str, float]], seconds: Sequence[float]
 ) -> dict[str, Any]:
-    single = len(metrics) == 1
-    row: dict[str, Any] = {"run": run, "label": label, "group": group, "seeds": len(metrics)}
-    row["spread"] = "bootstrap" if single else "seeds"
-    for key in METRICS:
-        values = np.array([m[key] for m in metrics])
-        values = values[np.isfinite(values)]
-        row[key] = float(np.median(values)) if values.size else math.nan
-        row[f"{key}_spread"] = math.nan
-        if single:
-            row[f"{key}_spread"] = metrics[0][f"{key}_err"]
-        elif values.size > 1:
-            row[f"{key}_spread"] = float(np.ptp(values)) / 2
+    row: dict[str, Any] = {"label": label, "group": group, "seeds": len(metrics)}
+    row["spread"] = "bootstrap" if len(metrics) == 1 else "seeds"
+    for key in KEYS:
+        row[key], row[f"{key}_spread"] = middle_and_spread(metrics, key)
     finite = [s for s in seconds if math.isfinite(s)]
     row["seconds"] = float(np.median(finite)) if finite else math.nan
     return row
+
+
+def middle_and_spread(metrics: Sequence[dict[str, float]], key: str) -> tuple[float, float]:
+    """Return the median over seeds and half their range, or the error of one seed; NaN if not measured."""
+    values = np.array([m.get(key, math.nan) for m in metrics])
+    values = values[np.isfinite(values)]
+    middle = float(np.median(values)) if values.size else math.nan
+    if len(metrics) == 1:
+        return middle, metrics[0].get(f"{key}_err", math.nan)
+    return middle, float(np.ptp(values)) / 2 if values.size > 1 else math.nan
 
 
 def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
@@ -218,10 +262,11 @@ def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     """
     for run in dict.fromkeys(row["run"] for row in rows):
         of_run = [row for row in rows if row["run"] == run]
-        several = any(row["spread"] == "seeds" for row in of_run)
+        several, target = any(row["spread"] == "seeds" for row in of_run), of_run[0]["target"]
+        estimates, pdfs = columns_for(target, ESTIMATE_COLUMNS), columns_for(target, PDF_COLUMNS)
         caption = "median over seeds, ± half their range" if several else "± bootstrap error"
-        _print(console, _console_table(f"Corrections, run {run!r}", of_run, ESTIMATE_COLUMNS, timed=True))
-        _print(console, _console_table(f"Their p(z), run {run!r}", of_run, PDF_COLUMNS, caption=caption))
+        _print(console, _console_table(f"Corrections, run {run!r}", of_run, estimates, timed=True))
+        _print(console, _console_table(f"Their {target.pdf}, run {run!r}", of_run, pdfs, caption=caption))
 
 
 def _console_table(
@@ -248,7 +293,7 @@ def _console_table(
     for row in rows:
         cells = [f"{c.text(row)}\n[dim]{'±' + c.spread(row) if c.spread(row) else ''}[/dim]" for c in columns]
         cells += [duration(row["seconds"])] if timed else []
-        style = "bold" if row["label"] == "full" else None
+        style = "bold" if row["label"] in PROMINENT else None
         table.add_row(row["label"], str(row["seeds"]), *cells, style=style)
     return table
 
@@ -270,4 +315,27 @@ def summary_csv(runs: Sequence[Run]) -> str:
         numbers = [*(r.metrics[key] for key in keys), r.seconds]
         cells = [repr(x) if math.isfinite(x) else "" for x in numbers]
         writer.writerow([r.run, r.stage, r.label, r.group, r.seed, *cells])
+    return buffer.getvalue()
+
+
+def corrections_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Write the rows of one set of runs as CSV, as the page shows them but with all digits.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        From `corrections_table`, in the order of the page.
+
+    Returns
+    -------
+    str
+        A column a number and one `<key>_spread` beside it; seconds at the end; empty where not measured.
+    """
+    keys = [name for column in COLUMNS for name in (column.key, f"{column.key}_spread")]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["correction", "seeds", *keys, "seconds"])
+    for row in rows:
+        numbers = [row[key] for key in (*keys, "seconds")]
+        writer.writerow([row["label"], row["seeds"], *(repr(x) if math.isfinite(x) else "" for x in numbers)])
     return buffer.getvalue()

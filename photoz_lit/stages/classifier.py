@@ -4,12 +4,13 @@ Cached embeddings -> balanced subset -> Step 2 (one-hot fine-tuning) -> estimate
 -> Step 3 (new outputs, soft and shifted labels) -> results. The switches of `correction` say which steps run.
 """
 
+import copy
 import hashlib
 import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -19,26 +20,30 @@ from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit import metrics
-from photoz_lit.config import Config, TrainingConfig
+from photoz_lit.config import PARTS, Config, TrainingConfig
 from photoz_lit.correction.finishing import Finishing, Prior, Recalibration, fit_finishing
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table, one_hot_table
+from photoz_lit.correction.nearest import NearestLabels
+from photoz_lit.correction.ordinal import ordinal_labels
 from photoz_lit.correction.posthoc import smoothed_prior
+from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_normalised
+from photoz_lit.correction.unshrink import fit_unshrink
 from photoz_lit.correction.weights import dense_weights, lds_weights
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
-from photoz_lit.data.sampling import balanced_subset, cell_counts
+from photoz_lit.data.sampling import cell_counts
 from photoz_lit.embeddings import locked
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders import Precomputed
-from photoz_lit.models.heads import Head, PhotozNet
+from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet
 from photoz_lit.models.module import OneHotLoss, PhotozModule
 from photoz_lit.report import figures
+from photoz_lit.report.target import Target
 from photoz_lit.results import link, write_arrays
 from photoz_lit.stages.embed import digest, embeddings_of, write_reference
 from photoz_lit.stages.evaluate import check_origin, finish, n_of_z, predict, require_representation, start
-from photoz_lit.stages.prepare import prepare, splits, store_folder
-from photoz_lit.stages.representation import inputs_of, load, membership
-from photoz_lit.stages.representation import run as fit_representation
-from photoz_lit.training import load_weights, save_checkpoint, train
+from photoz_lit.stages.prepare import member_subset, prepare, splits, store_folder, training_labels
+from photoz_lit.stages.representation import fit_missing, inputs_of, load, membership, new_outputs
+from photoz_lit.training import device_of, load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +53,8 @@ DENSE_ALPHA = 1.0  # DenseWeight: 1 gives the fullest redshift no weight but a f
 
 def run(config: Config) -> None:
     """Fit a corrected classifier on the representation and write the run folder."""
-    if config.encoder.name == "precomputed":
-        fit_representation(config)  # the vectors are there: only a first head is to be fitted, in seconds
+    if config.fit_missing or config.encoder.name == "precomputed":
+        fit_missing(config)  # of vectors that is only a first head, in seconds
     require_representation(config)
     representation, data = config.folder("representation"), {"store": store_folder(config).name}
     check_origin(representation, data)
@@ -58,85 +63,45 @@ def run(config: Config) -> None:
     if folder is None:
         return
     began = time.monotonic()
-    c, s, grid, slices = config.correction, config.survey, config.survey.grid(), config.survey.slices()
+    c, grid, slices = config.correction, config.survey.grid(), config.survey.slices()
 
     # The representation, frozen from here on.
     store = prepare(config)
     split = splits(store, config)
     net, inputs = load(config, store), inputs_of(config, store)
-    spec_z = np.asarray(store.catalogue["spec_z"], dtype=np.float64)
+    spec_z = training_labels(store, config, split)
     r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
 
-    # The balanced subset: at most `threshold` galaxies of each (z bin, r slice) cell.
-    subset = train_rows
+    # The galaxies of each head: a balanced subset, at most `threshold` of each (z bin, r slice) cell, or all.
+    subsets = [
+        train_rows[member_subset(config, spec_z[train_rows], r[train_rows], m)] for m in range(c.members)
+    ]
     if c.balance:
-        chosen = balanced_subset(
-            spec_z[train_rows], r[train_rows], grid, slices, c.threshold, c.fold, config.seed
-        )
-        subset = train_rows[chosen]
-        log.info("balanced subset: %d of %d galaxies", len(subset), len(train_rows))
-        before = cell_counts(spec_z[train_rows], r[train_rows], grid, slices)
-        if len(subset) == len(train_rows):
-            log.warning(
-                "nothing is balanced: the fullest cell holds %d galaxies. Lower correction.threshold=%d",
-                before.max(),
-                c.threshold,
-            )
-        after = cell_counts(spec_z[subset], r[subset], grid, slices)
-        figures.figure_counts(before, after, grid, slices).savefig(folder / "counts.png", dpi=150)
+        draw_counts(config, spec_z, r, train_rows, subsets[0], folder)
 
     # Their embeddings under several views, and those of validation and test in view 0: made once, cached.
     n_views = min(c.views, inputs.n_views)
     with locked(representation):  # corrections that run at the same time share them
-        if c.fine_tune or c.relabels:
-            embeddings_of(config, store, net, inputs, subset, n_views)
-        if c.fine_tune or c.relabels or c.finishes:
+        if c.fine_tune or c.relabels or c.rescale == "learnt":
+            embeddings_of(config, store, net, inputs, np.unique(np.concatenate(subsets)), n_views)
+            if c.unshrink > 0:
+                embeddings_of(config, store, net, inputs, train_rows, 1)
+        if c.changes:
             embeddings_of(config, store, net, inputs, val_rows, 1)
         embeddings = embeddings_of(config, store, net, inputs, test_rows, 1)
         if not (representation / "reference.npz").is_file():
             write_reference(config, store, net, inputs, train_rows, val_rows)
     link(representation / "reference.npz", folder)  # the folder alone is enough to predict with, anywhere
 
-    cells = slices.index(r) * s.n_bins + grid.index(spec_z)
-    columns = {"ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32), "cell": cells}
-    galaxies = [
-        Galaxies(embeddings[:n_views], {k: v[rows] for k, v in columns.items()}, rows, views_first=True)
-        for rows in (subset, val_rows)
+    # Steps 2 and 3, a head for each subset; an ensemble averages their p(z).
+    galaxies = Embedded(embeddings, n_views, spec_z, r, np.asarray(store.catalogue["ebv"], dtype=np.float32))
+    fitted = [
+        fit_corrected(config, net.head, galaxies, rows, val_rows, folder, m, checkpoint)
+        for m, rows in enumerate(subsets)
     ]
-    head, out_grid, prior = net.head, grid, n_of_z(spec_z[subset], grid)
-
-    # Step 2: the redshift outputs again, one-hot labels, against the distribution-induced residual.
-    if c.fine_tune:
-        table = one_hot_table(grid, membership(config).numpy())
-        one_hot = one_hot_loss(config, cells[subset])
-        if one_hot is not None:
-            add_one_hot_columns(config, galaxies, spec_z)
-        with locked(representation):
-            step2 = step2_folder(config, checkpoint)
-            head = fit_head(config, head, table, config.training.step2, galaxies, step2, one_hot)
-
-    # Step 3: new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual).
-    if c.relabels:
-        estimates = [metrics.mode(p, grid) for p in predict(head, embeddings, subset, config.trainer)]
-        table = build_label_table(
-            spec_z[subset],
-            np.concatenate(estimates),
-            r[subset],
-            grid,
-            slices,
-            extend=(s.extend_left, s.extend_right) if c.extend else (0, 0),
-            soften=c.soften,
-            shift=cast(Shift, c.shift),  # checked with the settings
-            shift_strength=c.shift_strength,
-            membership=membership(config).numpy(),
-        )
-        out_grid = table.grid
-        generator = torch.Generator().manual_seed(config.seed + 1)
-        head = head.with_new_bins(out_grid.n_outputs, generator)
-        head = fit_head(config, head, table, config.training.step3, galaxies, folder / "step3")
-        prior = labels_n_of_z(table, cells[subset])
-        draw_labels(table, grid, slices, folder)
+    out_grid, prior = fitted[0].grid, np.mean([f.prior for f in fitted], axis=0)
+    head = fitted[0].head if c.members == 1 else Ensemble([f.head for f in fitted], cast(Mean, c.mean))
 
     # Finished p(z): another prior, a temperature, PIT recalibration, fitted on the validation split.
     chunks: Iterable[NDArray[np.float32]] = predict(head, embeddings, test_rows, config.trainer)
@@ -149,14 +114,18 @@ def run(config: Config) -> None:
             slices,
             implicit_prior=prior,
             training_prior=n_of_z(spec_z[train_rows], grid),
-            n_fitted=len(subset),
+            n_fitted=len(subsets[0]),
             prior=cast(Prior, c.prior),
             temperature=c.temperature,
             recalibration=cast(Recalibration, c.recalibrate),
             rng=np.random.default_rng([config.seed, 9]),
+            embeddings=embeddings[0, val_rows],
         )
+        if c.unshrink > 0:
+            unseen = [np.setdiff1d(train_rows, rows) for rows in subsets]  # by each head
+            finishing = with_unshrink(config, finishing, fitted, galaxies, unseen, spec_z[train_rows])
         write_arrays(folder / "finishing.npz", finishing.arrays())
-        chunks = finished(chunks, finishing, r[test_rows])
+        chunks = finished(chunks, finishing, galaxies, test_rows)
         prior = prior if finishing.new_prior is None else finishing.new_prior
 
     whole = PhotozNet(net.encoder, head, "redshift_outputs")
@@ -176,22 +145,110 @@ def run(config: Config) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """Galaxies of a store as the heads see them: embeddings (views, N, d) and columns (N,)."""
+
+    embeddings: NDArray[np.float32]
+    n_views: int
+    spec_z: NDArray[np.float64]
+    r: NDArray[np.float64]
+    ebv: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head, the bins of its p(z), and the mean label it was trained with, its implicit prior."""
+
+    head: AnyHead
+    grid: RedshiftGrid
+    prior: NDArray[np.float64]
+
+
+def fit_corrected(
+    config: Config,
+    head: AnyHead,
+    data: Embedded,
+    subset: NDArray[np.int64],
+    val_rows: NDArray[np.int64],
+    folder: Path,
+    member: int,
+    checkpoint: str,
+) -> Fitted:
+    """Fit Steps 2 and 3 to the rows of a subset, on the outputs of Step 1; the recipe's middle."""
+    c, s, grid, slices = config.correction, config.survey, config.survey.grid(), config.survey.slices()
+    cells = slices.index(data.r) * s.n_bins + grid.index(data.spec_z)
+    columns = {"ebv": data.ebv, "cell": cells}
+    galaxies = [
+        Galaxies(
+            data.embeddings[: data.n_views], {k: v[rows] for k, v in columns.items()}, rows, views_first=True
+        )
+        for rows in (subset, val_rows)
+    ]
+    out_grid, prior = grid, n_of_z(data.spec_z[subset], grid)
+    of_member = f"-{member}" if c.members > 1 else ""
+
+    # Step 2: the redshift outputs again, one-hot labels, against the distribution-induced residual.
+    if c.fine_tune:
+        table = one_hot_table(grid, membership(config).numpy())
+        one_hot = one_hot_loss(config, cells[subset])
+        if one_hot is not None:
+            add_one_hot_columns(config, galaxies, data.spec_z)
+            prior = step2_prior(config, galaxies[0])
+        with locked(config.folder("representation")):
+            step2 = step2_folder(config, checkpoint, member)
+            head = fit_head(
+                config, copy.deepcopy(head), table, config.training.step2, galaxies, step2, one_hot
+            )
+
+    if c.rescale != "none":
+        head = rescaled(config, cast(Head, head), galaxies)
+
+    # Step 3: new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual).
+    if not c.relabels:
+        return Fitted(head, out_grid, prior)
+    estimates = [metrics.mode(p, grid) for p in predict(head, data.embeddings, subset, config.trainer)]
+    table = build_label_table(
+        data.spec_z[subset],
+        np.concatenate(estimates),
+        data.r[subset],
+        grid,
+        slices,
+        extend=(s.extend_left, s.extend_right) if c.extend else (0, 0),
+        soften=c.soften,
+        width=c.label_width,
+        shift=cast(Shift, c.shift),  # checked with the settings
+        shift_strength=c.shift_strength,
+        membership=np.ones((s.n_slices, 1), dtype=bool) if c.n_hidden else membership(config).numpy(),
+    )
+    out_grid, prior = table.grid, labels_n_of_z(table, cells[subset])
+    new = new_outputs(config, head, out_grid.n_outputs, member)
+    if isinstance(new, HiddenHead):
+        embeddings = torch.from_numpy(data.embeddings[0, subset])
+        new.start_from(embeddings, torch.from_numpy(smoothed_prior(prior * len(subset))).float())
+    training = config.training.hidden if c.n_hidden else config.training.step3
+    new = fit_head(config, new, table, training, galaxies, folder / f"step3{of_member}")
+    if member == 0:
+        draw_labels(config, table, folder)
+    return Fitted(new, out_grid, prior)
+
+
 def fit_head(
     config: Config,
-    head: Head,
+    head: AnyHead,
     table: LabelTable,
     training: TrainingConfig,
     galaxies: list[Galaxies],
     folder: Path,
     one_hot: OneHotLoss | None = None,
-) -> Head:
+) -> AnyHead:
     """Train the redshift outputs of a head on cached embeddings; the gate and all else stay as they are.
 
     Parameters
     ----------
     config : Config
         Settings.
-    head : Head
+    head : Head or HiddenHead
         Where training starts.
     table : LabelTable
         Labels by (r slice, z bin).
@@ -204,7 +261,7 @@ def fit_head(
 
     Returns
     -------
-    Head
+    AnyHead
         The trained head.
     """
     n_bins = config.survey.n_bins
@@ -239,7 +296,7 @@ def fit_head(
         trainer=replace(config.trainer, devices=1, strategy="auto"),  # seconds of work: not worth several
         logger=config.logger,
         name=f"{config.run} {config.names['classifier']} {folder.name}",
-        keep="last",
+        keep="best" if isinstance(head, HiddenHead) else "last",  # a hidden layer learns galaxies by heart
     )
     prefix = "net.head."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
@@ -252,20 +309,34 @@ def one_hot_loss(config: Config, cells: NDArray[np.int64]) -> OneHotLoss | None:
     c, grid = config.correction, config.survey.grid()
     if c.loss == "cross_entropy" and c.weights == "none" and c.trend_penalty == 0:
         return None
+    labels = torch.from_numpy(ordinal_table(config)).float() if c.loss == "sord" else None
     counts = np.bincount(cells, minlength=config.survey.n_slices * grid.n_bins)
     by_output = membership(config).numpy().T.astype(float) @ counts.reshape(-1, grid.n_bins)
     log_prior = torch.from_numpy(np.log(smoothed_prior(by_output))).float()
     centres = torch.from_numpy(grid.centres).float()
-    return OneHotLoss(c.loss, log_prior, c.trend_penalty, centres)
+    return OneHotLoss(c.loss, log_prior, c.trend_penalty, centres, labels)
+
+
+def ordinal_table(config: Config) -> NDArray[np.float64]:
+    """Return the ordinal label of each redshift bin, (K, K)."""
+    grid = config.survey.grid()
+    return ordinal_labels(grid.centres, grid, config.correction.label_width * grid.width)
 
 
 def add_one_hot_columns(config: Config, galaxies: list[Galaxies], spec_z: NDArray[np.float64]) -> None:
-    """Give the batches of Step 2 what its losses read: z_bin, spec_z and, in training, weights of mean 1."""
+    """Give the batches of Step 2 what its losses read: z_bin, spec_z and, in training, weights of mean 1.
+
+    With loss=nearest also labels, from the embeddings of training galaxies in view 0.
+    """
     grid = config.survey.grid()
     for part in galaxies:
         part.columns["z_bin"] = grid.index(spec_z[part.rows])
         part.columns["spec_z"] = spec_z[part.rows].astype(np.float32)
-    train_z = spec_z[galaxies[0].rows]
+    train, val = galaxies
+    train_z = spec_z[train.rows]
+    if config.correction.loss == "nearest":
+        labels = NearestLabels(train.inputs[0, train.rows], train_z, grid, device_of(config.trainer))
+        train.columns["label"], val.columns["label"] = labels.of_train(), labels(val.inputs[0, val.rows])
     match config.correction.weights:
         case "lds":
             weight = lds_weights(train_z, grid, LDS_SIGMA, power=0.5)
@@ -273,17 +344,91 @@ def add_one_hot_columns(config: Config, galaxies: list[Galaxies], spec_z: NDArra
             weight = dense_weights(train_z, DENSE_ALPHA)
         case _:
             return
-    galaxies[0].columns["weight"] = weight.astype(np.float32)
+    train.columns["weight"] = weight.astype(np.float32)
+
+
+def step2_prior(config: Config, galaxies: Galaxies) -> NDArray[np.float64]:
+    """Implicit prior of the p(z) of Step 2, (K,): the mean label of its galaxies, weighted as they are."""
+    n_bins, weight = config.survey.n_bins, galaxies.columns.get("weight")
+    match config.correction.loss:
+        case "balanced_softmax":  # the training n(z) is in the loss, not in p(z)
+            return np.full(n_bins, 1 / n_bins)
+        case "nearest":
+            return np.average(galaxies.columns["label"], axis=0, weights=weight).astype(np.float64)
+    counts = np.bincount(galaxies.columns["z_bin"], weight, minlength=n_bins)
+    n_of_label: NDArray[np.float64] = counts / counts.sum()
+    return n_of_label @ ordinal_table(config) if config.correction.loss == "sord" else n_of_label
+
+
+def rescaled(config: Config, head: Head, galaxies: list[Galaxies]) -> Head:
+    """Return a head with another length of each redshift bin's weights (Kang et al. 2020).
+
+    The power of tau-normalisation is that of the best likelihood on the validation split, weighted to a flat
+    n(z); it leaves no bias, as the authors do. Learnt scales are fitted to the training galaxies.
+    """
+    c, grid = config.correction, config.survey.grid()
+    part = galaxies[1 if c.rescale == "tau" else 0]
+    r_slice, z_bin = np.divmod(part.columns["cell"], grid.n_bins)
+    embeddings = part.inputs[0, part.rows]
+    head = copy.deepcopy(head).cpu()
+    blocks = (head.n_redshift_outputs, head.n_bins)
+    weight = head.redshift.weight.detach().numpy().reshape(*blocks, -1)
+    if c.rescale == "tau":
+        gate = None
+        if head.gate is not None:
+            gate = torch.softmax(head.gate(torch.from_numpy(embeddings)).detach(), dim=1).numpy()
+        flat = lds_weights(grid.centres[z_bin], grid, LDS_SIGMA)
+        tau = choose_tau(embeddings, weight, gate, z_bin, flat)
+        scaled = tau_normalised(weight, tau)
+        log.info("tau-normalisation: tau = %.2f", tau)
+    else:
+        bias = head.redshift.bias.detach().numpy().reshape(blocks)
+        member = membership(config).numpy()[r_slice]
+        scaled = weight * learnt_scales(embeddings, weight, bias, z_bin, member)[:, :, None]
+    with torch.no_grad():
+        head.redshift.weight.copy_(torch.from_numpy(scaled).flatten(0, 1))
+        if c.rescale == "tau":
+            head.redshift.bias.zero_()
+    return head
+
+
+def with_unshrink(
+    config: Config,
+    finishing: Finishing,
+    fitted: list[Fitted],
+    data: Embedded,
+    unseen: list[NDArray[np.int64]],
+    spec_z_train: NDArray[np.float64],
+) -> Finishing:
+    """Add the last step to finished p(z): estimates moved back, fitted on galaxies each head left out."""
+    pdfs = [
+        np.concatenate(list(predict(f.head, data.embeddings, rows, config.trainer)))
+        for f, rows in zip(fitted, unseen, strict=True)
+    ]
+    rows, grid = np.concatenate(unseen), fitted[0].grid
+    unshrink = fit_unshrink(
+        finishing(np.concatenate(pdfs), data.r[rows], data.embeddings[0, rows]),
+        data.spec_z[rows],
+        data.r[rows],
+        grid,
+        config.survey.slices(),
+        spec_z_train=spec_z_train,
+        rise=config.correction.unshrink,
+        relative=config.target.relative,
+    )
+    log.info("estimates are moved back from the mean with strength %.2f", unshrink.strength)
+    return replace(finishing, unshrink=unshrink, grid=grid)
 
 
 def finished(
-    chunks: Iterable[NDArray[np.float32]], finishing: Finishing, r: NDArray[np.float64]
+    chunks: Iterable[NDArray[np.float32]], finishing: Finishing, data: Embedded, rows: NDArray[np.int64]
 ) -> Iterator[NDArray[np.float32]]:
-    """Pass p(z) on, finished, with r (n,), mag, of the galaxies in the same order."""
-    row = 0
+    """Pass p(z) of the galaxies in these rows on, finished."""
+    done = 0
     for chunk in chunks:
-        yield finishing(chunk, r[row : row + len(chunk)])
-        row += len(chunk)
+        part = rows[done : done + len(chunk)]
+        yield finishing(chunk, data.r[part], data.embeddings[0, part])
+        done += len(chunk)
 
 
 def labels_n_of_z(table: LabelTable, cells: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -295,27 +440,54 @@ def labels_n_of_z(table: LabelTable, cells: NDArray[np.int64]) -> NDArray[np.flo
     return np.asarray(total / counts.sum())
 
 
-def step2_folder(config: Config, checkpoint: str) -> Path:
+def step2_folder(config: Config, checkpoint: str, member: int = 0) -> Path:
     """Return the folder of Step 2 on a checkpoint, which all corrections with the same subset share."""
     c = config.correction
-    subset = [c.threshold, c.fold] if c.balance else []
+    subset = [c.threshold, c.fold + member] if c.balance else [member, PARTS] if c.leaves_out else []
     facts = [checkpoint, subset, c.views, vars(config.training.step2)]
     own = [c.loss, c.weights, c.trend_penalty]
     if own != ["cross_entropy", "none", 0]:
-        facts += own
+        facts += own + ([c.label_width] if c.loss == "sord" else [])
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     return config.folder("representation") / f"step2-{key}"
 
 
-def draw_labels(table: LabelTable, grid: RedshiftGrid, slices: MagnitudeSlices, folder: Path) -> None:
+def draw_counts(
+    config: Config,
+    spec_z: NDArray[np.float64],
+    r: NDArray[np.float64],
+    train_rows: NDArray[np.int64],
+    subset: NDArray[np.int64],
+    folder: Path,
+) -> None:
+    """Draw how many galaxies each cell holds before and after balancing; warn where nothing is balanced."""
+    grid, slices = config.survey.grid(), config.survey.slices()
+    before, after = (cell_counts(spec_z[rows], r[rows], grid, slices) for rows in (train_rows, subset))
+    log.info("balanced subset: %d of %d galaxies", len(subset), len(train_rows))
+    if len(subset) == len(train_rows):
+        log.warning(
+            "nothing is balanced: the fullest cell holds %d galaxies. Lower correction.threshold=%d",
+            before.max(),
+            config.correction.threshold,
+        )
+    figure = figures.figure_counts(before, after, grid, slices, words_of(config))
+    figure.savefig(folder / "counts.png", dpi=150)
+
+
+def words_of(config: Config) -> Target:
+    """Return the words that figures have for what is estimated."""
+    return Target(**asdict(config.target))
+
+
+def draw_labels(config: Config, table: LabelTable, folder: Path) -> None:
     """Draw what the labels were made from and what they look like."""
-    fit = table.fit
+    fit, grid, slices, words = table.fit, config.survey.grid(), config.survey.slices(), words_of(config)
     assert fit is not None
     occupied = fit.counts > 0
-    figures.figure_dispersions(fit.spec_z_hist.T, fit.photo_z_hist.T, fit.sigma_1, grid).savefig(
+    figures.figure_dispersions(fit.spec_z_hist.T, fit.photo_z_hist.T, fit.sigma_1, grid, words).savefig(
         folder / "dispersions.png", dpi=150
     )
-    figures.figure_shift(table.mean, table.membership, grid, occupied, slices).savefig(
+    figures.figure_shift(table.mean, table.membership, grid, occupied, slices, words).savefig(
         folder / "shift.png", dpi=150
     )
     s = int(fit.counts.sum(axis=1).argmax())
@@ -325,10 +497,10 @@ def draw_labels(table: LabelTable, grid: RedshiftGrid, slices: MagnitudeSlices, 
     rows = table.rows(np.full(3, s), chosen)[:, output]
     r = slices.edges[s]
     labels = [
-        (f"r {r:g}-{r + slices.width:g}, spec_z {grid.centres[k]:.3f}", row)
+        (f"r {r:g}-{r + slices.width:g}, {config.target.column} {grid.centres[k]:.3f}", row)
         for k, row in zip(chosen, rows, strict=True)
     ]
-    figures.figure_labels(table.grid, labels, chosen).savefig(folder / "labels.png", dpi=150)
+    figures.figure_labels(table.grid, labels, chosen, words).savefig(folder / "labels.png", dpi=150)
     np.savez(
         folder / "labels.npz",
         sigma_dispersion=fit.sigma_1,

@@ -17,7 +17,7 @@ from photoz_lit import metrics
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.models.heads import Head, mixture
+from photoz_lit.models.heads import AnyHead, mixture
 from photoz_lit.results import read_json, read_pdf, write_json, write_results
 from photoz_lit.training import device_of
 
@@ -102,7 +102,7 @@ def restored(plain: Any) -> Config:
 
 @torch.inference_mode()
 def predict(
-    head: Head, embeddings: NDArray[np.float32], rows: NDArray[np.int64], trainer: TrainerConfig
+    head: AnyHead, embeddings: NDArray[np.float32], rows: NDArray[np.int64], trainer: TrainerConfig
 ) -> Iterator[NDArray[np.float32]]:
     """Yield p(z) of galaxies, (m, n_outputs) a batch, from their embeddings in view 0."""
     device = device_of(trainer)
@@ -150,29 +150,30 @@ def finish(
         `time.monotonic()` at the start of the run.
     """
     s = config.survey
-    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.estimate)
+    names = config.target.column, config.target.estimate
+    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.photo_z, names)
     pdf = np.concatenate(list(read_pdf(folder)))
     common: dict[str, Any] = {
         "slices": s.slices(),
         "outlier_cut": s.outlier_cut,
         "z_high": s.slope_high_from,
         "n_bootstrap": config.n_bootstrap,
+        "relative": config.target.relative,
     }
-    spec_z, r = np.asarray(table["spec_z"]), np.asarray(table["dered_petro_r"])
+    spec_z, photo_z, r = (np.asarray(table[name]) for name in (*names, "dered_petro_r"))
     rng = np.random.default_rng([config.seed, 5])
-    numbers = metrics.evaluate(spec_z, np.asarray(table["photo_z"]), r, pdf, grid, rng=rng, **common)
+    numbers = metrics.evaluate(spec_z, photo_z, r, pdf, grid, rng=rng, **common)
     write_json(folder / "metrics.json", numbers)
     scores = metrics.pdf_scores(pdf, spec_z, grid)
-    _write_by_magnitude(folder / "by_magnitude.ecsv", table, scores, config)
-    _write_by_redshift(folder / "by_redshift.ecsv", table, scores, config)
+    _write_by_magnitude(folder / "by_magnitude.ecsv", spec_z, photo_z, r, scores, config)
+    _write_by_redshift(folder / "by_redshift.ecsv", spec_z, photo_z, scores, config)
     own = s.grid()
     everyone = metrics.trainz(spec_z_train, own, len(spec_z))
     numbers_trainz = metrics.evaluate(
-        spec_z, getattr(metrics, config.estimate)(everyone, own), r, everyone, own, rng=rng, **common
+        spec_z, getattr(metrics, config.photo_z)(everyone, own), r, everyone, own, rng=rng, **common
     )
     write_json(folder / "trainz.json", numbers_trainz)
-    survey = settings.to_container(config)["survey"]
-    write_json(folder / "survey.json", survey | {"estimate": config.estimate})
+    write_json(folder / "survey.json", survey_facts(config))
     stage = folder.parent.name
     write_json(
         folder / "done.json",
@@ -195,14 +196,34 @@ def finish(
     )
 
 
-def _write_by_magnitude(path: Path, table: Table, scores: metrics.PdfScores, config: Config) -> None:
+def survey_facts(config: Config) -> dict[str, Any]:
+    """Return what readers of results need: grids, cuts, the estimate and the target, with its words."""
+    plain = settings.to_container(config)
+    facts: dict[str, Any] = plain["survey"]
+    return facts | {"estimate": config.photo_z, "target": plain["target"]}
+
+
+def _write_by_magnitude(
+    path: Path,
+    spec_z: NDArray[np.float64],
+    photo_z: NDArray[np.float64],
+    r: NDArray[np.float64],
+    scores: metrics.PdfScores,
+    config: Config,
+) -> None:
     """Write the statistics of each r slice that holds galaxies."""
-    slices = config.survey.slices()
-    spec_z, photo_z, r = (np.asarray(table[name]) for name in ("spec_z", "photo_z", "dered_petro_r"))
+    slices, relative = config.survey.slices(), config.target.relative
     rng, n_bootstrap = np.random.default_rng([config.seed, 6]), config.n_bootstrap
     cut = config.survey.outlier_cut
     points = metrics.by_magnitude(
-        spec_z, photo_z, r, slices.edges, outlier_cut=cut, rng=rng, n_bootstrap=n_bootstrap
+        spec_z,
+        photo_z,
+        r,
+        slices.edges,
+        outlier_cut=cut,
+        rng=rng,
+        n_bootstrap=n_bootstrap,
+        relative=relative,
     )
     pdf_columns = metrics.by_group(
         scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n_bootstrap
@@ -210,17 +231,24 @@ def _write_by_magnitude(path: Path, table: Table, scores: metrics.PdfScores, con
     _write_populated(path, Table(vars(points) | pdf_columns))
 
 
-def _write_by_redshift(path: Path, table: Table, scores: metrics.PdfScores, config: Config) -> None:
+def _write_by_redshift(
+    path: Path,
+    spec_z: NDArray[np.float64],
+    photo_z: NDArray[np.float64],
+    scores: metrics.PdfScores,
+    config: Config,
+) -> None:
     """Write the statistics of ten equal bins of spec_z over the survey's range, those that hold galaxies."""
     edges = np.linspace(config.survey.z_min, config.survey.z_max, 11)
     columns = metrics.by_redshift(
-        np.asarray(table["spec_z"]),
-        np.asarray(table["photo_z"]),
+        spec_z,
+        photo_z,
         scores,
         edges,
         outlier_cut=config.survey.outlier_cut,
         rng=np.random.default_rng([config.seed, 7]),
         n_bootstrap=config.n_bootstrap,
+        relative=config.target.relative,
     )
     _write_populated(path, Table({"z_low": edges[:-1], "z_high": edges[1:]} | columns))
 
@@ -237,7 +265,7 @@ def require_representation(config: Config) -> None:
     folder = config.folder("representation")
     if not (folder / "done.json").is_file():
         raise ConfigError(
-            f"no finished representation in {folder}. Train it first:\n"
+            f"no finished representation in {folder}. Type fit_missing=true, or train it first:\n"
             f"  python -m photoz_lit stage=representation {config.names['words']}"
         )
     read_json(folder / "done.json")

@@ -14,7 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.config import Config
-from photoz_lit.data.catalogue import TableRules, read_table, standard_table, with_ids
+from photoz_lit.data.catalogue import TableRules, standard_table, with_ids
 from photoz_lit.data.sources import arrays, catalogue, embeddings, mock, published, stamps
 from photoz_lit.errors import DataError
 
@@ -66,14 +66,16 @@ def plan_of(config: Config) -> Plan:
 def table_rules(config: Config) -> TableRules:
     """Return what the settings say of foreign tables."""
     d, s = config.data, config.survey
+    truth = config.target.column
     return TableRules(
-        columns={ours: yours for ours, yours in d.columns.items() if yours is not None},
+        columns={truth if ours == "target" else ours: yours for ours, yours in d.columns.items() if yours},
         z_range=(s.z_min, s.z_max),
         magnitudes=d.magnitudes if d.source == "catalogue" else (),
         magnitude_errors=d.magnitude_errors if d.source == "catalogue" else (),
         drop_invalid=d.drop_invalid,
         labelled=d.labelled,
         ebv_maps=None if d.ebv_maps is None else Path(d.ebv_maps),
+        target=truth,
     )
 
 
@@ -92,13 +94,22 @@ def _images(config: Config, table: Table, chunks: Callable[[int], Iterable[NDArr
 
 def _mock(config: Config) -> Plan:
     d, s = config.data, config.survey
-    real = read_table(Path(d.mock_catalogue)) if d.mock_catalogue else None
+    real = None
+    if d.mock_catalogue is not None:
+        z_range = (s.z_min, s.z_max) if config.target.is_redshift else mock.Z_RANGE
+        rules = replace(
+            table_rules(config),
+            z_range=z_range,
+            magnitudes=d.magnitudes,
+            magnitude_errors=d.magnitude_errors,
+        )
+        real = mock.read_real_galaxies(Path(d.mock_catalogue), rules)
     try:
         galaxies = mock.draw_galaxies(d.n_galaxies, d.mock_seed, catalogue=real)
     except ValueError as error:
         raise DataError(f"{d.mock_catalogue or 'data=mock'}: {error}") from error
     outside = (galaxies["spec_z"] < s.z_min) | (galaxies["spec_z"] > s.z_max)
-    if outside.any():
+    if config.target.is_redshift and outside.any():
         raise DataError(
             f"data=mock: spec_z is outside the survey's {s.z_min:g}-{s.z_max:g} in {outside.sum()} of "
             f"{len(galaxies)} galaxies: widen survey.z_min and survey.z_max, or mend data.mock_catalogue"
@@ -117,8 +128,11 @@ def _mock(config: Config) -> Plan:
             seeds, pixels = [d.mock_seed] * len(parts), [s.pixels] * len(parts)
             yield from pool.map(_render, parts, seeds, pixels)
 
-    keep = [c for c in galaxies.colnames if not c.startswith("true_")]
-    return Plan(galaxies[keep], (n, len(s.bands), s.pixels, s.pixels), d.dtype, "images", chunks)
+    table = galaxies[[c for c in galaxies.colnames if not c.startswith("true_")]]
+    if real is not None:  # a galaxy that was drawn twice is one object: no split shares it with another
+        for name in [c for c in ("object_id", "ra", "dec", "split") if c in real.colnames]:
+            table[name] = real[name][galaxies["catalogue_row"]]
+    return Plan(table, (n, len(s.bands), s.pixels, s.pixels), d.dtype, "images", chunks)
 
 
 def _end_with_parent() -> None:

@@ -4,6 +4,7 @@ Read a batch -> encoder -> head -> p(z) -> files, in order. Memory does not grow
 beyond their table, and an interrupted run goes on where it stopped. No spec_z is used.
 """
 
+import copy
 import glob
 import hashlib
 import logging
@@ -16,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,13 +33,14 @@ from photoz_lit.embeddings import locked
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders import Encoder
-from photoz_lit.models.heads import Head, PhotozNet, mixture
+from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
 from photoz_lit.results import EstimateFiles, read_arrays, write_json
 from photoz_lit.stages.embed import digest, embed
 from photoz_lit.stages.evaluate import check_origin, enter, restored
 from photoz_lit.stages.prepare import prepare, progress_bar
-from photoz_lit.stages.representation import READERS, build, inputs_of
+from photoz_lit.stages.prior import PriorSwap, read_prior, train_n_of_z
+from photoz_lit.stages.representation import READERS, build, inputs_of, new_outputs
 from photoz_lit.training import device_of, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,9 @@ class Branch:
 
     encoder: Encoder
     inputs: Inputs
-    heads: list[Head]
+    heads: list[AnyHead]
     finishings: list[Finishing | None]
+    swaps: list[PriorSwap | None]
 
 
 def run(config: Config) -> None:
@@ -95,7 +97,7 @@ def run(config: Config) -> None:
     target = target_settings(config, models[0])
     store = prepare(target)
     check_inputs(models, store)
-    n_views = target.predict.symmetries
+    prior, n_views = read_prior(target.predict.prior, models[0].grid), target.predict.symmetries
     if store.kind != "images" and n_views > 1:
         log.info("predict.symmetries=%d: %s have none, one view is used", n_views, store.kind)
         n_views = 1
@@ -106,19 +108,29 @@ def run(config: Config) -> None:
         return
     with locked(folder):
         if not (folder / "done.json").is_file():  # another process may have been at it
-            estimate_all(target, folder, models, store, n_views)
+            estimate_all(target, folder, models, store, n_views, prior)
         (folder / "lock").unlink(missing_ok=True)
 
 
-def estimate_all(config: Config, folder: Path, models: list[Trained], store: Store, n_views: int) -> None:
+def estimate_all(
+    config: Config,
+    folder: Path,
+    models: list[Trained],
+    store: Store,
+    n_views: int,
+    new_prior: NDArray[np.float64] | None,
+) -> None:
     """Fill the files of a run folder, from the first galaxy that is not in them yet, and complete it."""
     began, chunk = time.monotonic(), config.predict.chunk
     flags = flags_of(store, models)
-    prior = np.mean([train_n_of_z(model.folder) for model in models], axis=0)
-    files = EstimateFiles(folder, store.catalogue, flags, models[0].grid, prior, config.estimate)
+    prior = new_prior
+    if prior is None:
+        prior = np.mean([train_n_of_z(model.folder) for model in models], axis=0)
+    names = config.target.column, config.target.estimate
+    files = EstimateFiles(folder, store.catalogue, flags, models[0].grid, prior, config.estimate, names)
     if files.rows:
         log.info("going on at galaxy %d of %d", files.rows, len(flags))
-    branches, neighbours = branches_of(models, store), neighbours_of(models[0], config)
+    branches, neighbours = branches_of(models, store, new_prior), neighbours_of(models[0], config)
     with counted(files.rows, len(flags), config.trainer.progress) as tick:
         estimator = Estimator(store, flags == "", branches, neighbours, n_views, config.trainer, tick)
         for start in range(files.rows, len(flags), chunk):
@@ -241,12 +253,17 @@ class Estimator:
                 embedding = embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
                 for of_head, head in zip(views, branch.heads, strict=True):
                     of_head.append(mixture(*head(embedding)))
+                if view == 0:
+                    first = embedding
                 if self.neighbours is not None and branch is self.branches[0] and view == 0:
                     distance = self.neighbours(embedding)
-            for of_head, finishing in zip(views, branch.finishings, strict=True):
+            for of_head, finishing, swap in zip(views, branch.finishings, branch.swaps, strict=True):
                 pdf = torch.stack(of_head).mean(dim=0)
                 if finishing is not None:
-                    pdf = torch.from_numpy(finishing(pdf.cpu().numpy(), r)).to(self.device)
+                    done = finishing(pdf.cpu().numpy(), r, first.cpu().numpy())
+                    pdf = torch.from_numpy(done).to(self.device)
+                if swap is not None:
+                    pdf = torch.from_numpy(swap(pdf.cpu().numpy())).to(self.device)
                 pdfs.append(pdf)
         return torch.stack(pdfs).mean(dim=0), distance
 
@@ -318,6 +335,7 @@ def check_agreement(models: Sequence[Trained]) -> None:
     def facts(model: Trained) -> dict[str, Any]:
         s, d = model.config.survey, model.config.data
         return {
+            "target": {"column": model.config.target.column},
             "survey": {"bands": s.bands, "pixels": s.pixels},
             "bins of p(z)": asdict(model.grid),
             "data": {"magnitudes": d.magnitudes} if d.source == "catalogue" else {},
@@ -332,21 +350,23 @@ def check_agreement(models: Sequence[Trained]) -> None:
 
 
 def target_settings(config: Config, model: Trained) -> Config:
-    """Return the settings of the galaxies to predict for: survey and encoder are the model's.
+    """Return the settings of the galaxies to predict for: survey, target and encoder are the model's.
 
     Raises
     ------
     ConfigError
-        The command line asks for another survey, or for a source that the model cannot read.
+        The command line asks for another survey or target, or for a source that the model cannot read.
     """
     own, source = model.config, config.data.source
     typed = {word.lstrip("+~").partition("=")[0] for word in shlex.split(config.names["words"])}
-    changed = settings.differences(asdict(own.survey), asdict(config.survey), "survey.")
-    if changed := [line for line in changed if {"survey", line.partition(":")[0]} & typed]:
-        raise ConfigError(
-            f"{model.folder} was trained for another survey than you typed ({'; '.join(changed)}): "
-            "leave survey out, it is the model's"
-        )
+    for group in ("survey", "target"):
+        ours, given = (asdict(getattr(c, group)) for c in (own, config))
+        changed = settings.differences(ours, given, f"{group}.")
+        if changed := [line for line in changed if {group, line.partition(":")[0]} & typed]:
+            raise ConfigError(
+                f"{model.folder} was trained for another {group} than you typed ({'; '.join(changed)}): "
+                f"leave {group} out, it is the model's"
+            )
     gives = {"catalogue": ["features"], "embeddings": ["vectors"], "store": list(READERS)}.get(
         source, ["images"]
     )
@@ -359,15 +379,16 @@ def target_settings(config: Config, model: Trained) -> Config:
     return replace(
         config,
         survey=own.survey,
+        target=own.target,
         encoder=replace(own.encoder, noise=0.0),  # only training perturbs magnitudes
         head=own.head,
-        correction=own.correction,
-        estimate=config.estimate if "estimate" in typed else own.estimate,
-        data=replace(config.data, **_columns(config.data, own.data, typed)),
+        correction=replace(own.correction, estimate=None),
+        estimate=config.estimate if "estimate" in typed else own.photo_z,
+        data=replace(config.data, **_columns(config.data, own.data, typed, own.target.column)),
     )
 
 
-def _columns(given: DataConfig, own: DataConfig, typed: set[str]) -> dict[str, Any]:
+def _columns(given: DataConfig, own: DataConfig, typed: set[str], truth: str) -> dict[str, Any]:
     """Names of the table's columns: as typed, else the model's where it was trained on such a table."""
     # An own name for itself says nothing, and would make the column one that has to be there.
     columns = {ours: theirs for ours, theirs in given.columns.items() if ours != theirs}
@@ -377,7 +398,7 @@ def _columns(given: DataConfig, own: DataConfig, typed: set[str]) -> dict[str, A
         key: getattr(given if f"data.{key}" in typed else own, key)
         for key in ("magnitudes", "magnitude_errors")
     }
-    known = {k: v for k, v in own.columns.items() if k not in ("spec_z", "split", v)}
+    known = {k: v for k, v in own.columns.items() if k not in ("spec_z", truth, "target", "split", v)}
     return names | {"columns": known | columns}
 
 
@@ -404,18 +425,23 @@ def check_inputs(models: Sequence[Trained], store: Store) -> None:
 
 
 def results_folder(config: Config, models: Sequence[Trained], store: Store, n_views: int) -> Path:
-    """Return where the estimates go: by model, views and store."""
+    """Return where the estimates go: by model, prior, views and store."""
     name = models[0].folder.name
     if len(models) > 1:
         name = f"ensemble-{hashlib.sha256(_digests(models).encode()).hexdigest()[:12]}"
+    wanted = config.predict.prior
+    prior = "" if wanted == "none" else f",prior={Path(wanted).stem}"
     views = f",symmetries={n_views}" if n_views > 1 else ""
-    return Path(config.output_dir) / config.run / "predict" / f"{name}{views}" / store.folder.resolve().name
+    above = Path(config.output_dir) / config.run / "predict"
+    return above / f"{name}{prior}{views}" / store.folder.resolve().name
 
 
 def origin_of(config: Config, models: Sequence[Trained], store: Store) -> dict[str, str]:
     """Return what decides the estimates: a finished folder is not taken for one of other facts."""
     p = config.predict
-    return {
+    table = Path(p.prior).expanduser()
+    prior = {} if p.prior == "none" else {"predict.prior": digest(table) if table.is_file() else p.prior}
+    return prior | {
         "store": f"{store.folder.resolve().name} {digest(store.folder / 'catalogue.fits')}",
         "model": _digests(models),
         "estimate": config.estimate,
@@ -442,17 +468,6 @@ def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
             r_min, r_max = model.reference["r_range"]
             flags[(flags == "") & ~((r >= r_min) & (r <= r_max))] = "r_range"  # not a number: outside
     return flags
-
-
-def train_n_of_z(folder: Path) -> NDArray[np.float64]:
-    """Return the implicit prior of a run, on the bins of its p(z)."""
-    try:
-        with h5py.File(folder / "pdf.hdf5") as file:
-            return np.asarray(file["train_n_of_z"][:], dtype=np.float64)
-    except (OSError, KeyError) as error:
-        raise DataError(
-            f"{folder / 'pdf.hdf5'}: cannot be read ({error}): bring the whole run folder, or run it again"
-        ) from error
 
 
 def neighbours_of(model: Trained, config: Config) -> Neighbours | None:
@@ -482,8 +497,13 @@ def neighbours_of(model: Trained, config: Config) -> Neighbours | None:
         ) from error
 
 
-def branches_of(models: Sequence[Trained], store: Store) -> list[Branch]:
-    """Build the networks; models with one and the same encoder share a branch."""
+def branches_of(
+    models: Sequence[Trained], store: Store, prior: NDArray[np.float64] | None = None
+) -> list[Branch]:
+    """Build the networks; models with one and the same encoder share a branch.
+
+    Each model's p(z) are converted from its own implicit prior to `prior`, (n_outputs,), where one is given.
+    """
     branches: dict[str, Branch] = {}
     for model in models:
         net = network_of(model, store)
@@ -491,10 +511,11 @@ def branches_of(models: Sequence[Trained], store: Store) -> list[Branch]:
         for name, values in sorted(net.encoder.state_dict().items()):
             facts.update(name.encode() + values.contiguous().numpy().tobytes())
         branch = branches.setdefault(
-            facts.hexdigest(), Branch(net.encoder, inputs_of(model.config, store), [], [])
+            facts.hexdigest(), Branch(net.encoder, inputs_of(model.config, store), [], [], [])
         )
         branch.heads.append(net.head)
         branch.finishings.append(finishing_of(model))
+        branch.swaps.append(None if prior is None else PriorSwap(train_n_of_z(model.folder), prior))
     return list(branches.values())
 
 
@@ -503,14 +524,17 @@ def finishing_of(model: Trained) -> Finishing | None:
     if not model.config.correction.finishes:
         return None
     arrays = read_arrays(model.folder / "finishing.npz")
-    return Finishing.from_arrays(arrays, model.config.survey.slices())
+    return Finishing.from_arrays(arrays, model.config.survey.slices(), model.grid)
 
 
 def network_of(model: Trained, store: Store) -> PhotozNet:
     """Build a model's network and load its weights."""
-    net = build(model.config, store)
-    if model.config.correction.extend:
-        net = net.with_new_bins(model.grid.n_outputs)
+    net, c = build(model.config, store), model.config.correction
+    heads = [
+        new_outputs(model.config, net.head, model.grid.n_outputs) if c.relabels else copy.deepcopy(net.head)
+        for _ in range(c.members)
+    ]
+    net = PhotozNet(net.encoder, heads[0] if c.members == 1 else Ensemble(heads, cast(Mean, c.mean)))
     load_weights(net, model.weights, model.folder / "model.ckpt")
     return net
 
@@ -540,9 +564,10 @@ def complete(
     write_json(folder / "done.json", content)
     words = ", ".join(f"{reason} {count}" for reason, count in flagged.items())
     log.info(
-        "%d of %d galaxies have a photo_z%s; %d of them are far from training -> %s",
+        "%d of %d galaxies have a %s%s; %d of them are far from training -> %s",
         n,
         len(flags),
+        config.target.estimate,
         f" (flagged: {words})" if words else "",
         n_far,
         folder,

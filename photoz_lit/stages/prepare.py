@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from photoz_lit.config import Config
-from photoz_lit.data.catalogue import assign_splits
+from photoz_lit.config import PARTS, Config
+from photoz_lit.data.catalogue import assign_splits, numbers, range_faults
+from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.sources import mock
 from photoz_lit.data.store import Store, is_complete, open_store, rows_written, write_store
 from photoz_lit.errors import DataError
 from photoz_lit.report.data_page import write_data_report
+from photoz_lit.report.target import Target
 from photoz_lit.stages.plans import plan_of
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,13 @@ def run(config: Config) -> None:
     if not page.is_file():
         s = config.survey
         page = write_data_report(
-            store, store.folder, split=split, bands=s.bands, pixel_scale=s.pixel_scale, name=s.name
+            store,
+            store.folder,
+            split=split,
+            bands=s.bands,
+            pixel_scale=s.pixel_scale,
+            name=s.name,
+            target=Target(**asdict(config.target)),
         )
     log.info("what is in it: %s", page)
 
@@ -101,7 +110,49 @@ def splits(store: Store, config: Config) -> NDArray[np.str_]:
         val_fraction=d.val_fraction,
         seed=d.split_seed,
         n_train=d.n_train,
+        train_fraction=d.train_fraction,
+        thin=d.thin,
+        target=config.target.column,
     )
+
+
+def training_labels(store: Store, config: Config, split: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Return what training is told of each galaxy, (N,): the truth, with errors of `data.label_error`.
+
+    Galaxies of the training and validation splits have one error each, from the seed: every stage is told the
+    same. Labels beyond the survey's range end in its first and last bin. Test galaxies have none.
+    """
+    true = truth(store, config)
+    if config.data.label_error == 0:
+        return true
+    errors = np.random.default_rng([config.seed, 17]).normal(0, config.data.label_error, len(true))
+    told = np.clip(true + errors, config.survey.z_min, config.survey.z_max)
+    return np.where(np.isin(split, ("train", "val")), told, true)
+
+
+def truth(store: Store, config: Config) -> NDArray[np.float64]:
+    """Return the true values of the target, (n,).
+
+    Raises
+    ------
+    DataError
+        The store does not have them, or not within the survey's range for all galaxies that can be used.
+    """
+    name, s, known = config.target.column, config.survey, store.catalogue.colnames
+    if name not in known:
+        raise DataError(
+            f"{store.folder}: no column '{name}' (target.column). Its columns are: {', '.join(known)}. Bring "
+            "data that have it, or, if they should, delete the folder and prepare it again"
+        )
+    values = numbers(store.catalogue, name, str(store.folder))
+    faults = [(f"{name} is not finite", ~np.isfinite(values))]
+    for what, mask in faults + range_faults(values, name, (s.z_min, s.z_max)):
+        if bad := int((mask & (store.flags == "")).sum()):
+            raise DataError(
+                f"{store.folder}: {what} in {bad} of {len(values)} galaxies: change survey.z_min and "
+                "survey.z_max, or leave these galaxies out of the data"
+            )
+    return values
 
 
 def store_facts(config: Config) -> dict[str, Any]:
@@ -115,10 +166,17 @@ def store_facts(config: Config) -> dict[str, Any]:
         "drop_invalid": d.drop_invalid,
     }
     cutouts = {"columns": d.columns, "bands": s.bands, "pixels": s.pixels, "dtype": d.dtype}
+    if not config.target.is_redshift and d.source != "mock":
+        facts["target"] = config.target.column
     match d.source:
         case "mock":
             facts |= {"n": d.n_galaxies, "seed": d.mock_seed, "pixels": s.pixels, "dtype": d.dtype}
             facts |= {"version": mock.VERSION}
+            if d.mock_catalogue is not None:
+                facts |= {"columns": d.columns, "magnitudes": d.magnitudes, "errors": d.magnitude_errors}
+                facts |= {"ebv_maps": d.ebv_maps}
+            if not config.target.is_redshift:  # one store for all targets
+                facts["z_range"] = list(mock.Z_RANGE)
         case "catalogue":
             facts |= {"columns": d.columns, "magnitudes": d.magnitudes, "errors": d.magnitude_errors}
         case "arrays":
@@ -186,3 +244,16 @@ def progress_bar(what: str, wanted: bool) -> Iterator[Advance]:
     with Progress(*columns, disable=not show, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda n, total: progress.update(task, advance=n, total=total)
+
+
+def member_subset(
+    config: Config, spec_z: NDArray[np.float64], r: NDArray[np.float64], member: int
+) -> NDArray[np.int64]:
+    """Return which training galaxies a head is fitted to, given their spec_z and r (n,): sorted indices."""
+    c, grid, slices = config.correction, config.survey.grid(), config.survey.slices()
+    if c.balance:
+        return balanced_subset(spec_z, r, grid, slices, c.threshold, c.fold + member, config.seed)
+    if c.leaves_out:
+        part = np.random.default_rng([config.seed, 11]).permutation(len(spec_z)) % PARTS
+        return np.flatnonzero(part != member)
+    return np.arange(len(spec_z))

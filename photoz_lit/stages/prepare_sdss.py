@@ -11,6 +11,7 @@ from photoz_lit.data.sdss import query as skyserver
 from photoz_lit.data.sdss.archive import Archive
 from photoz_lit.data.sources import sdss
 from photoz_lit.data.store import Store, open_store, partial_folder
+from photoz_lit.errors import ConfigError
 from photoz_lit.stages.plans import table_rules
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,11 @@ def prepare(
     partial, rules = partial_folder(folder), table_rules(config)
     if d.positions is not None:
         galaxies = sdss.read_positions(Path(d.positions), rules, d.limit)
+    elif not config.target.is_redshift:
+        raise ConfigError(
+            f"the SDSS archive is asked for galaxies by redshift, the target is {config.target.column}: "
+            "name a table with ra, dec and the true values by data.positions=TABLE"
+        )
     else:
         region = cast(tuple[float, float, float, float], tuple(d.region)) if d.region else None
         selection = skyserver.Selection(s.z_min, s.z_max, d.r_max, d.limit, region, tuple(d.runs))

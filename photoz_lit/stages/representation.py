@@ -2,6 +2,8 @@
 
 import logging
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,18 +12,19 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
-from photoz_lit.config import IMAGE_ENCODERS, Config
+from photoz_lit.config import IMAGE_ENCODERS, Config, CorrectionConfig, StageConfig
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import CatalogueInputs, ImageInputs, Inputs, VectorInputs
+from photoz_lit.embeddings import locked
 from photoz_lit.errors import ConfigError
 from photoz_lit.models.encoders import MLP, Fast, Precomputed, build_encoder
-from photoz_lit.models.heads import Head, PhotozNet
+from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.results import write_table
 from photoz_lit.stages.embed import embeddings_of, write_reference
 from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
-from photoz_lit.stages.prepare import prepare, splits, store_folder
+from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
@@ -46,9 +49,10 @@ def run(config: Config) -> None:
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
     standardise(net, store, train_rows, inputs)
 
+    spec_z = training_labels(store, config, split)
     columns: dict[str, NDArray[Any]] = {
         "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
-        "z_bin": grid.index(store.catalogue["spec_z"]),
+        "z_bin": grid.index(spec_z),
         "r_slice": slices.index(store.catalogue["dered_petro_r"]),
     }
     t = config.training.representation
@@ -82,7 +86,7 @@ def run(config: Config) -> None:
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
-    spec_z_train = np.asarray(store.catalogue["spec_z"])[train_rows]
+    spec_z_train = spec_z[train_rows]
     finish(
         config,
         folder,
@@ -94,6 +98,17 @@ def run(config: Config) -> None:
         spec_z_train=spec_z_train,
         began=began,
     )
+
+
+def fit_missing(config: Config) -> None:
+    """Train the representation that a classifier's settings ask for, unless it is there."""
+    folder = config.folder("representation")
+    if (folder / "done.json").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    # Jobs that run at the same time share it; the processes of several devices are one job.
+    with locked(folder) if config.trainer.devices == 1 else nullcontext():
+        run(replace(config, stage=StageConfig("representation"), correction=CorrectionConfig()))
 
 
 def build(config: Config, store: Store) -> PhotozNet:
@@ -117,6 +132,15 @@ def build(config: Config, store: Store) -> PhotozNet:
     if store.kind == "images":
         net.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
+
+
+def new_outputs(config: Config, head: AnyHead, n_outputs: int, member: int = 0) -> AnyHead:
+    """Make the outputs of Step 3 before training: the paper's linear ones, or one behind a hidden layer."""
+    generator = torch.Generator().manual_seed(config.seed + 1 + 1000 * member)
+    if config.correction.n_hidden:
+        return HiddenHead(head.n_features, n_outputs, config.correction.n_hidden, generator)
+    assert isinstance(head, Head)  # that of Step 1 or 2
+    return head.with_new_bins(n_outputs, generator)
 
 
 def load(config: Config, store: Store) -> PhotozNet:

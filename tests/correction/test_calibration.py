@@ -443,3 +443,22 @@ def test_estimates_that_are_not_finite_are_refused() -> None:
 
 def test_module_is_numpy_and_scipy_only() -> None:
     assert not {"torch", "astropy"} & set(vars(calibration))
+
+
+def test_differences_of_another_quantity_vanish_in_its_own_bins() -> None:
+    # A stellar mass with estimates too low by 0.3 at the low end: bins of 0.1, no division by 1 + truth.
+    rng = np.random.default_rng(3)
+    truth = rng.uniform(9.0, 11.0, 4000)
+    estimate = truth - np.where(truth < 10, 0.3, 0.0) + rng.normal(0, 0.02, 4000)
+    r, grid = np.full(4000, 16.0), RedshiftGrid(8.0, 12.0, 40)
+    slices = MagnitudeSlices(15.0, 1.0, 3)
+    sample = Sample(truth, estimate, r, np.ones(4000))
+    found, _ = calibrate(sample, estimate, r, grid, slices, smoothing="none", relative=False, bin_width=0.1)
+    assert found.width == 0.1
+    left = found.correct(estimate, r) - truth
+    bins = np.floor(estimate / 0.1 + 1e-9)
+    for k in np.unique(bins):
+        assert abs(left[bins == k].mean()) < 1e-9
+    smooth, facts = calibrate(sample, estimate, r, grid, slices, relative=False, bin_width=0.1)
+    assert facts.width in calibration.WIDTHS
+    assert np.abs(smooth.correct(estimate, r) - truth).mean() < 0.5 * np.abs(estimate - truth).mean()

@@ -83,7 +83,7 @@ def test_arrays_hold_all_of_it(prior: str, recalibration: str) -> None:
     pdf, _, r = sample(30, 7)
     finishing = fitted(prior=prior, temperature=True, recalibration=recalibration)
     arrays = {name: np.asarray(values) for name, values in finishing.arrays().items()}
-    again = Finishing.from_arrays(arrays, SLICES)
+    again = Finishing.from_arrays(arrays, SLICES, GRID)
     np.testing.assert_array_equal(again(pdf, r), finishing(pdf, r))
 
 
@@ -110,3 +110,57 @@ def test_training_prior_takes_the_place_of_the_implicit_one() -> None:
     expected = pdf * ratio
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(finishing(pdf), expected, atol=1e-5)
+
+
+def by_place(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """p(z) too wide on one side of the embedding (n, 2) and too narrow on the other, and spec_z."""
+    place = np.random.default_rng(seed).uniform(-1, 1, (n, 2)).astype(np.float32)
+    wide, narrow = (sample(n, seed, too_wide=width) for width in (2.0, 0.5))  # of the same galaxies
+    return np.where(place[:, :1] > 0, wide[0], narrow[0]), wide[1], place
+
+
+def fitted_by_place(n: int) -> Finishing:
+    pdf, z, place = by_place(n, 1)
+    return fit_finishing(
+        pdf,
+        z,
+        np.full(n, 15.0),
+        GRID,
+        SLICES,
+        implicit_prior=np.full(GRID.n_outputs, 1 / GRID.n_outputs),
+        training_prior=np.full(GRID.n_bins, 1 / GRID.n_bins),
+        n_fitted=n,
+        prior="none",
+        temperature=False,
+        recalibration="local",
+        rng=np.random.default_rng(2),
+        embeddings=place,
+    )
+
+
+def test_local_recalibration_gives_the_coverage_on_either_side() -> None:
+    pdf, z, place = by_place(4000, 5)
+    finishing = fitted_by_place(3000)
+    for side in (place[:, 0] > 0.1, place[:, 0] < -0.1):
+        assert abs(coverage(pdf[side], z[side]) - 0.68) > 0.2
+        assert abs(coverage(finishing(pdf)[side], z[side]) - 0.68) > 0.1  # by the map over all galaxies
+        local = finishing(pdf, None, place)[side]
+        assert coverage(local, z[side]) == pytest.approx(0.68, abs=0.06)
+        np.testing.assert_allclose(local.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_arrays_hold_the_validation_galaxies_of_local_recalibration() -> None:
+    pdf, _, place = by_place(30, 7)
+    finishing = fitted_by_place(400)
+    arrays = {name: np.asarray(values) for name, values in finishing.arrays().items()}
+    again = Finishing.from_arrays(arrays, SLICES, GRID)
+    np.testing.assert_array_equal(again(pdf, None, place), finishing(pdf, None, place))
+    assert not np.array_equal(again(pdf, None, place), again(pdf))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_few_validation_galaxies_are_no_obstacle_to_local_recalibration(n: int) -> None:
+    pdf, _, place = by_place(10, 7)
+    finishing = fitted_by_place(n)
+    assert (finishing.local_map is None) == (n == 1)
+    np.testing.assert_allclose(finishing(pdf, None, place).sum(axis=1), 1, rtol=1e-5)

@@ -4,6 +4,7 @@ from scipy.stats import wasserstein_distance
 
 from photoz_lit import metrics
 from photoz_lit.correction.nearest import (
+    NearestLabels,
     choose_numbers,
     distance_to_uniform,
     nearest,
@@ -100,3 +101,34 @@ def test_neighbours_give_calibrated_pdfs() -> None:
     for part in (x_test[:, 1] > 0, x_test[:, 1] <= 0):
         assert inside[part].mean() == pytest.approx(0.68, abs=0.06)
     assert np.std(metrics.mean(pdf, grid) - z_test) < 1.1 * np.sqrt((0.01**2 + 0.02**2) / 2)
+
+
+def test_labels_are_those_of_the_neighbours_step_by_step() -> None:
+    train, queries = draws(150, 3), draws(20, 4)
+    z = np.random.default_rng(5).uniform(0, 0.4, 150)
+    labels = NearestLabels(train, z, GRID)
+    assert labels.numbers == (5, 10, 15, 20, 30, 40, 60, 80, 120)
+    own = nearest(train, train, 120, leave_one_out=True)
+    pit = neighbour_pit(z, z, own, labels.numbers)
+    for near, made in (
+        (own, labels.of_train()),
+        (nearest(queries, train, 120), labels(queries)),
+    ):
+        chosen = choose_numbers(pit, near, labels.numbers)
+        np.testing.assert_array_equal(made, neighbour_pdf(z, near, chosen, GRID))
+
+
+def test_spec_z_of_a_training_galaxy_is_not_in_its_own_label() -> None:
+    train, z = draws(60, 6), np.full(60, 0.1)
+    z[7] = 0.3
+    labels = NearestLabels(train, z, GRID)
+    at = GRID.index(0.3) + GRID.extend_left
+    assert labels.of_train()[7, at] == 0
+    assert labels.of_train()[:, at].max() > 0
+    assert labels(train[7:8])[0, at] > 0  # another galaxy at its place has it for a neighbour
+
+
+def test_few_training_galaxies_have_few_neighbours() -> None:
+    labels = NearestLabels(draws(4, 7), np.array([0.1, 0.1, 0.2, 0.2]), GRID)
+    assert labels.numbers == (3,)
+    np.testing.assert_allclose(labels.of_train().sum(axis=1), 1)

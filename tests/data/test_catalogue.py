@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -278,3 +279,87 @@ def test_published_validation_galaxies_stay_so() -> None:
     given["split"] = np.array(["train", "train", "val", "test"])[np.arange(60) % 4]
     split = assign_splits(given, test_fraction=0.2, val_fraction=0.2, seed=1)
     assert split.tolist() == given["split"].tolist()
+
+
+# Other quantities than redshift
+
+
+METALLICITY = TableRules(columns={}, z_range=(-3.0, 1.0), target="feh")
+
+
+def test_a_table_of_another_target_needs_no_spec_z() -> None:
+    given = table(feh=np.linspace(-2.9, 0.9, 60))
+    out, rows = standard_table(given, "stars.csv", METALLICITY)
+    assert out.colnames == ["object_id", "feh", "spec_z", "dered_petro_r", "ebv"]
+    assert len(rows) == 60
+    given["spec_z"][3] = np.nan  # carried, and not looked at
+    given["dered_petro_r"] *= 100  # any quantity
+    assert len(standard_table(given, "stars.csv", METALLICITY)[0]) == 60
+    del given["spec_z"]
+    assert standard_table(given, "stars.csv", METALLICITY)[0].colnames[1] == "feh"
+    del given["feh"]
+    with pytest.raises(DataError, match=r"no column 'feh' .set by target.column or data.columns.target"):
+        standard_table(given, "stars.csv", METALLICITY)
+
+
+def test_true_values_that_cannot_be_used_are_named_or_left_out() -> None:
+    given = table(feh=np.linspace(-2.9, 0.9, 60))
+    given["feh"][[4, 7]] = 1.5, np.nan
+    with pytest.raises(DataError, match="column feh is not finite in 1 of 60 rows"):
+        standard_table(given, "stars.csv", METALLICITY)
+    given["feh"][7] = 0.0
+    with pytest.raises(DataError, match="feh is outside the survey's -3 to 1 in 1 of 60 rows"):
+        standard_table(given, "stars.csv", METALLICITY)
+    given["feh"][7] = np.nan
+    rules = TableRules(columns={}, z_range=(-3.0, 1.0), target="feh", drop_invalid=True)
+    assert list(set(range(60)) - set(standard_table(given, "stars.csv", rules)[1])) == [4, 7]
+    unlabelled = TableRules(columns={}, z_range=(-3.0, 1.0), target="feh", labelled=False)
+    out, _ = standard_table(given, "stars.csv", unlabelled)
+    assert (np.asarray(out["flag"]) == "").all()  # nothing is asked of what is to be predicted
+    np.testing.assert_array_equal(np.isnan(out["feh"]), np.arange(60) == 7)
+
+
+def test_the_truth_is_no_feature() -> None:
+    given = table(feh=np.linspace(0.1, 0.9, 60))
+    rules = TableRules(columns={}, z_range=(0, 1), magnitudes=["feh"], target="feh")
+    with pytest.raises(DataError, match=r"data\.magnitudes names feh, the true values"):
+        standard_table(given, "stars.csv", rules)
+
+
+def test_thinning_keeps_the_fraction_in_the_range_and_all_else() -> None:
+    given = table(1000)
+    fractions = {"test_fraction": 0.2, "val_fraction": 0.1, "seed": 3}
+    whole = assign_splits(given, **fractions)
+    inside = (given["spec_z"] >= 0.1) & (given["spec_z"] < 0.2) & (whole == "train")
+    thinned = assign_splits(given, **fractions, thin=[0.1, 0.2, 0.1])
+    assert (thinned[inside] == "train").sum() == round(0.1 * inside.sum()) > 0
+    assert (thinned[inside & (thinned != "train")] == "unused").all()
+    np.testing.assert_array_equal(thinned[~inside], whole[~inside])
+    # n_train and train_fraction count what thinning leaves.
+    left = (thinned == "train").sum()
+    for n, more in ((round(0.5 * left), {"train_fraction": 0.5}), (40, {"n_train": 40})):
+        fewer = assign_splits(given, **fractions, thin=[0.1, 0.2, 0.1], **more)
+        assert (fewer == "train").sum() == n
+        assert (thinned[fewer == "train"] == "train").all()
+
+
+def test_smaller_shares_of_the_training_rows_are_parts_of_larger_ones() -> None:
+    splits = [
+        assign_splits(table(500), test_fraction=0.2, val_fraction=0.1, seed=0, train_fraction=share)
+        for share in (1.0, 0.5, 0.25)
+    ]
+    sizes = [(split == "train").sum() for split in splits]
+    assert sizes == [350, 175, round(350 / 4)]
+    for more, fewer in itertools.pairwise(splits):
+        assert set(np.flatnonzero(fewer == "train")) < set(np.flatnonzero(more == "train"))
+        for name in ("val", "test"):
+            np.testing.assert_array_equal(fewer == name, more == name)
+
+
+def test_training_rows_are_thinned_by_the_target() -> None:
+    given = table(200, feh=np.linspace(0.0, 1.0, 200))
+    split = assign_splits(
+        given, test_fraction=0.2, val_fraction=0.1, seed=0, thin=[0.5, 2.0, 0.0], target="feh"
+    )
+    assert (np.asarray(given["feh"])[split == "train"] < 0.5).all()
+    assert (np.asarray(given["feh"])[split == "test"] >= 0.5).any()

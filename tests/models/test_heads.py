@@ -1,11 +1,13 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from photoz_lit.correction.ensembles import combine
 from photoz_lit.models.encoders import MLP, build_encoder
-from photoz_lit.models.heads import Head, PhotozNet, mixture
+from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet, mixture
 from photoz_lit.models.losses import hard_label_loss
 
 
@@ -172,15 +174,39 @@ def test_everything_trains_by_default() -> None:
     assert same == {"encoder.standardisation.mean", "encoder.standardisation.scale"}
 
 
-def test_network_with_new_bins_shares_its_frozen_encoder() -> None:
-    net = small_net()
-    new = net.with_new_bins(9, seeded(23))
-    assert new.encoder is net.encoder
-    assert new.trainable == "redshift_outputs"
-    assert not any(p.requires_grad for p in new.encoder.parameters())
-    z_logits, gate_logits = new(torch.zeros(2, 5), torch.zeros(2))
-    assert z_logits.shape == (2, 3, 9)
-    assert gate_logits is not None
+def test_hidden_head_starts_from_the_prior_and_learns_on_any_scale() -> None:
+    generator = seeded(23)
+    x = 1000 + 50 * torch.randn(400, 6, generator=generator)
+    prior = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    head = HiddenHead(6, 4, 16, seeded(24)).start_from(x, prior)
+    torch.testing.assert_close(mixture(*head(x)), prior.expand(400, 4))
+    z_bin = (x[:, 0] > 1000).long() + 2 * (x[:, 1] > 1000).long()
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.03)
+    for _ in range(100):
+        loss = hard_label_loss(*head(x), z_bin, torch.ones(400, 1, dtype=torch.bool))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (mixture(*head.eval()(x)).argmax(dim=1) == z_bin).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "harmonic"])
+def test_ensemble_is_the_mean_of_its_members(mean: Mean) -> None:
+    heads: list[AnyHead] = [Head(6, 3, 4, gate=True, generator=seeded(i)) for i in (25, 26)]
+    heads.append(HiddenHead(6, 4, 8, seeded(27)))
+    x = torch.randn(20, 6, generator=seeded(28))
+    pdfs = [mixture(*head(x)).detach().numpy() for head in heads]
+    combined = mixture(*Ensemble(heads, mean)(x)).detach().numpy()
+    np.testing.assert_allclose(combined, combine(pdfs, mean), rtol=1e-5)
+
+
+def test_ensemble_of_certain_heads_stays_finite() -> None:
+    head = Head(2, 1, 3, gate=False)
+    with torch.no_grad():
+        head.redshift.bias.copy_(torch.tensor([500.0, 0.0, -500.0]))
+    for mean in ("arithmetic", "harmonic"):
+        pdf = mixture(*Ensemble([head, head], mean)(torch.zeros(1, 2)))  # type: ignore[arg-type]
+        torch.testing.assert_close(pdf, torch.tensor([[1.0, 0.0, 0.0]]))
 
 
 def test_head_must_fit_the_encoder() -> None:

@@ -270,6 +270,12 @@ def test_galaxy_labels_are_soft_labels_of_members(problem: tuple[Tensor, Tensor,
     target = torch.where(member[:, :, None], label[:, None], 1 / 5)
     expected = soft_label_loss(z_logits, gate_logits, target, member)
     torch.testing.assert_close(galaxy_label_loss(z_logits, gate_logits, label, member), expected)
+    twice = [torch.cat([a, a[:1]]) for a in (z_logits[:, :1], label, member[:, :1])]
+    weight = torch.tensor([2.0] + 6 * [1.0]) * 7 / 8  # the first galaxy counts like two
+    torch.testing.assert_close(
+        galaxy_label_loss(z_logits[:, :1], None, label, member[:, :1], weight),
+        galaxy_label_loss(twice[0], None, *twice[1:]),
+    )
 
 
 def test_crps_is_that_of_the_metrics(problem: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:

@@ -6,8 +6,8 @@ from photoz_lit.config import TrainingConfig
 from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.heads import Head, PhotozNet
-from photoz_lit.models.losses import hard_label_loss, soft_label_loss
-from photoz_lit.models.module import PhotozModule
+from photoz_lit.models.losses import galaxy_label_loss, hard_label_loss, soft_label_loss
+from photoz_lit.models.module import OneHotLoss, PhotozModule
 
 MEMBERSHIP = torch.tensor([[True, False], [True, True], [False, True]])
 
@@ -54,6 +54,19 @@ def test_loss_is_of_the_table_of_labels_where_there_is_one() -> None:
         z_logits, gate_logits, one.targets[batch()["cell"]], MEMBERSHIP[batch()["r_slice"]]
     )
     assert torch.equal(one.loss(batch()), expected)
+
+
+@pytest.mark.parametrize("name", ["sord", "nearest"])
+def test_loss_is_of_the_label_of_each_bin_or_galaxy(name: str) -> None:
+    table = torch.softmax(torch.randn(6, 6, generator=torch.Generator().manual_seed(3)), dim=1)
+    settings = TrainingConfig(max_steps=10, check_every=5, lr=0.1)
+    judge = OneHotLoss(name, labels=table if name == "sord" else None)
+    one = PhotozModule(net(), MEMBERSHIP, settings, 1, CatalogueInputs(), one_hot=judge)
+    weight, labels = torch.tensor([0.5, 1.5, 1.0, 1.0]), table[batch()["z_bin"]]
+    z_logits, gate_logits = one(batch())
+    expected = galaxy_label_loss(z_logits, gate_logits, labels, MEMBERSHIP[batch()["r_slice"]], weight)
+    given = {"weight": weight} | ({"label": labels} if name == "nearest" else {})
+    assert torch.equal(one.loss(batch() | given), expected)
 
 
 @pytest.mark.parametrize(

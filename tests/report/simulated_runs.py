@@ -1,7 +1,8 @@
 """Finished runs on disk, as a survey would leave them: simulated estimates with the three biases."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -70,20 +71,31 @@ def numbers(kind: Kind, seed: int, n: int) -> dict[str, float | None]:
     return values | {f"{key}_err": None if value is None else 0.001 for key, value in list(values.items())}
 
 
-def write_run(output_dir: Path, kind: Kind, seed: int, *, run: str = "demo", n: int = 1500) -> Path:
-    """Write one finished run folder and return it."""
+def write_run(
+    output_dir: Path,
+    kind: Kind,
+    seed: int,
+    *,
+    run: str = "demo",
+    n: int = 1500,
+    config: str = "",
+    target: dict[str, str] | None = None,
+) -> Path:
+    """Write one finished run folder and return it; with further settings and another target where given."""
     rng = np.random.default_rng((seed, *kind.label.encode()))
     folder = output_dir / run / kind.stage / f"{kind.group},seed={seed}"
     folder.mkdir(parents=True)
     spec_z, r = population(n, np.random.default_rng(seed))
     photo_z = estimate(kind, spec_z, rng)
     pit = np.clip(0.5 + 0.29 * rng.standard_normal(n) * (1 + kind.collapse / 2), 0, 1)
+    truth = target["column"] if target else "spec_z"
+    photo = f"photo_{truth}" if target else "photo_z"
     table = Table(
         {
-            "object_id": np.arange(n), "spec_z": spec_z, "dered_petro_r": r, "photo_z": photo_z,
-            "photo_z_mode": photo_z,
-            "photo_z_mean": photo_z, "photo_z_median": photo_z, "photo_z_lower": photo_z - kind.scatter,
-            "photo_z_upper": photo_z + kind.scatter, "pit": pit,
+            "object_id": np.arange(n), truth: spec_z, "dered_petro_r": r, photo: photo_z,
+            f"{photo}_mode": photo_z,
+            f"{photo}_mean": photo_z, f"{photo}_median": photo_z, f"{photo}_lower": photo_z - kind.scatter,
+            f"{photo}_upper": photo_z + kind.scatter, "pit": pit,
         },
         meta={"z_min": 0.0, "z_max": 0.4, "n_bins": 90},
     )  # fmt: skip
@@ -100,8 +112,45 @@ def write_run(output_dir: Path, kind: Kind, seed: int, *, run: str = "demo", n: 
     }  # fmt: skip
     for name, content in (
         ("metrics.json", numbers(kind, seed, n)), ("trainz.json", numbers(trainz, seed, n)),
-        ("survey.json", SURVEY), ("done.json", done),
+        ("survey.json", SURVEY | ({"target": target} if target else {})), ("done.json", done),
     ):  # fmt: skip
         (folder / name).write_text(json.dumps(content))
-    (folder / "config.yaml").write_text(f"stage: {kind.stage}\nseed: {seed}\nname: <{kind.label}>\n")
+    (folder / "config.yaml").write_text(f"stage: {kind.stage}\nseed: {seed}\nname: <{kind.label}>\n{config}")
+    return folder
+
+
+def write_sweep(
+    output_dir: Path,
+    kinds: Sequence[Kind],
+    key: str,
+    values: Sequence[object],
+    *,
+    scale: str = "linear",
+    seeds: Sequence[int] = (1, 2),
+    run: str = "swept",
+    n: int = 300,
+) -> None:
+    """Write runs of each kind at each value of a setting, a section and a name with a dot between them."""
+    section, name = key.split(".")
+    for value in values:
+        config = f"sweep: {{axis: {key}, label: number of {name}, scale: {scale}}}\n"
+        config += f"{section}: {{{name}: {value}}}\n"
+        for kind in kinds:
+            further = replace(
+                kind, group=f"{kind.group},{key}={value}", label=f"{kind.label} · {name}={value}"
+            )
+            for seed in seeds:
+                write_run(output_dir, further, seed, run=run, n=n, config=config)
+
+
+def write_calibrated(
+    output_dir: Path, kind: Kind, seed: int, *, run: str = "demo", slope: float = 0.004
+) -> Path:
+    """Write calibrated estimates of a run and return their folder; only their numbers."""
+    folder = output_dir / run / "calibrate" / f"{kind.group},seed={seed}" / "target=training"
+    folder.mkdir(parents=True)
+    before = numbers(kind, seed, 1500) | {"bulk_mean": 0.004, "bulk_max": 0.015}
+    after = before | {"bulk_mean": 0.0005, "bulk_max": 0.002, "slope_photo_z": slope, "slope_spec_z": -0.11}
+    for name, content in (("metrics_before.json", before), ("metrics.json", after), ("done.json", {})):
+        (folder / name).write_text(json.dumps(content))
     return folder

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,22 @@ def test_seeds_are_averaged_by_their_numbers_of_galaxies(tmp_path: Path) -> None
 def test_tilt_of_the_simulation_is_found(tmp_path: Path) -> None:
     tilted = run_of(tmp_path, Kind("Baseline", "representation", "head=single", -0.09, 0.01, 0.0), 1)
     assert curves.against_spec_z("Baseline", [tilted]).fit.slope == pytest.approx(-0.09, abs=0.01)
+
+
+def test_bias_over_the_range_is_the_rms_of_the_bins_with_enough_galaxies(tmp_path: Path) -> None:
+    run = run_of(tmp_path, KINDS[0], 1)
+    centres = (np.arange(40) + 0.5) * 0.01
+    spec_z = np.repeat(centres[:8], [40, 40, 40, 40, 40, 40, 29, 1])
+    dz = np.repeat([0.01, -0.01, 0.02, 0.0, 0.0, 0.0, 5.0, 5.0], [40, 40, 40, 40, 40, 40, 29, 1])
+    wiggle = np.tile([0.004, -0.004], spec_z.size // 2)
+    exact = replace(run, spec_z=spec_z, photo_z=spec_z + (dz + wiggle) * (1 + spec_z))
+    found = curves.residual_rms(exact)
+    rms = np.sqrt(0.0006 / 6)
+    assert found["residual_rms"] == pytest.approx(rms)
+    error = 0.004 / np.sqrt(39)
+    assert found["residual_rms_err"] == pytest.approx(np.sqrt(0.0006) * error / (6 * rms))
+    few = replace(run, spec_z=spec_z[:160], photo_z=spec_z[:160])
+    assert np.isnan(curves.residual_rms(few)["residual_rms"])
 
 
 def test_scatter_by_magnitude_leaves_out_slices_with_few_galaxies(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.metrics import fit_line, residuals_by_photo_z
 from photoz_lit.report import figures
-from photoz_lit.report.figures.style import STYLE
+from photoz_lit.report.figures.style import ALTERNATIVES, STYLE, colour_of, marker_of
+from photoz_lit.report.table import ORDER
 
 GRID = RedshiftGrid(0.0, 0.4, 40)
 SLICES = MagnitudeSlices(12.5, 0.5, 5)
@@ -36,6 +37,17 @@ def trade_off(label: str, slope: float) -> figures.TradeOff:
     return figures.TradeOff(label, slope, 0.002, 0.1, 0.01)
 
 
+def standing(label: str, slope: float, total_variation: float) -> figures.Standing:
+    values = (slope, 0.05, total_variation, 0.004, 0.014 + total_variation / 100)
+    return figures.Standing(label, *(figures.Score(value, 0.01) for value in values))
+
+
+def sweep_line(label: str) -> figures.SweepLine:
+    keys = ("slope_spec_z", "total_variation", "sigma_mad", "crps")
+    values = {key: np.array([0.1, -0.2, 0.3]) for key in keys}
+    return figures.SweepLine(label, np.arange(3.0), values, {key: np.full(3, 0.05) for key in keys})
+
+
 def counts(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).poisson(4.0, shape)
 
@@ -47,6 +59,13 @@ SAMPLES = [
     sample("unheard of", 2),
     sample("hard", 3),
     sample("none", 4),
+]
+STANDINGS = [
+    standing("full", 0.02, 0.08),
+    standing("trend", 0.001, 0.24),
+    standing("lds", 0.08, 0.2),
+    standing("full · threshold=20", 0.02, 0.3),
+    figures.Standing("none", *[figures.Score(np.nan, np.nan)] * 5),
 ]
 LABEL = np.exp(-0.5 * ((np.arange(80) - 25) / 2.0) ** 2)
 MEAN = np.tile(np.arange(40.0)[None, :, None], (5, 1, 3)) + 1.0
@@ -60,7 +79,20 @@ FIGURES = {
     "pit": lambda: figures.figure_pit(SAMPLES),
     "sigma_mad": lambda: figures.figure_sigma_mad([scatter("Baseline"), scatter("full")], [scatter("hard")]),
     "trade_off": lambda: figures.figure_trade_off(
-        [trade_off("Baseline", -0.1), trade_off("full", 0.0)], 0.06
+        [trade_off("Baseline", -0.1), trade_off("full", 0.0)], 0.06, [trade_off("lds", -0.05)]
+    ),
+    "pareto": lambda: figures.figure_pareto(STANDINGS, 0.06),
+    "biases": lambda: figures.figure_biases(STANDINGS),
+    "sweep": lambda: figures.figure_sweep(
+        figures.SweepAxis("number of bins", "linear"), [sweep_line("Baseline"), sweep_line("full")]
+    ),
+    "sweep_of_a_category": lambda: figures.figure_sweep(
+        figures.SweepAxis("encoder", "category", ("a", "b", "c")),
+        [sweep_line("full")],
+        (np.arange(3.0), np.full(3, 0.06)),
+    ),
+    "calibrated": lambda: figures.figure_calibrated(
+        [figures.BeforeAfter("full", "full (target=training)", (0.004, 0.001), (0.02, 0.1))]
     ),
     "counts": lambda: figures.figure_counts(counts((40, 5)), np.minimum(counts((40, 5)), 2), GRID, SLICES),
     "dispersions": lambda: figures.figure_dispersions(
@@ -102,6 +134,51 @@ def test_figures_leave_no_trace_in_the_settings_of_matplotlib() -> None:
 def test_n_of_z_shows_estimates_beyond_the_survey() -> None:
     wide = figures.Sample("full", np.full(500, 0.39), np.linspace(0.38, 0.45, 500), np.full(500, 0.5))
     assert figures.figure_n_of_z([wide], GRID).axes[0].get_xlim()[1] > 0.44
+
+
+def test_no_other_beats_what_is_on_the_front() -> None:
+    points = np.array([[1.0, 4.0], [2.0, 2.0], [2.0, 2.0], [2.0, 3.0], [4.0, 1.0], [5.0, 1.0], [np.nan, 0.0]])
+    assert figures.non_dominated(points).tolist() == [True, True, True, False, True, False, False]
+    points = np.random.default_rng(0).uniform(size=(60, 3))
+    beaten = [any((q <= p).all() and (q < p).any() for q in points) for p in points]
+    assert figures.non_dominated(points).tolist() == [not b for b in beaten]
+
+
+def test_pareto_names_every_correction_once_where_it_can_be_read() -> None:
+    rng = np.random.default_rng(1)
+    many = [standing(name, *rng.uniform(0.0, 0.3, 2)) for name in ALTERNATIVES]
+    figure = figures.figure_pareto(many, 0.06)
+    figure.draw_without_rendering()
+    (ax, _) = figure.axes
+    texts = [t for t in ax.texts if not t.get_text().startswith("floor")]
+    assert sorted(t.get_text() for t in texts) == sorted(ALTERNATIVES)
+    boxes = [t.get_window_extent() for t in texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    frame = ax.get_window_extent()
+    assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 and frame.y0 <= b.y0 for b in boxes)
+
+
+def test_bars_of_absolute_slopes_end_at_zero() -> None:
+    line = sweep_line("full")
+    figure = figures.figure_sweep(figures.SweepAxis("x", "linear"), [line])
+    (points, _, (bars,)) = figure.axes[0].containers[0]
+    np.testing.assert_allclose(points.get_ydata(), [0.1, 0.2, 0.3])
+    assert min(segment[:, 1].min() for segment in bars.get_segments()) >= 0.0
+
+
+def test_every_correction_has_its_own_mark() -> None:
+    names = [name for name in ORDER if name not in ("none",)]  # which is Step 1's own output
+    marks = {(colour_of(name), marker_of(name)) for name in names}
+    assert len(marks) == len(names)
+    assert colour_of("none") == colour_of("Step 1")
+
+
+def test_a_name_unheard_of_has_one_mark_that_no_known_one_has() -> None:
+    unheard = [f"method {i}" for i in range(40)]
+    known = {(colour_of(name), marker_of(name)) for name in ORDER}
+    assert not known & {(colour_of(name), marker_of(name)) for name in unheard}
+    assert len({(colour_of(name), marker_of(name)) for name in unheard}) > 10
+    assert colour_of("method 1 · threshold=20") == colour_of("method 1")
 
 
 def test_no_estimate_or_nan_pit_still_draws() -> None:

@@ -30,6 +30,7 @@ class Page(HTMLParser):
         self.fetched: list[str] = []
         self.rows: dict[str, dict[str, float]] = {}
         self.row: dict[str, float] = {}
+        self.downloads: dict[str, str] = {}
         self.feed(text)
         self.close()
         assert self.open == []
@@ -39,6 +40,8 @@ class Page(HTMLParser):
             self.open.append(tag)
         values = {name: value or "" for name, value in attrs}
         self.fetched += [values[name] for name in ("src", "href", "data", "poster") if name in values]
+        if "download" in values:
+            self.downloads[values["download"]] = values["href"]
         if "data-label" in values:
             self.row = self.rows.setdefault(values["data-label"], {})
         if "data-key" in values:
@@ -56,7 +59,7 @@ def page(finished: Path) -> str:
 def test_page_needs_nothing_but_itself(page: str) -> None:
     parsed = Page(page)
     assert all(target.startswith(("data:", "#")) for target in parsed.fetched)
-    assert not re.search(r"https?://|@import|url\(|<script|<link", page)
+    assert not re.search(r"https?://|@import|url\(|<script[^>]|<link|fetch\(|XMLHttpRequest|import\(", page)
 
 
 def test_embedded_figures_fetch_nothing(page: str) -> None:
@@ -77,6 +80,32 @@ def test_numbers_equal_those_on_disk(finished: Path, page: str) -> None:
     ]
     for key in ("slope_spec_z", "total_variation", "sigma_mad", "crps"):
         assert rows["full"][key] == pytest.approx((seeds[0][key] + seeds[1][key]) / 2)
+
+
+def test_download_is_the_table_with_all_digits(finished: Path, page: str) -> None:
+    parsed = Page(page)
+    ((name, address),) = parsed.downloads.items()
+    assert name == "corrections-demo.csv"
+    start = "data:text/csv;charset=utf-8;base64,"
+    assert address.startswith(start)
+    text = base64.b64decode(address.removeprefix(start)).decode("utf-8")
+    table = {row["correction"]: row for row in csv.DictReader(StringIO(text))}
+    assert list(table) == list(parsed.rows)
+    for label, shown in parsed.rows.items():
+        assert {k for k in table[label] if k in shown} == set(shown)
+        for key, value in shown.items():
+            assert table[label][key] == ("" if math.isnan(value) else repr(value))
+    row = next(r for r in corrections_table(finished) if r["label"] == "full")
+    assert float(table["full"]["slope_spec_z_spread"]) == row["slope_spec_z_spread"]
+    assert (table["full"]["seeds"], float(table["full"]["seconds"])) == ("2", 10.5)
+
+
+def test_every_cell_has_the_value_that_it_sorts_by(page: str) -> None:
+    body = page[page.index('<table class="sortable">') :]
+    rows = re.findall(r"<tr.*?</tr>", body[body.index("<tbody>") : body.index("</tbody>")], re.DOTALL)
+    assert len(rows) == 6
+    headings = body[: body.index("<tbody>")].count("<th ")
+    assert {len(re.findall(r'<td[^>]* data-value="[^"]+"', row)) for row in rows} == {headings}
 
 
 def test_writing_twice_gives_the_same_page(results: Path) -> None:
@@ -231,6 +260,7 @@ def test_each_set_of_runs_has_its_section(results: Path) -> None:
     write_run(results, KINDS[2], 1, run="real <catalogue>", n=200)
     text = write_report(results)[0].read_text()
     assert re.findall(r"<h2>(.*)</h2>", text) == ["demo", "real &lt;catalogue&gt;"]
+    assert list(Page(text).downloads) == ["corrections-demo.csv", "corrections-real <catalogue>.csv"]
     assert "name: &lt;full&gt;" in text
 
 

@@ -18,6 +18,7 @@ from command import (
     run_well,
     state,
 )
+from omegaconf import OmegaConf
 
 from photoz_lit.correction.labels import one_hot_table
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
@@ -222,6 +223,25 @@ def test_sweep_over_seeds_without_a_representation_goes_on(catalogue_run: Finish
     assert "no finished representation" in outcome.err
     assert "seed=7" in outcome.err.splitlines()[-1]
     assert only(tmp_path / "runs", "classifier/correction=none*/done.json").is_file()
+
+
+def test_missing_representation_is_fitted_when_asked_for(catalogue_run: Finished, tmp_path: Path) -> None:
+    words = ("stage=classifier", "correction=full", "fit_missing=true", *catalogue_run.words[:-2])
+    run_well(*words, *places(tmp_path))
+    for stage in ("representation", "classifier"):
+        ours, theirs = (only(f / "runs", f"{stage}/*/pdf.hdf5") for f in (tmp_path, catalogue_run.folder))
+        assert ours.parent.name == theirs.parent.name
+        with h5py.File(ours) as one, h5py.File(theirs) as other:
+            np.testing.assert_array_equal(one["pdf"][:], other["pdf"][:])
+    saved = OmegaConf.load(only(tmp_path / "runs", "representation/*/config.yaml"))
+    assert (saved.stage.name, saved.correction.name, saved.correction.extend) == (
+        *("representation", "none", False),
+    )
+    before = state(tmp_path)
+    outcome = run_well(*words, *places(tmp_path))
+    assert outcome.out.count("is complete: skipped") == 1
+    run_well("stage=representation", *catalogue_run.words[:-2], *places(tmp_path))
+    assert state(tmp_path) == before
 
 
 def test_implicit_prior_of_step_3_is_the_mean_label() -> None:

@@ -1,10 +1,12 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from command import (
     IMAGES,
     QUICK,
@@ -12,15 +14,19 @@ from command import (
     begin,
     catalogue_words,
     cutouts,
+    magnitude_table,
     only,
     places,
+    run,
     run_well,
     state,
     write_arrays,
     write_catalogue,
 )
 
-from photoz_lit.data.store import open_store
+from photoz_lit.config import Config, DataConfig
+from photoz_lit.data.store import Store, open_store
+from photoz_lit.stages.prepare import splits, training_labels
 
 
 def test_prepared_data_are_used_again(mock_run: Finished) -> None:
@@ -85,3 +91,68 @@ def test_killed_preparation_goes_on_to_the_same_bytes(
     for name in ("inputs.npy", "catalogue.fits"):
         killed, whole = (only(tmp_path / f, name).read_bytes() for f in ("killed", "whole"))
         assert killed == whole
+
+
+def drawn_store(tmp_path: Path, n: int = 4000) -> Store:
+    rng = np.random.default_rng(2)
+    catalogue = Table({"object_id": np.arange(n), "spec_z": rng.uniform(0, 0.4, n)})
+    return Store(tmp_path, catalogue, np.zeros((n, 1)), "vectors")
+
+
+def test_label_errors_reach_training_galaxies_and_never_those_of_the_test_split(tmp_path: Path) -> None:
+    store = drawn_store(tmp_path)
+    true, config = np.asarray(store.catalogue["spec_z"]), Config(data=DataConfig(label_error=0.05))
+    split = splits(store, config)
+    told = training_labels(store, config, split)
+    np.testing.assert_array_equal(told[split == "test"], true[split == "test"])
+    assert told.min() == 0.0  # beyond the range: the first bin and the last
+    assert told.max() == 0.4
+    for name in ("train", "val"):
+        error = (told - true)[(split == name) & (true > 0.15) & (true < 0.25)]
+        assert np.std(error) == pytest.approx(0.05, rel=3 / np.sqrt(2 * error.size))
+        assert np.mean(error) == pytest.approx(0, abs=3 * 0.05 / np.sqrt(error.size))
+    np.testing.assert_array_equal(told, training_labels(store, config, split))
+    other = training_labels(store, replace(config, seed=2), split)
+    assert not np.isin(other[split == "train"], told).all()
+    np.testing.assert_array_equal(training_labels(store, Config(), split), true)
+
+
+def test_semi_real_survey_keeps_the_copies_of_a_galaxy_together(tmp_path: Path) -> None:
+    path = tmp_path / "real.csv"
+    table = magnitude_table(40)
+    table.rename_column("mag_u", "u")
+    table["mag_z"][3] = np.nan
+    table.write(path)
+    words = [
+        *IMAGES,
+        "data=semi_real",
+        f"data.mock_catalogue={path}",
+        "data.magnitudes=[u,mag_g,mag_r,mag_i,mag_z]",
+    ]
+    stopped = run("stage=prepare", *words, *places(tmp_path))
+    assert "column mag_z is not finite in 1 of 40 rows" in stopped.message
+    outcome = run_well("stage=prepare", "data.drop_invalid=true", *words, *places(tmp_path))
+    assert "120 galaxies" in outcome.out
+    store = open_store(only(tmp_path / "data", "store.json").parent)
+    ids, rows = np.unique(store.catalogue["object_id"], return_inverse=True)
+    assert len(ids) == 39
+    split = splits(store, Config(data=DataConfig(source="mock")))
+    for i in range(len(ids)):
+        copies = np.flatnonzero(rows == i)
+        assert len(set(split[copies])) == 1
+        assert len(set(store.catalogue["mag_g"][copies])) == 1
+        assert len({store.inputs[row].tobytes() for row in copies}) == len(copies) >= 3
+    np.testing.assert_allclose(np.unique(store.catalogue["mag_u"]), np.sort(np.delete(table["u"], 3)))
+    np.testing.assert_array_equal(store.catalogue["dered_petro_r"], store.catalogue["mag_r"])
+
+
+def test_semi_real_survey_names_what_its_table_lacks(tmp_path: Path) -> None:
+    path = write_catalogue(tmp_path)
+    words = [*IMAGES, "data=semi_real", f"data.mock_catalogue={path}", *places(tmp_path)]
+    for word, said in (
+        ("data.magnitudes=[mag_u,mag_g]", "name those of u, g, r, i and z"),
+        ("data.magnitudes=[mag_u,mag_g,r,mag_i,mag_z]", "no column r (set by data.magnitudes)"),
+        ("data.columns.spec_z=redshift", "no column redshift (set by data.columns)"),
+        ("survey.z_max=0.2", "spec_z is outside the survey's 0.0001-0.2"),
+    ):
+        assert said in run("stage=prepare", word, *words).message

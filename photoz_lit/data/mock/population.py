@@ -45,7 +45,12 @@ PETROSIAN_BULGE, PETROSIAN_DISC = 0.82, 0.99
 # Petrosian over true half-light radius of a de Vaucouleurs profile (Graham et al. 2005, AJ 130, 1535).
 PETROSIAN_BULGE_RADIUS = 0.71
 DISC_THICKNESS = 0.2  # axis ratio of an edge-on disc
-R = BANDS.index("r")
+G, R = BANDS.index("g"), BANDS.index("r")
+# Stellar mass over light in r from rest-frame g - r: log10 (M/L) = a + b (g - r) in solar units (Bell et al.
+# 2003, ApJS 149, 289, table 7; for their "diet" Salpeter initial mass function), and the Sun's absolute r in
+# AB mag (Willmer 2018, ApJS 236, 47).
+MASS_TO_LIGHT = (-0.306, 1.097)
+SUN_R = 4.65
 
 
 @dataclass(frozen=True)
@@ -124,24 +129,26 @@ def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table
         Seed of the survey, not negative.
     catalogue : Table, optional
         Real galaxies: columns ``spec_z`` and dereddened ``mag_u`` to ``mag_z``, and where present
-        ``mag_err_u`` to ``mag_err_z``, ``ebv`` and ``dered_petro_r``. The survey then takes these from n of
-        its rows, each at most once, in random order (column ``catalogue_row``); only shapes are simulated.
+        ``mag_err_u`` to ``mag_err_z``, ``ebv`` and ``dered_petro_r``. The survey then takes these from its
+        rows in random order (column ``catalogue_row``); only shapes are simulated. Each comes once before
+        one comes again: the same galaxy in another shape, seen from another side under another sky.
 
     Returns
     -------
     Table, n rows
         ``object_id``; ``spec_z``; ``dered_petro_r``, ``ebv`` in mag; ``mag_*``, ``mag_err_*``: dereddened
-        magnitudes as a survey measures them. For the renderer ``true_bulge_*``, ``true_disc_*``: dereddened
+        magnitudes as a survey measures them; ``log_mass``, the logarithm to base 10 of the stellar mass in
+        solar masses. For the renderer ``true_bulge_*``, ``true_disc_*``: dereddened
         fluxes in nanomaggies; for both components ``true_*_radius`` (half-light, along the major axis,
         arcsec), ``true_*_axis_ratio``, ``true_*_angle`` (rad, from x towards y); ``true_x``, ``true_y``
         (pixels from the middle of the stamp), ``true_seeing_*`` (FWHM, arcsec), ``true_sky_*`` (nanomaggies
-        per square arcsec). For the record ``true_red`` (bool), ``true_absolute_r`` (mag) and
-        ``true_bulge_fraction`` (in r).
+        per square arcsec). For the record ``true_red`` (bool), ``true_absolute_r`` (mag), ``true_g_r`` (rest
+        frame, mag) and ``true_bulge_fraction`` (in r).
 
     Raises
     ------
     ValueError
-        If n or the seed is negative, or the catalogue lacks rows, columns or valid values.
+        If n or the seed is negative, or the catalogue has no rows or lacks columns or valid values.
     """
     if n < 0 or seed < 0:
         raise ValueError(f"n and seed must not be negative, got n={n}, seed={seed}.")
@@ -160,6 +167,7 @@ def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table
         _measure(table, draws)
     else:
         _rescale_to_magnitudes(table)
+    table["log_mass"] = log_stellar_mass(*(np.asarray(table[f"true_{n}"]) for n in ("absolute_r", "g_r")))
     return table
 
 
@@ -222,12 +230,11 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
     needed = ["spec_z", *(f"mag_{band}" for band in BANDS)]
     if missing := [name for name in needed if name not in catalogue.colnames]:
         raise ValueError(f"The catalogue of real galaxies lacks the columns {', '.join(missing)}.")
-    if len(catalogue) < len(table):
-        raise ValueError(
-            f"The catalogue has {len(catalogue)} galaxies, fewer than the {len(table)} asked for."
-        )
+    if len(catalogue) == 0:
+        raise ValueError("The catalogue of real galaxies has no rows.")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
-    rows = rng.permutation(len(catalogue))[: len(table)]
+    rounds = 1 + len(table) // len(catalogue)
+    rows = np.concatenate([rng.permutation(len(catalogue)) for _ in range(rounds)])[: len(table)]
     optional = ("ebv", "dered_petro_r", *(f"mag_err_{band}" for band in BANDS))
     for name in (*needed, *(name for name in optional if name in catalogue.colnames)):
         values: Array = np.ma.filled(np.ma.asarray(catalogue[name], float)[rows], np.nan)
@@ -372,9 +379,18 @@ def _log_wavelength(spec_z: Array) -> Array:
     return np.asarray(np.log(WAVELENGTH / WAVELENGTH[R]) - np.log1p(spec_z)[:, None])
 
 
-def _draw_spectra(table: Table, draws: dict[str, Array]) -> None:
-    """Draw the spectra of bulge and disc, and the fluxes that the survey's calibration makes of them."""
-    spec_z, luminosity = np.asarray(table["spec_z"]), _relative_luminosity(table)
+def log_stellar_mass(absolute_r: Array, g_r: Array) -> Array:
+    """Return log10 of the stellar mass in solar masses, from M_r and rest-frame g - r, both mag, shape (n,).
+
+    M_r is that of today's luminosity, without the brightening of its population towards the past.
+    """
+    constant, slope = MASS_TO_LIGHT
+    return constant + slope * g_r + 0.4 * (SUN_R - absolute_r)
+
+
+def _component_colours(table: Table, draws: dict[str, Array], spec_z: Array) -> tuple[Array, Array]:
+    """Draw colours (band - r, mag; shape (n, 5)) of bulge and disc as they are seen at any redshift."""
+    luminosity = _relative_luminosity(table)
     x = _log_wavelength(spec_z)
     slope, scatter = _choose(table, "tilt")
     tilt = slope * luminosity + scatter * ndtri(draws["tilt"])
@@ -391,7 +407,12 @@ def _draw_spectra(table: Table, draws: dict[str, Array]) -> None:
     depth = (
         _choose(table, "dust") * np.exp(0.3 * ndtri(draws["dust"])) * -np.log10(table["true_disc_axis_ratio"])
     )
-    disc = disc + np.asarray(depth)[:, None] * np.exp(-0.7 * x)
+    return bulge, disc + np.asarray(depth)[:, None] * np.exp(-0.7 * x)
+
+
+def _draw_spectra(table: Table, draws: dict[str, Array]) -> None:
+    """Draw the spectra of bulge and disc, and the fluxes that the survey's calibration makes of them."""
+    bulge, disc = _component_colours(table, draws, np.asarray(table["spec_z"]))
     share = np.asarray(table["true_bulge_fraction"])
     missed = -2.5 * np.log10(PETROSIAN_BULGE * share + PETROSIAN_DISC * (1 - share))
     total = 10 ** (-0.4 * (np.asarray(table["dered_petro_r"]) - missed - ZERO_POINT))
@@ -399,6 +420,9 @@ def _draw_spectra(table: Table, draws: dict[str, Array]) -> None:
         gain = total * 10 ** (-0.4 * CALIBRATION[j] * ndtri(draws[f"calibration_{band}"]))
         table[f"true_bulge_{band}"] = gain * share * 10 ** (-0.4 * (bulge[:, j] - bulge[:, R]))
         table[f"true_disc_{band}"] = gain * (1 - share) * 10 ** (-0.4 * (disc[:, j] - disc[:, R]))
+    at_rest = [c[:, G] - c[:, R] for c in _component_colours(table, draws, np.zeros(len(table)))]
+    in_g = share * 10 ** (-0.4 * at_rest[0]) + (1 - share) * 10 ** (-0.4 * at_rest[1])
+    table["true_g_r"] = -2.5 * np.log10(in_g)
 
 
 def _flux_error(table: Table, j: int) -> tuple[Array, Array]:
@@ -428,6 +452,8 @@ def _measure(table: Table, draws: dict[str, Array]) -> None:
 
 def _rescale_to_magnitudes(table: Table) -> None:
     """Give bulge and disc together the catalogue's flux in each band; each keeps its share."""
+    in_g, in_r = (np.asarray(table[f"true_bulge_{b}"] + table[f"true_disc_{b}"]) for b in "gr")
+    table["true_g_r"] += table["mag_g"] - table["mag_r"] + 2.5 * np.log10(in_g / in_r)
     for j, band in enumerate(BANDS):
         simulated = table[f"true_bulge_{band}"] + table[f"true_disc_{band}"]
         scale = 10 ** (-0.4 * (table[f"mag_{band}"] - ZERO_POINT)) / simulated

@@ -55,6 +55,11 @@ def load(
             f"{path}: data.vectors={list(vectors)} names no column. Its columns are: "
             f"{', '.join(table.colnames)}"
         )
+    if (truth := rules.columns.get(rules.target, rules.target)) in names:
+        raise DataError(
+            f"{path}: data.vectors={list(vectors)} names {truth}, the true values that are to be estimated: "
+            "leave it out"
+        )
     columns = [_numbers(table[n], f"{path}: column {n}, of data.vectors={list(vectors)},") for n in names]
     return catalogue, np.column_stack(columns)[rows]
 

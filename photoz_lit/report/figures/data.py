@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from photoz_lit.report.figures.style import GREY, HALF_WIDTH, STYLE, note, signed
+from photoz_lit.report.target import REDSHIFT, Target
 
 Cutouts = NDArray[np.float32]
 
@@ -141,38 +142,43 @@ def figure_bands(
 
 @matplotlib.rc_context(STYLE)
 def figure_distributions(
-    columns: Mapping[str, NDArray[np.float64]], split: NDArray[np.str_] | None
+    columns: Mapping[str, NDArray[np.float64]],
+    split: NDArray[np.str_] | None,
+    target: Target = REDSHIFT,
 ) -> Figure:
-    """Draw histograms of columns, spec_z by split.
+    """Draw histograms of columns, that of the target by split.
 
     Parameters
     ----------
     columns : mapping of str to array (n,)
-        Some of spec_z, dered_petro_r (mag) and ebv (mag).
+        Some of the target's column, spec_z, dered_petro_r (mag) and ebv (mag).
     split : array of str (n,), optional
         Split of each galaxy.
+    target : Target
+        What is to be estimated.
 
     Returns
     -------
     Figure
         A panel a column.
     """
-    words = {"spec_z": "spectroscopic redshift", "dered_petro_r": "dered_petro_r  [mag]", "ebv": "ebv  [mag]"}
+    words = {target.column: f"{target.label}{target.unit_text}"}
+    words |= {
+        "spec_z": "spectroscopic redshift",
+        "dered_petro_r": "dered_petro_r  [mag]",
+        "ebv": "ebv  [mag]",
+    }
     # Room between panels: tick labels of neighbours must not touch.
     figure = Figure(figsize=(3.8 * len(columns), 3.0), layout=ConstrainedLayoutEngine(wspace=0.06))
     for ax, (name, values) in zip(
         figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True
     ):
-        finite = values[np.isfinite(values)]
+        finite, by = values[np.isfinite(values)], split if name == target.column else None
         low, high = np.percentile(finite, [0.1, 99.9]) if finite.size else (0.0, 1.0)
-        edges = np.linspace(
-            low, high if high > low else low + 0.01, _bins(split if name == "spec_z" else None, finite.size)
-        )
-        groups = (
-            ["all"] if split is None or name != "spec_z" else [g for g in SPLIT_LINES if (split == g).any()]
-        )
+        edges = np.linspace(low, high if high > low else low + 0.01, _bins(by, finite.size))
+        groups = ["all"] if by is None else [g for g in SPLIT_LINES if (by == g).any()]
         for group in groups:
-            own = values if group == "all" or split is None else values[split == group]
+            own = values if by is None else values[by == group]
             counts = np.histogram(own[np.isfinite(own)], edges)[0]
             ax.stairs(
                 counts / max(counts.sum(), 1),  # splits of different size are compared by shape

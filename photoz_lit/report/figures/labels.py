@@ -24,6 +24,7 @@ from photoz_lit.report.figures.style import (
     panels,
     signed,
 )
+from photoz_lit.report.target import REDSHIFT, Target
 
 R_MAG = r"dereddened Petrosian $r$  [mag]"
 
@@ -34,6 +35,7 @@ def figure_counts(
     counts_after: NDArray[np.int64],
     grid: RedshiftGrid,
     slices: MagnitudeSlices,
+    target: Target = REDSHIFT,
 ) -> Figure:
     """Draw the number of galaxies per (spec_z bin, r slice), before and after balancing.
 
@@ -45,6 +47,8 @@ def figure_counts(
         The survey's redshift bins.
     slices : MagnitudeSlices
         The slices of r.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def figure_counts(
         shown = np.ma.masked_equal(counts.T, 0)
         mesh = ax.pcolormesh(edges, slices.edges, shown, norm=norm, cmap=DENSITY, rasterized=True)
         ax.set_title(f"{title}: {int(counts.sum()):,} galaxies")
-        ax.set(xlabel="spectroscopic redshift", ylabel=R_MAG)
+        ax.set(xlabel=target.true_axis, ylabel=R_MAG)
         ax.grid(visible=False)
     figure.colorbar(mesh, ax=[before, after], label="galaxies per cell", aspect=30, pad=0.02)
     for counts, colour, name in (
@@ -70,8 +74,8 @@ def figure_counts(
         (counts_after, COLOURS["balanced"], "balanced subset"),
     ):
         profile.stairs(counts.sum(axis=1), edges, color=colour, linewidth=1.5, label=name)
-    profile.set_title("n(z)")
-    profile.set(xlabel="spectroscopic redshift", ylabel="galaxies per bin", yscale="log", ylim=(0.7, None))
+    profile.set_title(target.n_of)
+    profile.set(xlabel=target.true_axis, ylabel="galaxies per bin", yscale="log", ylim=(0.7, None))
     profile.legend(loc="lower center")
     return figure
 
@@ -82,6 +86,7 @@ def figure_dispersions(
     photo_z_hist: NDArray[np.float64],
     sigma: NDArray[np.float64],
     grid: RedshiftGrid,
+    target: Target = REDSHIFT,
 ) -> Figure:
     """Draw, per output, how a Gaussian turns the piled-up photo_z back into the n(z) of spec_z.
 
@@ -93,6 +98,8 @@ def figure_dispersions(
         Fitted dispersion of each output, bins.
     grid : RedshiftGrid
         The survey's redshift bins.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -104,21 +111,21 @@ def figure_dispersions(
     figure.set_figwidth(FULL_WIDTH if sigma.size >= 3 else figure.get_figwidth())
     for i, ax in enumerate(axes):
         spec, photo = (h[:, i] / max(float(h[:, i].sum()), 1.0) for h in (spec_z_hist, photo_z_hist))
-        ax.stairs(spec, edges, fill=True, color=LIGHT, label="spec z")
-        ax.stairs(photo, edges, color=COLOURS["hard"], linewidth=0.9, label="photo z")
+        ax.stairs(spec, edges, fill=True, color=LIGHT, label=target.true)
+        ax.stairs(photo, edges, color=COLOURS["hard"], linewidth=0.9, label=target.estimated)
         ax.stairs(
             convolve(photo, float(sigma[i])),
             edges,
             color=COLOURS["full"],
             linewidth=2.0,
-            label="photo z, convolved",
+            label=f"{target.estimated}, convolved",
         )
         ax.set_title(f"Output {i + 1}")
         ax.set_ylim(0.0, max(3.0 * float(spec.max()), 1e-9))
         note(ax, rf"$\sigma_1$ = {sigma[i]:.2f} bins = {sigma[i] * grid.width:.4f}", x=0.97)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=3)
-    figure.supxlabel("redshift", fontsize=10.5)
+    figure.supxlabel(f"{target.label}{target.unit_text}", fontsize=10.5)
     figure.supylabel("fraction of galaxies per bin", fontsize=10.5)
     return figure
 
@@ -128,6 +135,7 @@ def figure_labels(
     grid: RedshiftGrid,
     labels: Sequence[tuple[str, NDArray[np.floating[Any]]]],
     bins: Sequence[int] | NDArray[np.int64],
+    target: Target = REDSHIFT,
 ) -> Figure:
     """Draw the label vectors of a few cells, and how far each moved from its one-hot bin.
 
@@ -135,10 +143,12 @@ def figure_labels(
     ----------
     grid : RedshiftGrid
         The bins of the outputs, extension included.
-    labels : sequence of (title, target)
+    labels : sequence of (title, label)
         A cell's title and its label vector of shape (n_outputs,).
     bins : sequence of int
         The bin of spec_z of each cell, in the survey's K bins.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -149,18 +159,23 @@ def figure_labels(
     figure, axes = panels(len(labels), 2.5, columns=columns, share_y=False)
     figure.set_figwidth(FULL_WIDTH if len(labels) >= 3 else figure.get_figwidth())
     ends = float(grid.edges[0]), float(grid.edges[-1])
-    for ax, (title, target), original in zip(axes, labels, bins, strict=True):
+    for ax, (title, label), original in zip(axes, labels, bins, strict=True):
         z_original = float(grid.centres[grid.extend_left + original])
-        shift = float(target @ grid.centres / target.sum()) - z_original
+        shift = float(label @ grid.centres / label.sum()) - z_original
         for outside in ((ends[0], grid.z_min), (grid.z_max, ends[1])):
             ax.axvspan(*outside, color="#f1f3f4", zorder=0)
-        ax.stairs(target, grid.edges, fill=True, color=COLOURS["full"], alpha=0.45)
-        ax.stairs(target, grid.edges, color=COLOURS["full"], linewidth=1.2)
+        ax.stairs(label, grid.edges, fill=True, color=COLOURS["full"], alpha=0.45)
+        ax.stairs(label, grid.edges, color=COLOURS["full"], linewidth=1.2)
         ax.axvline(z_original, color=COLOURS["Baseline"], linewidth=1.5, linestyle="--")
         ax.set_title(title)
-        ax.set(xlim=ends, ylim=(0.0, 1.3 * float(target.max())))
-        note(ax, f"shift {signed(shift)} in z", x=0.97 if z_original < (ends[0] + ends[1]) / 2 else 0.03)
-    figure.supxlabel("redshift   (dashed: the galaxy's spec z, shaded: beyond the survey)", fontsize=10.5)
+        ax.set(xlim=ends, ylim=(0.0, 1.3 * float(label.max())))
+        note(
+            ax,
+            f"shift {signed(shift)} in {target.symbol}",
+            x=0.97 if z_original < (ends[0] + ends[1]) / 2 else 0.03,
+        )
+    key = f"(dashed: the galaxy's {target.true}, shaded: beyond the survey)"
+    figure.supxlabel(f"{target.label}{target.unit_text}   {key}", fontsize=10.5)
     figure.supylabel("label per bin", fontsize=10.5)
     return figure
 
@@ -172,6 +187,7 @@ def figure_shift(
     grid: RedshiftGrid,
     occupied: NDArray[np.bool_],
     slices: MagnitudeSlices,
+    target: Target = REDSHIFT,
 ) -> Figure:
     """Draw how far labels are shifted in redshift, against spec_z, per output and slice of r.
 
@@ -187,6 +203,8 @@ def figure_shift(
         Cells that hold training galaxies; the others are not drawn.
     slices : MagnitudeSlices
         The slices of r, which give the lines their colours.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -207,6 +225,6 @@ def figure_shift(
         ax.set_title(f"Output {i + 1}")
     scale = ScalarMappable(BoundaryNorm(slices.edges, n_slices), colours)
     figure.colorbar(scale, ax=axes, label=R_MAG, aspect=35, pad=0.01)
-    figure.supxlabel("spectroscopic redshift", fontsize=10.5)
-    figure.supylabel("shift of the label in z", fontsize=10.5)
+    figure.supxlabel(target.true_axis, fontsize=10.5)
+    figure.supylabel(f"shift of the label in {target.symbol}{target.unit_text}", fontsize=10.5)
     return figure

@@ -13,18 +13,17 @@ from photoz_lit.metrics import BinnedResiduals, LineFit
 from photoz_lit.report.figures.style import (
     FULL_WIDTH,
     LIGHT,
-    PHOTO_Z,
-    SPEC_Z,
     STYLE,
     colour_of,
     marker_of,
     note,
     panels,
     signed,
+    size_of,
     symmetric_limit,
 )
+from photoz_lit.report.target import REDSHIFT, Target
 
-MEAN_RESIDUAL = r"mean residual $\langle\Delta z\rangle$"
 FEW = 10  # galaxies; bins with fewer are not drawn, whatever the fit makes of them
 
 
@@ -52,8 +51,14 @@ def _drawn(binned: BinnedResiduals) -> NDArray[np.bool_]:
     return np.asarray((binned.count >= FEW) & np.isfinite(binned.mean) & np.isfinite(binned.error))
 
 
-def _residual_limit(curves: Sequence[Curve]) -> float:
-    return symmetric_limit([c.binned.mean[_drawn(c.binned)] for c in curves], at_least=0.005, at_most=0.08)
+def _residual_limit(curves: Sequence[Curve], target: Target) -> float:
+    # Redshifts have a scale of their own; of another quantity, only its residuals tell it.
+    least, most = (0.005, 0.08) if target.is_redshift else (1e-9, np.inf)
+    return symmetric_limit([c.binned.mean[_drawn(c.binned)] for c in curves], at_least=least, at_most=most)
+
+
+def _mean_residual(target: Target) -> str:
+    return rf"mean residual $\langle{target.delta_math}\rangle$"
 
 
 def _draw_curve(ax: Axes, curve: Curve, *, size: float, with_fit: bool = True) -> None:
@@ -66,7 +71,7 @@ def _draw_curve(ax: Axes, curve: Curve, *, size: float, with_fit: bool = True) -
         curve.binned.error[use],
         fmt=marker_of(curve.label),
         color=colour,
-        markersize=size * (1.5 if marker_of(curve.label) == "*" else 1.0),
+        markersize=size_of(curve.label, size),
         markeredgecolor="white",
         markeredgewidth=0.4,
         elinewidth=0.8,
@@ -77,13 +82,17 @@ def _draw_curve(ax: Axes, curve: Curve, *, size: float, with_fit: bool = True) -
 
 
 @matplotlib.rc_context(STYLE)
-def figure_residuals(against_spec_z: Sequence[Curve], against_photo_z: Sequence[Curve]) -> Figure:
+def figure_residuals(
+    against_spec_z: Sequence[Curve], against_photo_z: Sequence[Curve], target: Target = REDSHIFT
+) -> Figure:
     """Draw mean residuals against spec_z and against photo_z, side by side, with straight-line fits.
 
     Parameters
     ----------
     against_spec_z, against_photo_z : sequence of Curve
         The few corrections to compare, the same in both.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -92,8 +101,8 @@ def figure_residuals(against_spec_z: Sequence[Curve], against_photo_z: Sequence[
     """
     figure = Figure(figsize=(FULL_WIDTH, 4.5))
     left, right = figure.subplots(1, 2, sharey=True)
-    sides = ((left, against_spec_z, SPEC_Z), (right, against_photo_z, PHOTO_Z))
-    limit = _residual_limit([*against_spec_z, *against_photo_z])
+    sides = ((left, against_spec_z, target.true_axis), (right, against_photo_z, target.estimated_axis))
+    limit = _residual_limit([*against_spec_z, *against_photo_z], target)
     for ax, curves, name in sides:
         ax.axhline(0.0, color="#3c4043", linewidth=1.0)
         for curve in curves:
@@ -101,18 +110,22 @@ def figure_residuals(against_spec_z: Sequence[Curve], against_photo_z: Sequence[
         ax.set(xlabel=name, ylim=(-limit, limit))
         # A legend below the axes never covers a point, whatever the slopes are.
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), handletextpad=0.4)
-    left.set_title("Against spec z: one host galaxy")
-    right.set_title("Against photo z: a tomographic bin")
-    left.set_ylabel(
-        MEAN_RESIDUAL + r",  $\Delta z = (z_\mathrm{photo}-z_\mathrm{spec})/(1+z_\mathrm{spec})$",
-        fontsize=9.5,
+    left.set_title(f"Against {target.true}: one {'host ' if target.is_redshift else ''}galaxy")
+    right.set_title(
+        f"Against {target.estimated}: a {'tomographic bin' if target.is_redshift else 'selection'}"
     )
+    between = ",  " if target.is_redshift else "\n"  # names of other quantities may be long
+    left.set_ylabel(f"{_mean_residual(target)}{between}{target.definition_math}", fontsize=9.5)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def figure_residual_panels(
-    curves: Sequence[Curve], reference: Curve | None = None, *, against: str = "spec_z"
+    curves: Sequence[Curve],
+    reference: Curve | None = None,
+    *,
+    against: str = "spec_z",
+    target: Target = REDSHIFT,
 ) -> Figure:
     """Draw one panel a correction: its mean residual and line in front of the reference in grey.
 
@@ -123,7 +136,9 @@ def figure_residual_panels(
     reference : Curve, optional
         Drawn in grey behind every panel, usually the Baseline.
     against : {"spec_z", "photo_z"}
-        Redshift on the horizontal axis.
+        Whether truth or estimate is on the horizontal axis.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -131,7 +146,7 @@ def figure_residual_panels(
         Small panels on shared axes.
     """
     figure, axes = panels(len(curves), 2.1)
-    limit = _residual_limit([*curves, *([reference] if reference else [])])
+    limit = _residual_limit([*curves, *([reference] if reference else [])], target)
     for ax, curve in zip(axes, curves, strict=True):
         ax.axhline(0.0, color="#3c4043", linewidth=1.0)
         if reference is not None:
@@ -143,6 +158,7 @@ def figure_residual_panels(
         # In the corner that the line turns away from.
         text = rf"slope {signed(curve.fit.slope)} $\pm$ {curve.fit.slope_error:.3f}"
         note(ax, text, x=0.97, y=0.96 if curve.fit.slope < 0 else 0.04)
-    figure.supxlabel(SPEC_Z if against == "spec_z" else PHOTO_Z, fontsize=10.5)
-    figure.supylabel(MEAN_RESIDUAL, fontsize=10.5)
+    axis = target.true_axis if against == "spec_z" else target.estimated_axis
+    figure.supxlabel(axis, fontsize=10.5)
+    figure.supylabel(_mean_residual(target), fontsize=10.5)
     return figure

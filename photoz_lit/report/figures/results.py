@@ -16,15 +16,16 @@ from photoz_lit.report.figures.style import (
     GREY,
     HALF_WIDTH,
     LIGHT,
-    PHOTO_Z,
-    SPEC_Z,
     STYLE,
     colour_of,
-    known_label,
+    edge_of,
+    face_of,
     marker_of,
     note,
     panels,
+    size_of,
 )
+from photoz_lit.report.target import REDSHIFT, Target
 
 CELLS = 90  # of the density, a side: finer cells are too small to see
 
@@ -38,9 +39,9 @@ class Sample:
     label : str
         Name of the correction.
     spec_z, photo_z : ndarray, shape (n,)
-        True and estimated redshifts.
+        Truth and estimates.
     pit : ndarray, shape (n,)
-        Probability that p(z) puts below the true redshift, 0 to 1.
+        Probability that p(z) puts below the truth, 0 to 1.
     note : str
         A short text drawn in the panel.
     """
@@ -74,7 +75,7 @@ class TradeOff:
 
 
 @matplotlib.rc_context(STYLE)
-def figure_n_of_z(samples: Sequence[Sample], grid: RedshiftGrid) -> Figure:
+def figure_n_of_z(samples: Sequence[Sample], grid: RedshiftGrid, target: Target = REDSHIFT) -> Figure:
     """Draw n(z) of photo_z on top of n(z) of spec_z, one panel a correction; mode collapse shows as spikes.
 
     Parameters
@@ -83,6 +84,8 @@ def figure_n_of_z(samples: Sequence[Sample], grid: RedshiftGrid) -> Figure:
         One run a correction.
     grid : RedshiftGrid
         The survey's redshift bins; the histograms use them as they are.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -98,19 +101,22 @@ def figure_n_of_z(samples: Sequence[Sample], grid: RedshiftGrid) -> Figure:
         tallest = max(
             tallest, float(spec.max()) * 1.6, min(float(photo.max()) * 1.08, float(spec.max()) * 4.0)
         )
-        ax.stairs(spec, edges, fill=True, color=LIGHT, label="spec z")
-        ax.stairs(photo, edges, color=colour_of(sample.label), linewidth=1.3, label="photo z")
+        ax.stairs(spec, edges, fill=True, color=LIGHT)
+        ax.stairs(photo, edges, color=colour_of(sample.label), linewidth=1.3)
         ax.set_title(sample.label)
         note(ax, sample.note, x=0.97)
     axes[0].set(xlim=(edges[0], edges[-1]), ylim=(0.0, tallest))
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    figure.supxlabel("redshift   (filled: spec z, line: photo z)", fontsize=10.5)
+    key = f"(filled: {target.true}, line: {target.estimated})"
+    figure.supxlabel(f"{target.label}{target.unit_text}   {key}", fontsize=10.5)
     figure.supylabel(f"galaxies per bin of {grid.width:.4f}", fontsize=10.5)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def figure_sigma_mad(curves: Sequence[MagnitudeCurve], others: Sequence[MagnitudeCurve] = ()) -> Figure:
+def figure_sigma_mad(
+    curves: Sequence[MagnitudeCurve], others: Sequence[MagnitudeCurve] = (), target: Target = REDSHIFT
+) -> Figure:
     """Draw sigma_mad by magnitude: some corrections in colour, the others as thin grey lines.
 
     Parameters
@@ -119,6 +125,8 @@ def figure_sigma_mad(curves: Sequence[MagnitudeCurve], others: Sequence[Magnitud
         Corrections to compare.
     others : sequence of MagnitudeCurve
         Drawn in grey, so that the range of all is seen.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -138,7 +146,7 @@ def figure_sigma_mad(curves: Sequence[MagnitudeCurve], others: Sequence[Magnitud
             curve.error,
             color=colour_of(curve.label),
             marker=marker_of(curve.label),
-            markersize=9 if marker_of(curve.label) == "*" else 6,
+            markersize=size_of(curve.label, 6),
             markeredgecolor="white",
             markeredgewidth=0.5,
             elinewidth=1.0,
@@ -147,7 +155,7 @@ def figure_sigma_mad(curves: Sequence[MagnitudeCurve], others: Sequence[Magnitud
         )
     ax.set(
         xlabel=r"dereddened Petrosian magnitude $r$  [mag]",
-        ylabel=r"scatter $\sigma_\mathrm{MAD}$ of $\Delta z$",
+        ylabel=rf"scatter $\sigma_\mathrm{{MAD}}$ of ${target.delta_math}${target.residual_unit_text}",
     )
     ax.set_ylim(bottom=0.0)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -155,7 +163,12 @@ def figure_sigma_mad(curves: Sequence[MagnitudeCurve], others: Sequence[Magnitud
 
 
 @matplotlib.rc_context(STYLE)
-def figure_trade_off(points: Sequence[TradeOff], floor: float | None = None) -> Figure:
+def figure_trade_off(
+    points: Sequence[TradeOff],
+    floor: float | None = None,
+    others: Sequence[TradeOff] = (),
+    target: Target = REDSHIFT,
+) -> Figure:
     """Draw total variation (mode collapse) against slope (residual), one marker a correction.
 
     Parameters
@@ -164,6 +177,10 @@ def figure_trade_off(points: Sequence[TradeOff], floor: float | None = None) -> 
         One a correction.
     floor : float, optional
         Total variation that remains without any mode collapse.
+    others : sequence of TradeOff
+        Drawn as small grey dots without a name, so that the range of all is seen.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -186,6 +203,9 @@ def figure_trade_off(points: Sequence[TradeOff], floor: float | None = None) -> 
             fontsize=9,
             color=GREY,
         )
+    if others:
+        x, y = [p.slope for p in others], [p.total_variation for p in others]
+        ax.plot(x, y, "o", color=LIGHT, markersize=5, label="others")
     for point in points:
         ax.errorbar(
             point.slope,
@@ -194,18 +214,17 @@ def figure_trade_off(points: Sequence[TradeOff], floor: float | None = None) -> 
             yerr=point.total_variation_error,
             fmt=marker_of(point.label),
             color=colour_of(point.label),
-            markersize=15 if marker_of(point.label) == "*" else 9,
-            # Open markers: the same correction with other settings.
-            markerfacecolor="white" if point.label != known_label(point.label) else colour_of(point.label),
-            markeredgecolor=colour_of(point.label) if point.label != known_label(point.label) else "white",
+            markersize=size_of(point.label, 9),
+            markerfacecolor=face_of(point.label),
+            markeredgecolor=edge_of(point.label),
             markeredgewidth=0.8,
             elinewidth=1.4,
             capsize=2.5,
             label=point.label,
         )
     ax.set(
-        xlabel=r"slope of $\langle\Delta z\rangle$ against $z_\mathrm{spec}$",
-        ylabel="total variation of n(z)",
+        xlabel=rf"slope of $\langle{target.delta_math}\rangle$ against ${target.true_math}$",
+        ylabel=f"total variation of {target.n_of}",
     )
     ax.set_ylim(bottom=0.0)
     ax.margins(x=0.12)
@@ -215,7 +234,7 @@ def figure_trade_off(points: Sequence[TradeOff], floor: float | None = None) -> 
 
 
 @matplotlib.rc_context(STYLE)
-def figure_pit(samples: Sequence[Sample], bins: int = 20) -> Figure:
+def figure_pit(samples: Sequence[Sample], bins: int = 20, target: Target = REDSHIFT) -> Figure:
     """Draw the histogram of PIT, one panel a correction; flat means that p(z) can be trusted.
 
     Parameters
@@ -224,6 +243,8 @@ def figure_pit(samples: Sequence[Sample], bins: int = 20) -> Figure:
         One run a correction.
     bins : int
         Number of bins on [0, 1].
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -244,13 +265,15 @@ def figure_pit(samples: Sequence[Sample], bins: int = 20) -> Figure:
         top = max(top, min(float(density.max()) * 1.1, 4.0))
     axes[0].set(xlim=(0.0, 1.0), ylim=(0.0, top))
     axes[0].set_xticks([0.0, 0.5, 1.0])
-    figure.supxlabel("PIT: probability that p(z) puts below the true redshift", fontsize=10.5)
+    figure.supxlabel(f"PIT: probability that {target.pdf} puts below the true {target.label}", fontsize=10.5)
     figure.supylabel("density", fontsize=10.5)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def figure_density(samples: Sequence[Sample], grid: RedshiftGrid, outlier_cut: float) -> Figure:
+def figure_density(
+    samples: Sequence[Sample], grid: RedshiftGrid, outlier_cut: float, target: Target = REDSHIFT
+) -> Figure:
     """Draw photo_z against spec_z as a density, one panel a correction.
 
     Parameters
@@ -260,7 +283,9 @@ def figure_density(samples: Sequence[Sample], grid: RedshiftGrid, outlier_cut: f
     grid : RedshiftGrid
         The survey's redshift bins.
     outlier_cut : float
-        abs(dz) beyond which an estimate is an outlier, drawn as dashed lines.
+        Absolute residual beyond which an estimate is an outlier, drawn as dashed lines.
+    target : Target
+        What is estimated.
 
     Returns
     -------
@@ -274,6 +299,7 @@ def figure_density(samples: Sequence[Sample], grid: RedshiftGrid, outlier_cut: f
     cells = [np.histogram2d(s.spec_z, s.photo_z, (edges, edges))[0].T for s in samples]
     norm = LogNorm(1.0, max(2.0, *(float(c.max()) for c in cells)))
     line = np.array(z_range)
+    cut = outlier_cut * (1 + line if target.relative else np.ones(2))
     for ax, sample, counts in zip(axes, samples, cells, strict=True):
         # Rasterised: thousands of vector cells would weigh more than the rest of the page.
         mesh = ax.pcolormesh(
@@ -281,17 +307,15 @@ def figure_density(samples: Sequence[Sample], grid: RedshiftGrid, outlier_cut: f
         )
         ax.plot(line, line, color="#d55e00", linewidth=1.0)
         for sign in (-1, 1):
-            ax.plot(
-                line, line + sign * outlier_cut * (1 + line), color="#d55e00", linewidth=0.8, linestyle="--"
-            )
+            ax.plot(line, line + sign * cut, color="#d55e00", linewidth=0.8, linestyle="--")
         ax.set(xlim=z_range, ylim=z_range, aspect="equal")
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.set_title(sample.label)
         note(ax, sample.note)
     figure.colorbar(mesh, ax=axes, label="galaxies per cell", shrink=0.9, aspect=35, pad=0.01)
-    figure.supxlabel(SPEC_Z, fontsize=10.5)
-    figure.supylabel(PHOTO_Z, fontsize=10.5)
+    figure.supxlabel(target.true_axis, fontsize=10.5)
+    figure.supylabel(target.estimated_axis, fontsize=10.5)
     return figure
 
 

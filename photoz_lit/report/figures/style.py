@@ -1,6 +1,7 @@
 """One look for all figures: fonts, colours that colour-blind readers tell apart, panels, SVG."""
 
 import io
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,22 +14,22 @@ from matplotlib.figure import Figure
 GREY = "#5f6368"
 LIGHT = "#c9cdd2"
 
-SPEC_Z = r"spectroscopic redshift $z_\mathrm{spec}$"
-PHOTO_Z = r"photometric redshift $z_\mathrm{photo}$"
-
 # Colours of Okabe and Ito (2008), less their yellow, which vanishes on white paper; a marker each, so that
 # black-and-white prints keep the key.
+VERMILION, ORANGE, GREEN, BLUE = "#d55e00", "#e69f00", "#009e73", "#0072b2"
+SKY, PINK, BLACK = "#56b4e9", "#cc79a7", "#1a1a1a"
 COLOURS: dict[str, str] = {
     "trainz": GREY,
-    "Baseline": "#d55e00",
-    "Step 1": "#e69f00",
-    "none": "#e69f00",
-    "balanced": "#56b4e9",
-    "hard": "#cc79a7",
-    "unshifted": "#009e73",
-    "skip_balanced": "#1a1a1a",
-    "full": "#0072b2",
-    "calibrated": "#009e73",
+    "Baseline": VERMILION,
+    "Step 1": ORANGE,
+    "none": ORANGE,
+    "balanced": SKY,
+    "hard": PINK,
+    "unshifted": GREEN,
+    "skip_balanced": BLACK,
+    "full": BLUE,
+    "best": GREEN,
+    "calibrated": GREEN,
 }
 MARKERS: dict[str, str] = {
     "trainz": "x",
@@ -40,8 +41,20 @@ MARKERS: dict[str, str] = {
     "unshifted": "D",
     "skip_balanced": "P",
     "full": "*",
+    "best": "H",
     "calibrated": "D",
 }
+PROMINENT = ("full", "best")
+
+# Alternatives take marker and colour by their place here: five markers that the above leave free and seven
+# colours, so that 35 of them differ. Add at the end: a place in the middle would change all that follow.
+ALTERNATIVES = (
+    *("balanced_softmax", "lds", "dense_weight", "crps_loss", "trend", "logit_adjustment", "prior_swap"),
+    *("temperature", "pit", "full_pit", "sord", "tau_norm", "learnt_scales", "clap", "local_pit"),
+    *("ensemble", "harmonic_ensemble", "unshrink"),
+)
+_COLOUR_CYCLE = (PINK, BLUE, ORANGE, GREEN, VERMILION, BLACK, SKY)
+_MARKER_CYCLE = ("v", "<", "p", ">", "d")
 
 # Any: the type of these settings differs between releases of Matplotlib.
 STYLE: dict[Any, Any] = {
@@ -91,12 +104,37 @@ def known_label(label: str) -> str:
 
 def colour_of(label: str) -> str:
     """Return the colour of a correction, the same in every figure."""
-    return COLOURS.get(known_label(label), "#7b5ea7")
+    known = known_label(label)
+    return COLOURS.get(known) or _COLOUR_CYCLE[_place(known) % len(_COLOUR_CYCLE)]
 
 
 def marker_of(label: str) -> str:
     """Return the marker of a correction, the same in every figure."""
-    return MARKERS.get(known_label(label), "v")
+    known = known_label(label)
+    return MARKERS.get(known) or _MARKER_CYCLE[_place(known) % len(_MARKER_CYCLE)]
+
+
+def size_of(label: str, size: float) -> float:
+    """Return the marker size of a correction where most have `size`: the principal ones are larger."""
+    return size * (1.55 if known_label(label) in PROMINENT else 1.0)
+
+
+def face_of(label: str) -> str:
+    """Return the fill of a marker: open where a correction has other settings than its name says."""
+    return "white" if label != known_label(label) else colour_of(label)
+
+
+def edge_of(label: str) -> str:
+    """Return the rim of a marker: white, so that marks on top of each other stay apart."""
+    return colour_of(label) if label != known_label(label) else "white"
+
+
+def _place(label: str) -> int:
+    """Return an alternative's place among marks; a name unheard of gets one of the free places."""
+    if label in ALTERNATIVES:
+        return ALTERNATIVES.index(label)
+    n = len(ALTERNATIVES)
+    return n + zlib.crc32(label.encode()) % (len(_COLOUR_CYCLE) * len(_MARKER_CYCLE) - n)
 
 
 def panels(

@@ -130,12 +130,25 @@ def test_catalogue_gives_redshifts_and_magnitudes(galaxies):
     np.testing.assert_array_equal(shorter["true_bulge_u"], drawn["true_bulge_u"][:5])
 
 
+def test_a_small_catalogue_comes_again_in_other_shapes(galaxies):
+    catalogue = galaxies[["spec_z", *(f"mag_{band}" for band in BANDS)]][:50]
+    drawn = draw_galaxies(120, seed=1, catalogue=catalogue)
+    times = np.bincount(drawn["catalogue_row"], minlength=50)
+    assert set(times) == {2, 3}  # each comes as often as the others, but for the last round
+    assert len(np.unique(drawn["catalogue_row"][:50])) == 50
+    again = drawn[drawn["catalogue_row"] == np.argmax(times)]
+    assert len(np.unique(again["mag_g"])) == 1
+    for name in ("object_id", "true_disc_radius", "true_disc_angle", "true_bulge_fraction", "true_seeing_r"):
+        assert len(np.unique(again[name])) == 3, name
+    np.testing.assert_array_equal(draw_galaxies(70, 1, catalogue=catalogue)["spec_z"], drawn["spec_z"][:70])
+
+
 def test_bad_requests_are_refused(galaxies):
     catalogue = galaxies[["spec_z", *(f"mag_{band}" for band in BANDS)]][:5]
     with pytest.raises(ValueError, match="must not be negative"):
         draw_galaxies(-1, seed=0)
-    with pytest.raises(ValueError, match="has 5 galaxies, fewer than the 6"):
-        draw_galaxies(6, seed=0, catalogue=catalogue)
+    with pytest.raises(ValueError, match="has no rows"):
+        draw_galaxies(6, seed=0, catalogue=catalogue[:0])
     with pytest.raises(ValueError, match="lacks the columns mag_u, mag_z"):
         draw_galaxies(1, seed=0, catalogue=catalogue["spec_z", "mag_g", "mag_r", "mag_i"])
     for column, value, message in (
@@ -173,3 +186,27 @@ def test_redshift_is_about_as_hard_to_guess_as_in_reality(galaxies):
     sigma_mad = 1.4826 * np.median(np.abs(dz - np.median(dz)))
     assert 0.010 < sigma_mad < 0.016
     assert 0.002 < (np.abs(dz) > 0.05).mean() < 0.03
+
+
+def test_stellar_masses_follow_luminosity_and_colour(galaxies):
+    # Bell et al. (2003) by hand: g - r = 0.7 and M_r = -21.35 give 10.4 - 0.306 + 0.768.
+    np.testing.assert_allclose(population.log_stellar_mass(np.array([-21.35]), np.array([0.7])), [10.8619])
+    mass, red = np.asarray(galaxies["log_mass"]), np.asarray(galaxies["true_red"])
+    assert ((mass > 6.5) & (mass < 12.5)).all()  # the range of target=log_mass
+    assert 10.5 < np.median(mass) < 11
+    # Colours of nearby red and blue galaxies at rest; red ones have more mass for their light.
+    g_r = np.asarray(galaxies["true_g_r"])
+    assert 0.65 < np.median(g_r[red]) < 0.85
+    assert 0.4 < np.median(g_r[~red]) < 0.65
+    per_light = mass + 0.4 * np.asarray(galaxies["true_absolute_r"])
+    assert np.median(per_light[red]) - np.median(per_light[~red]) > 0.1
+    near = np.asarray(galaxies["spec_z"]) < 0.03  # where colours are hardly shifted
+    np.testing.assert_allclose(np.median((colour(galaxies, "g", "r") - g_r)[near]), 0.02, atol=0.04)
+
+
+def test_masses_of_a_catalogue_take_its_colours(galaxies):
+    catalogue = galaxies[["spec_z", *(f"mag_{band}" for band in BANDS)]][:500]
+    drawn = draw_galaxies(400, seed=1, catalogue=catalogue)
+    difference = drawn["log_mass"] - galaxies["log_mass"][drawn["catalogue_row"]]
+    assert abs(np.median(difference)) < 0.08
+    assert 1.4826 * np.median(np.abs(difference - np.median(difference))) < 0.15

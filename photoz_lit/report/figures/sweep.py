@@ -1,0 +1,131 @@
+"""Figure of a sweep: how bias, mode collapse, scatter and the quality of p(z) follow one setting."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from numpy.typing import NDArray
+
+from photoz_lit.report.figures.style import FULL_WIDTH, GREY, STYLE, colour_of, marker_of, size_of
+from photoz_lit.report.target import REDSHIFT, Target
+
+
+@dataclass(frozen=True)
+class SweepLine:
+    """One correction along a sweep.
+
+    Parameters
+    ----------
+    label : str
+        Name of the correction.
+    x : ndarray, shape (m,)
+        Place of each value on the axis, ascending; empty where the setting does not touch the correction.
+    numbers, spreads : dict of str to ndarray, shape (m,)
+        Under the keys of `metrics.json`: median over seeds, and half their range; of shape (1,) where the
+        setting does not touch the correction.
+    """
+
+    label: str
+    x: NDArray[np.float64]
+    numbers: dict[str, NDArray[np.float64]]
+    spreads: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class SweepAxis:
+    """The swept setting: name, scale (linear, log or category), ticks of a category."""
+
+    label: str
+    scale: str
+    ticks: tuple[str, ...] = field(default=())
+
+
+@matplotlib.rc_context(STYLE)
+def figure_sweep(
+    axis: SweepAxis,
+    lines: Sequence[SweepLine],
+    floor: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    target: Target = REDSHIFT,
+) -> Figure:
+    """Draw four numbers against a swept setting, one line a correction.
+
+    Parameters
+    ----------
+    axis : SweepAxis
+        What is swept.
+    lines : sequence of SweepLine
+        The corrections.
+    floor : (ndarray, ndarray), each of shape (m,), optional
+        Places on the axis and the total variation that remains there without mode collapse.
+    target : Target
+        What is estimated.
+
+    Returns
+    -------
+    Figure
+        Tilt, mode collapse, scatter, CRPS; corrections that the setting does not touch are dashed lines.
+    """
+    figure = Figure(figsize=(FULL_WIDTH, 6.2))
+    axes: list[Axes] = list(figure.subplots(2, 2, sharex=True).ravel())
+    words = {
+        "slope_spec_z": rf"|slope| against ${target.true_math}$",
+        "total_variation": f"total variation of {target.n_of}",
+        "sigma_mad": r"scatter $\sigma_\mathrm{MAD}$" + target.residual_unit_text,
+        "crps": f"CRPS of {target.pdf}{target.unit_text}",
+    }
+    for ax, (key, name) in zip(axes, words.items(), strict=True):
+        for line in lines:
+            _draw_line(ax, line, key)
+        ax.set_ylabel(name)
+    if floor is not None:
+        axes[1].plot(*floor, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, marker="_", label="floor")
+    for ax in axes[:2]:
+        ax.set_ylim(bottom=0.0)
+    _set_scale(axes, axis, lines)
+    # The panel without the floor gives the corrections in their order; the floor comes last.
+    handles, names = axes[0].get_legend_handles_labels()
+    handles += [h for h in axes[1].lines if h.get_label() == "floor"]
+    figure.legend(handles, [*names, "floor"][: len(handles)], loc="outside right center")
+    figure.supxlabel(axis.label, fontsize=10.5)
+    return figure
+
+
+def _draw_line(ax: Axes, line: SweepLine, key: str) -> None:
+    colour = colour_of(line.label)
+    values = np.abs(line.numbers[key]) if key.startswith("slope") else line.numbers[key]
+    if line.x.size == 0:
+        ax.axhline(float(values[0]), color=colour, linestyle="--", linewidth=1.3, label=line.label)
+        return
+    spread = np.nan_to_num(line.spreads[key])
+    ax.errorbar(
+        line.x,
+        values,
+        [np.minimum(spread, values) if key.startswith("slope") else spread, spread],
+        color=colour,
+        marker=marker_of(line.label),
+        markersize=size_of(line.label, 6),
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        elinewidth=1.0,
+        capsize=2.0,
+        label=line.label,
+    )
+
+
+def _set_scale(axes: Sequence[Axes], axis: SweepAxis, lines: Sequence[SweepLine]) -> None:
+    places = np.unique(np.concatenate([line.x for line in lines]))
+    for ax in axes:
+        if axis.scale == "category":
+            ax.set_xticks(range(len(axis.ticks)), axis.ticks, rotation=0 if len(axis.ticks) < 7 else 30)
+            ax.set_xlim(-0.4, len(axis.ticks) - 0.6)
+        elif axis.scale == "log":
+            ax.set_xscale("log")
+        if axis.scale != "category" and 0 < places.size <= 9:
+            # The values that were run, instead of round ones between them.
+            ax.xaxis.set_major_locator(FixedLocator(places.tolist()))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))

@@ -1,0 +1,142 @@
+"""What is estimated, redshift or another quantity, and the words that figures and tables have for it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """The quantity that a run estimates.
+
+    Parameters
+    ----------
+    name : str
+        "redshift" has the field's own words; any other quantity is called by its label.
+    column : str
+        Column of `photo_z.fits` with the truth.
+    label, symbol, unit : str
+        As in "stellar mass", "log M", "dex"; the unit may be empty.
+    residual : {"relative", "difference"}
+        Whether a residual is (estimate - truth) / (1 + truth), or estimate - truth.
+
+    Raises
+    ------
+    ValueError
+        An unknown definition of the residual.
+    """
+
+    name: str
+    column: str
+    label: str
+    symbol: str
+    unit: str
+    residual: str
+
+    def __post_init__(self) -> None:
+        """Refuse a residual that is not defined."""
+        if self.residual not in ("relative", "difference"):
+            raise ValueError(f"residual {self.residual!r} is neither relative nor difference")
+
+    @property
+    def is_redshift(self) -> bool:
+        """Whether it is the redshift."""
+        return self.name == "redshift"
+
+    @property
+    def estimate_column(self) -> str:
+        """Column of `photo_z.fits` with the estimate."""
+        return "photo_z" if self.is_redshift else f"photo_{self.column}"
+
+    @property
+    def true(self) -> str:
+        """Name of the truth, for running text."""
+        return "spec z" if self.is_redshift else f"true {self.label}"
+
+    @property
+    def estimated(self) -> str:
+        """Name of the estimate, for running text."""
+        return "photo z" if self.is_redshift else f"estimated {self.label}"
+
+    @property
+    def plural(self) -> str:
+        """What several values of it are called."""
+        return "redshifts" if self.is_redshift else f"values of {self.label}"
+
+    @property
+    def pdf(self) -> str:
+        """Name of the probability distribution of one galaxy."""
+        return f"p({self.symbol})"
+
+    @property
+    def n_of(self) -> str:
+        """Name of the distribution of the sample."""
+        return f"n({self.symbol})"
+
+    @property
+    def delta(self) -> str:
+        """Name of the residual."""
+        return f"Δ{self.symbol}"
+
+    @property
+    def true_axis(self) -> str:
+        """Label of an axis of the truth, with its unit."""
+        name = "spectroscopic redshift" if self.is_redshift else self.true
+        return f"{name} ${self.true_math}${self.unit_text}"
+
+    @property
+    def estimated_axis(self) -> str:
+        """Label of an axis of the estimate, with its unit."""
+        name = "photometric redshift" if self.is_redshift else self.estimated
+        return f"{name} ${self.estimated_math}${self.unit_text}"
+
+    @property
+    def delta_math(self) -> str:
+        """The residual as Matplotlib writes it, without dollar signs."""
+        return rf"\Delta {self._symbol}"
+
+    @property
+    def definition_math(self) -> str:
+        """Definition of the residual as Matplotlib writes it, with dollar signs."""
+        difference = f"{self.estimated_math}-{self.true_math}"
+        if self.relative:
+            difference = f"({difference})/(1+{self.true_math})"
+        return rf"${self.delta_math} = {difference}$"
+
+    @property
+    def subscripts(self) -> tuple[str, str]:
+        """Short names of truth and estimate, as below their symbol."""
+        return ("spec", "photo") if self.is_redshift else ("true", "est")
+
+    @property
+    def unit_text(self) -> str:
+        """The unit of the quantity in brackets, or nothing."""
+        return f"  [{self.unit}]" if self.unit else ""
+
+    @property
+    def residual_unit_text(self) -> str:
+        """The unit of residuals in brackets; relative ones have none."""
+        return "" if self.relative else self.unit_text
+
+    @property
+    def relative(self) -> bool:
+        """Whether residuals are divided by 1 + truth."""
+        return self.residual == "relative"
+
+    @property
+    def _symbol(self) -> str:
+        if len(self.symbol) == 1:
+            return self.symbol
+        plain = self.symbol.replace("\\", "").replace("$", "").replace("_", r"\_").replace(" ", r"\ ")
+        return rf"\mathrm{{{plain}}}"
+
+    @property
+    def true_math(self) -> str:
+        """The truth as Matplotlib writes it, without dollar signs."""
+        return rf"{self._symbol}_\mathrm{{{self.subscripts[0]}}}"
+
+    @property
+    def estimated_math(self) -> str:
+        """The estimate as Matplotlib writes it, without dollar signs."""
+        return rf"{self._symbol}_\mathrm{{{self.subscripts[1]}}}"
+
+
+REDSHIFT = Target("redshift", "spec_z", "redshift", "z", "", "relative")

@@ -1,0 +1,72 @@
+"""Ensembles within one run, and `correction=best`."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from command import Finished, only, places, run, run_well
+
+from photoz_lit.config import PARTS
+
+
+def pdf_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    with h5py.File(folder / "pdf.hdf5") as file:
+        return file["object_id"][:], file["pdf"][:]
+
+
+def test_ensemble_is_the_mean_of_its_folds(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    words = ["stage=classifier", "correction.threshold=1", *copied.words]
+    run_well("-m", "correction=full", "correction.fold=1,2", *words)
+    run_well("correction=ensemble", "correction.members=2", *words)
+    folders = sorted((tmp_path / "runs").glob("*/classifier/correction=full,*"))
+    first = next(f for f in folders if "fold=" not in f.name)  # fold=1 is the default and names no folder
+    other = next(f for f in folders if "fold=2" in f.name)
+    single = pdf_of(first)[1]
+    assert not np.allclose(single, pdf_of(other)[1], atol=1e-6)
+    ensemble = only(tmp_path / "runs", "classifier/correction=ensemble,*")
+    # Fold 1 is the first member, bit for bit; the second starts from other weights than a run of its own.
+    assert (ensemble / "step3-0").is_dir()
+    assert (ensemble / "step3-1").is_dir()
+    _, mean = pdf_of(ensemble)
+    second = 2 * mean - single
+    assert second.min() > -1e-6
+    np.testing.assert_allclose(second.sum(axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("correction", ["best", "harmonic_ensemble"])
+def test_another_process_predicts_what_was_tested(
+    correction: str, catalogue_run: Finished, tmp_path: Path
+) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    run_well("stage=classifier", f"correction={correction}", "correction.members=2", *copied.words)
+    folder = only(tmp_path / "runs", f"classifier/correction={correction},*")
+    store = only(tmp_path / "data", "store.json").parent
+    run_well("stage=predict", f"model={folder}", "data=store", f"data.path={store}", *places(tmp_path))
+    ids, tested = pdf_of(folder)
+    all_ids, again = pdf_of(only(tmp_path, "predict/*/*/pdf.hdf5").parent)
+    place = {i: row for row, i in enumerate(all_ids)}
+    again = again[[place[i] for i in ids]]
+    known = np.isfinite(again).all(axis=1)
+    assert known.sum() > 5
+    np.testing.assert_allclose(again[known], tested[known], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["correction=best", f"correction.members={PARTS + 1}"], f"there are {PARTS} at most"),
+        (["correction=best", "correction.balance=true"], "correction.balance=false"),
+        (["correction=full", "correction.unshrink=0.1"], "correction.balance=false"),
+        (["correction=pit", "correction.members=2"], "correction.fine_tune=true"),
+        (["correction=balanced", "correction.n_hidden=8"], "correction.soften=true"),
+        (["correction=hard", "correction.label_width=2"], "correction.soften=true"),
+        (["correction=ensemble", "correction.mean=geometric"], "arithmetic, harmonic"),
+        (["correction=ensemble", "correction.members=0"], "at least 1"),
+        (["correction=best", "correction.estimate=peak"], "mode, median, mean"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit(words: list[str], said: str, tmp_path: Path) -> None:
+    assert said in run("stage=classifier", *words, *places(tmp_path)).message

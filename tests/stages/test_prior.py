@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from astropy.table import Table
+from command import Finished, Outcome, only, places, run, run_well
+
+from photoz_lit.correction.posthoc import swap_prior
+from photoz_lit.errors import DataError
+from photoz_lit.grids import RedshiftGrid
+from photoz_lit.stages.prior import NEW_FLOOR, OLD_FLOOR, PriorSwap, read_prior
+
+GRID = RedshiftGrid(0.0, 0.4, 8, 2, 2)
+
+
+def write_n_of_z(path: Path, z: list[float], n: list[float]) -> str:
+    Table({"z": z, "n_of_z": n}).write(path, overwrite=True)
+    return str(path)
+
+
+def test_flat_is_flat_over_all_bins_and_none_is_none() -> None:
+    assert read_prior("none", GRID) is None
+    np.testing.assert_allclose(read_prior("flat", GRID), np.full(12, 1 / 12))
+
+
+def test_table_is_linear_between_rows_and_zero_beyond(tmp_path: Path) -> None:
+    prior = read_prior(write_n_of_z(tmp_path / "n.csv", [0.1, 0.2], [1.0, 3.0]), GRID)
+    density = np.zeros(12)
+    density[4:6] = 1.5, 2.5  # bins at 0.125 and 0.175
+    expected = (density / 4 + NEW_FLOOR / 12) / (1 + NEW_FLOOR)
+    np.testing.assert_allclose(prior, expected)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"z": [0.1], "n": [1.0]}, "has no column n_of_z but z, n"),
+        ({"z": [0.1, 0.1], "n_of_z": [1.0, 2.0]}, "in row 1: z must rise"),
+        ({"z": [0.1, 0.2], "n_of_z": [1.0, -2.0]}, "n_of_z=-2 in row 1"),
+        ({"z": [0.1, 0.2], "n_of_z": [np.nan, 2.0]}, "n_of_z=nan in row 0"),
+        ({"z": [1.0, 2.0], "n_of_z": [1.0, 1.0]}, "zero on the range of p(z), -0.1 to 0.5"),
+        ({"z": [0.1, 0.2], "n_of_z": [0.0, 0.0]}, "zero on the range"),
+    ],
+    ids=str,
+)
+def test_tables_that_are_no_n_of_z(columns: dict[str, list[float]], said: str, tmp_path: Path) -> None:
+    Table(columns).write(tmp_path / "n.ecsv")
+    with pytest.raises(DataError) as caught:
+        read_prior(str(tmp_path / "n.ecsv"), GRID)
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_not_there_says_what_prior_may_be() -> None:
+    with pytest.raises(DataError, match=r"predict\.prior=flatt: no such file\. It is none, flat, or a table"):
+        read_prior("flatt", GRID)
+
+
+def test_pdf_of_one_prior_becomes_that_of_another() -> None:
+    rng = np.random.default_rng(1)
+    likelihood, old, new = rng.uniform(0.1, 1, (5, 12)), rng.uniform(1, 2, 12), rng.uniform(1, 2, 12)
+    old, new = old / old.sum(), new / new.sum()
+    floored = (old + OLD_FLOOR / 12) / (1 + OLD_FLOOR)
+    before, after = (likelihood * p / (likelihood @ p)[:, None] for p in (floored, new))
+    np.testing.assert_allclose(PriorSwap(old, new)(before), after, rtol=1e-6)
+
+
+def test_bins_without_labels_are_not_blown_up() -> None:
+    old = np.array([0.5, 0.5, 0, 0])
+    pdf = PriorSwap(old, np.full(4, 0.25))(np.array([[0.6, 0.3999, 1e-4, 0]]))
+    assert pdf[0, 2] < 0.03
+    np.testing.assert_allclose(pdf[0, :2] / pdf[0, :2].sum(), [0.6, 0.4], atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def trained(catalogue_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return two classifiers with the same bins of p(z) and different implicit priors."""
+    copied = catalogue_run.copy(tmp_path_factory.mktemp("trained"))
+    run_well("stage=classifier", "correction=skip_balanced", *copied.words)
+    return copied
+
+
+def predicted(trained: Finished, place: Path, prior: str, model: str = "correction=full,*") -> Outcome:
+    folder = next((trained.folder / "runs").glob("*/classifier"))
+    store = only(trained.folder / "data", "store.json").parent
+    words = ("data=store", f"data.path={store}", f"predict.prior={prior}", "trainer.accelerator=cpu")
+    return run("stage=predict", f"model={folder / model}", *words, *places(place))
+
+
+def read(place: Path, pattern: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return p(z) of the galaxies that have one, and the implicit prior."""
+    with h5py.File(only(place, f"predict/{pattern}/*/pdf.hdf5")) as file:
+        pdf = file["pdf"][:]
+        return pdf[np.isfinite(pdf).all(axis=1)], file["train_n_of_z"][:]
+
+
+def test_predicted_pdfs_have_the_prior_that_was_asked_for(trained: Finished, tmp_path: Path) -> None:
+    table = write_n_of_z(tmp_path / "wanted.csv", [0.0, 0.4], [0.0, 1.0])
+    for prior in ("none", "flat", table):
+        assert predicted(trained, tmp_path, prior).code == 0
+    pdf, old = read(tmp_path, "*seed=1")
+    assert len(pdf) > 50
+    for name in ("flat", "wanted"):
+        converted, prior = read(tmp_path, f"*,prior={name}")
+        expected = swap_prior(pdf, (old + OLD_FLOOR / len(old)) / (1 + OLD_FLOOR), prior)
+        np.testing.assert_allclose(converted, expected, atol=1e-6)
+        assert not np.allclose(converted, pdf, atol=1e-3)
+    np.testing.assert_allclose(prior[10:30].argmax(), 19)
+
+
+def test_members_of_an_ensemble_are_converted_each_by_its_own_prior(
+    trained: Finished, tmp_path: Path
+) -> None:
+    for name, model in (("a", "correction=full,*"), ("b", "correction=skip_balanced,*"), ("both", "*")):
+        assert predicted(trained, tmp_path / name, "flat", model).code == 0
+    one, other, both = (read(tmp_path / name, "*,prior=flat") for name in ("a", "b", "both"))
+    np.testing.assert_allclose(both[0], (one[0] + other[0]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(both[1], one[1])
+
+
+def test_another_prior_is_another_folder_or_refused(trained: Finished, tmp_path: Path) -> None:
+    table = write_n_of_z(tmp_path / "wanted.csv", [0.0, 0.4], [0.0, 1.0])
+    assert predicted(trained, tmp_path, table).code == 0
+    assert "is complete: skipped" in predicted(trained, tmp_path, table).out
+    write_n_of_z(tmp_path / "wanted.csv", [0.0, 0.4], [1.0, 1.0])
+    assert "was made from another predict.prior" in predicted(trained, tmp_path, table).message
+
+
+def test_a_wrong_prior_leaves_no_folder(trained: Finished, tmp_path: Path) -> None:
+    assert "no such file" in predicted(trained, tmp_path, "nofile.csv").message
+    assert not list(tmp_path.rglob("predict"))
+
+
+def test_photo_z_of_another_prior_are_not_calibrated(trained: Finished, tmp_path: Path) -> None:
+    copied = trained.copy(tmp_path)
+    assert predicted(copied, tmp_path, "flat").code == 0
+    galaxies = only(tmp_path, "predict/*/*/done.json").parent
+    words = ("stage=calibrate", "calibration=photo_z", f"calibration.galaxies={galaxies}")
+    model = only(tmp_path / "runs", "classifier/correction=full,*")
+    assert "predict with predict.prior=none" in run(*words, f"model={model}", *copied.words).message

@@ -1,0 +1,137 @@
+"""The paper's experiments as a user types them: `python -m photoz_lit -m experiment=NAME`, tiny."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from astropy.table import Table
+from command import Finished, magnitude_table, run_well
+from omegaconf import OmegaConf
+
+SLOW = pytest.mark.slow
+TINY = (
+    *("n_bootstrap=5", "logger=none", "trainer.accelerator=cpu", "trainer.threads=1"),
+    *("trainer.render_workers=1", "data.n_galaxies=120", "data.val_fraction=0.1", "data.test_fraction=0.2"),
+    *("survey.pixels=24", "survey.n_bins=20"),
+    *(
+        f"training.{name}.{key}={value}"
+        for name in ("representation", "step2", "step3")
+        for key, value in (("max_steps", 6), ("check_every", 3), ("batch_size", 32))
+    ),
+)
+
+
+def typed(experiment: str, folder: Path, data: Path, *words: str) -> list[str]:
+    """Words that run an experiment tiny; its own `words` come first."""
+    own = {word.partition("=")[0] for word in words}
+    tiny = [word for word in TINY if word.partition("=")[0] not in own]
+    return ["-m", f"experiment={experiment}", *tiny, *words, f"output_dir={folder}", f"data_dir={data}"]
+
+
+def swept(
+    experiment: str, folder: Path, data: Path, *words: str
+) -> dict[tuple[Any, str], tuple[Path, dict[str, Any]]]:
+    """Type an experiment; return folder and settings of its classifiers by (swept value, correction)."""
+    run_well(*typed(experiment, folder, data, *words))
+    found = {}
+    for done in folder.glob(f"{experiment}/classifier/*/done.json"):
+        own = OmegaConf.load(done.parent / "config.yaml")
+        value = None if own.sweep.axis is None else OmegaConf.select(own, own.sweep.axis)
+        key = (tuple(value) if OmegaConf.is_list(value) else value, own.correction.name)
+        assert key not in found
+        found[key] = done.parent, OmegaConf.to_container(own)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words", "values", "corrections", "n_representations"),
+    [
+        ("bins", ["survey.n_bins=20,30", "correction=full"], {20, 30}, {"full"}, 2),
+        pytest.param("threshold", ["correction.threshold=2,5"], {2, 5}, {"balanced", "full"}, 1, marks=SLOW),
+        pytest.param(
+            "training_size", ["data.train_fraction=0.5,1"], {0.5, 1.0}, {"none", "full"}, 2, marks=SLOW
+        ),
+        pytest.param(
+            *("label_errors", ["data.label_error=0,0.1"], {0.0, 0.1}, {"none", "full"}, 2), marks=SLOW
+        ),
+        pytest.param(
+            *("iterations", ["training.representation.max_steps=3,6"], {3, 6}, {"none", "full"}, 2),
+            marks=SLOW,
+        ),
+        pytest.param(
+            *("networks", ["encoder=fast,net_s1"], {"fast", "net_s1"}, {"none", "full"}, 2), marks=SLOW
+        ),
+        pytest.param(
+            *("thinned", [], {(), (0.08, 0.16, 0.1)}, {"none", "balanced", "full"}, 2),
+            marks=SLOW,
+        ),
+        pytest.param("folds", ["correction.fold=1,2"], {1, 2}, {"balanced", "full"}, 1, marks=SLOW),
+        pytest.param(
+            *("switches", [], {None}, {"none", "balanced", "hard", "unshifted", "skip_balanced", "full"}, 1),
+            marks=SLOW,
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_experiment_is_one_command_that_goes_on(
+    experiment: str,
+    words: list[str],
+    values: set[Any],
+    corrections: set[str],
+    n_representations: int,
+    mock_run: Finished,
+    tmp_path: Path,
+) -> None:
+    data = mock_run.folder / "data"
+    found = swept(experiment, tmp_path, data, *words)
+    assert set(found) == {(value, correction) for value in values for correction in corrections}
+    assert len(list(tmp_path.glob(f"{experiment}/representation/*/done.json"))) == n_representations
+    for folder, own in found.values():
+        assert own["survey"]["extend_left"] == own["survey"]["n_bins"] // 2
+        done = json.loads((folder / "done.json").read_text())
+        assert (done["run"], done["stage"]) == (experiment, "classifier")
+    outcome = run_well(*typed(experiment, tmp_path, data, *words))
+    assert outcome.out.count("is complete: skipped") == len(found)
+    assert "training" not in outcome.out
+
+
+def test_label_errors_are_the_same_in_every_stage_and_spare_the_test_split(
+    mock_run: Finished, tmp_path: Path
+) -> None:
+    words = ("correction=none", "data.label_error=0,0.1")
+    swept("label_errors", tmp_path, mock_run.folder / "data", *words)
+    told: dict[tuple[str, float], Any] = {}
+    truths = []
+    for done in sorted(tmp_path.glob("label_errors/*/*/done.json")):
+        error = OmegaConf.load(done.parent / "config.yaml").data.label_error
+        truths.append(np.asarray(Table.read(done.parent / "photo_z.fits")["spec_z"]))
+        with h5py.File(done.parent / "pdf.hdf5") as file:
+            told[done.parents[1].name, error] = file["train_n_of_z"][:]
+    assert len(told) == 4
+    assert all((truth == truths[0]).all() for truth in truths)
+    for error in (0.0, 0.1):
+        np.testing.assert_array_equal(told["representation", error], told["classifier", error])
+    clean, noisy = told["classifier", 0.0], told["classifier", 0.1]
+    assert noisy[0] > clean[0] + 0.05  # beyond the range: the first bin
+    assert np.abs(noisy - clean).sum() > 0.3
+
+
+@SLOW
+def test_experiments_run_on_a_semi_real_survey(tmp_path: Path) -> None:
+    magnitude_table(60).write(tmp_path / "real.csv")
+    words = ("data=semi_real", f"data.mock_catalogue={tmp_path / 'real.csv'}")
+    found = swept("bins", tmp_path / "runs", tmp_path / "data", *words, "survey.n_bins=20,30")
+    assert len(found) == 4
+    for folder, _ in found.values():
+        split = Table.read(next(folder.parents[1].glob("representation/*/split.fits")))
+        parted = {i for i in split["object_id"] if len(set(split["split"][split["object_id"] == i])) > 1}
+        assert parted == set()
+
+
+def test_baseline_joins_a_sweep_by_a_word(mock_run: Finished, tmp_path: Path) -> None:
+    run_well(*typed("bins", tmp_path, mock_run.folder / "data", "head=single", "correction=none"))
+    done = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("bins/*/*/done.json"))]
+    assert [d["label"] for d in done] == ["none", "Baseline"]
