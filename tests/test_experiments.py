@@ -135,3 +135,10 @@ def test_baseline_joins_a_sweep_by_a_word(mock_run: Finished, tmp_path: Path) ->
     run_well(*typed("bins", tmp_path, mock_run.folder / "data", "head=single", "correction=none"))
     done = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("bins/*/*/done.json"))]
     assert [d["label"] for d in done] == ["none", "Baseline"]
+
+
+def test_one_sweep_names_every_correction() -> None:
+    conf = Path(__file__).parents[1] / "conf"
+    sweep = OmegaConf.load(conf / "experiment" / "alternatives.yaml")
+    named = sweep.hydra.sweeper.params.correction.split(",")
+    assert sorted(named) == sorted(path.stem for path in (conf / "correction").glob("*.yaml"))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from scipy.stats import truncnorm
 
 from photoz_lit.config import PARTS, Config
 from photoz_lit.data.catalogue import assign_splits, numbers, range_faults
@@ -120,13 +121,14 @@ def training_labels(store: Store, config: Config, split: NDArray[np.str_]) -> ND
     """Return what training is told of each galaxy, (N,): the truth, with errors of `data.label_error`.
 
     Galaxies of the training and validation splits have one error each, from the seed: every stage is told the
-    same. Labels beyond the survey's range end in its first and last bin. Test galaxies have none.
+    same. Errors are Gaussian, but no label leaves the survey's range: clipped ones would pile up at its ends.
+    Test galaxies have none.
     """
-    true = truth(store, config)
-    if config.data.label_error == 0:
+    true, sigma, s = truth(store, config), config.data.label_error, config.survey
+    if sigma == 0:
         return true
-    errors = np.random.default_rng([config.seed, 17]).normal(0, config.data.label_error, len(true))
-    told = np.clip(true + errors, config.survey.z_min, config.survey.z_max)
+    u = np.random.default_rng([config.seed, 17]).random(len(true))
+    told = truncnorm.ppf(u, (s.z_min - true) / sigma, (s.z_max - true) / sigma, true, sigma)
     return np.where(np.isin(split, ("train", "val")), told, true)
 
 

@@ -105,8 +105,9 @@ def test_label_errors_reach_training_galaxies_and_never_those_of_the_test_split(
     split = splits(store, config)
     told = training_labels(store, config, split)
     np.testing.assert_array_equal(told[split == "test"], true[split == "test"])
-    assert told.min() == 0.0  # beyond the range: the first bin and the last
-    assert told.max() == 0.4
+    assert 0 <= told.min() < told.max() <= 0.4
+    at_ends = np.count_nonzero((told < 0.01) | (told > 0.39)) / len(told)
+    assert at_ends < 0.06  # of 0.05 without errors: they do not pile up there
     for name in ("train", "val"):
         error = (told - true)[(split == name) & (true > 0.15) & (true < 0.25)]
         assert np.std(error) == pytest.approx(0.05, rel=3 / np.sqrt(2 * error.size))
