@@ -194,7 +194,8 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     elif "ebv" not in out.colnames:
         out["ebv"] = np.zeros(len(out))
         log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
-    order = [n for n in rules.own_columns if n in out.colnames] + [*magnitudes, *magnitude_errors]
+    own = [n for n in rules.own_columns if n in out.colnames]
+    order = list(dict.fromkeys([*own, *magnitudes, *magnitude_errors]))  # spec_z may be a feature of a mass
     if not labelled:
         return _flagged(out[order], _faults(out, masks, rules), origin, rules), np.arange(len(out))
     faults = _label_faults(out, masks, rules) + _faults(out, masks, rules)

@@ -11,6 +11,7 @@ from photoz_lit.models.encoders import Encoder
 Trainable = Literal["all", "redshift_outputs"]
 Mean = Literal["arithmetic", "harmonic"]
 OUTPUT_BIAS = 0.1
+FARTHEST = 10.0  # standard deviations: units that hardly ever fire would lead a hidden layer astray
 
 
 def mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
@@ -189,7 +190,9 @@ class HiddenHead(nn.Module):
         """Take the scale of training embeddings (n, d) and their n(z), (n_bins,), positive."""
         with torch.no_grad():
             self.mean.copy_(embeddings.mean(dim=0))
-            self.scale.copy_(embeddings.std(dim=0) + 1e-6)
+            scale = embeddings.std(dim=0)
+            # A unit that is dead in all training galaxies may fire in another one.
+            self.scale.copy_(torch.where(scale > 1e-6 * (1 + self.mean.abs()), scale, 1.0))
             self.redshift.bias.copy_(prior.log())
         return self
 
@@ -201,7 +204,8 @@ class HiddenHead(nn.Module):
             return self._logits(embedding.to(self.redshift.weight.dtype)), None
 
     def _logits(self, embedding: Tensor) -> Tensor:
-        hidden = nn.functional.gelu(self.hidden((embedding - self.mean) / self.scale))
+        standard = ((embedding - self.mean) / self.scale).clamp(-FARTHEST, FARTHEST)
+        hidden = nn.functional.gelu(self.hidden(standard))
         logits: Tensor = self.redshift(hidden)
         return logits[:, None]
 

@@ -148,6 +148,7 @@ def of_a_table(config: Config) -> None:
     place = store_folder(own).name.replace(own.data.source, Path(own.data.path).stem)
     folder = Path(own.output_dir) / own.run / "calibrate" / place / folder_name(own)
     origin = {"store": place, "survey": str(asdict(own.survey)), "target": str(asdict(own.target))}
+    origin["seed"] = str(own.seed)  # of folds and resampling
     check_origin(folder, origin)
     if not enter(own, folder, origin):
         return

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit import metrics
-from photoz_lit.config import PARTS, Config, TrainingConfig
+from photoz_lit.config import Config, TrainingConfig
 from photoz_lit.correction.finishing import Finishing, Prior, Recalibration, fit_finishing
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table, one_hot_table
 from photoz_lit.correction.nearest import NearestLabels
@@ -126,7 +126,10 @@ def run(config: Config) -> None:
             finishing = with_unshrink(config, finishing, fitted, galaxies, unseen, spec_z[train_rows])
         write_arrays(folder / "finishing.npz", finishing.arrays())
         chunks = finished(chunks, finishing, galaxies, test_rows)
-        prior = prior if finishing.new_prior is None else finishing.new_prior
+        if finishing.old_prior is not None and finishing.new_prior is not None:
+            implicit = smoothed_prior(prior * len(subsets[0]), out_grid.n_outputs)
+            prior = implicit * finishing.new_prior / finishing.old_prior  # which may be divided out in part
+            prior /= prior.sum()
 
     whole = PhotozNet(net.encoder, head, "redshift_outputs")
     save_checkpoint(
@@ -402,12 +405,13 @@ def with_unshrink(
 ) -> Finishing:
     """Add the last step to finished p(z): estimates moved back, fitted on galaxies each head left out."""
     pdfs = [
-        np.concatenate(list(predict(f.head, data.embeddings, rows, config.trainer)))
+        chunk
         for f, rows in zip(fitted, unseen, strict=True)
+        for chunk in finished(predict(f.head, data.embeddings, rows, config.trainer), finishing, data, rows)
     ]
     rows, grid = np.concatenate(unseen), fitted[0].grid
     unshrink = fit_unshrink(
-        finishing(np.concatenate(pdfs), data.r[rows], data.embeddings[0, rows]),
+        np.concatenate(pdfs),
         data.spec_z[rows],
         data.r[rows],
         grid,
@@ -443,8 +447,12 @@ def labels_n_of_z(table: LabelTable, cells: NDArray[np.int64]) -> NDArray[np.flo
 def step2_folder(config: Config, checkpoint: str, member: int = 0) -> Path:
     """Return the folder of Step 2 on a checkpoint, which all corrections with the same subset share."""
     c = config.correction
-    subset = [c.threshold, c.fold + member] if c.balance else [member, PARTS] if c.leaves_out else []
-    facts = [checkpoint, subset, c.views, vars(config.training.step2)]
+    subset: list[int | str] = []
+    if c.balance:
+        subset = [c.threshold, c.fold + member]
+    elif c.leaves_out:
+        subset = ["part", member]
+    facts: list[Any] = [checkpoint, subset, c.views, vars(config.training.step2)]
     own = [c.loss, c.weights, c.trend_penalty]
     if own != ["cross_entropy", "none", 0]:
         facts += own + ([c.label_width] if c.loss == "sord" else [])

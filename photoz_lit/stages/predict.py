@@ -98,6 +98,8 @@ def run(config: Config) -> None:
     store = prepare(target)
     check_inputs(models, store)
     prior, n_views = read_prior(target.predict.prior, models[0].grid), target.predict.symmetries
+    if prior is not None:
+        check_priors_are_known(models)
     if store.kind != "images" and n_views > 1:
         log.info("predict.symmetries=%d: %s have none, one view is used", n_views, store.kind)
         n_views = 1
@@ -346,6 +348,18 @@ def check_agreement(models: Sequence[Trained]) -> None:
             raise ConfigError(
                 f"{models[0].folder} and {other.folder} are no ensemble, they differ in "
                 f"{'; '.join(changed)}: narrow the pattern model=... to runs of one kind"
+            )
+
+
+def check_priors_are_known(models: Sequence[Trained]) -> None:
+    """Raise ConfigError unless the implicit prior of every model's p(z) is what is stored with it."""
+    for model in models:
+        c = model.config.correction
+        why = "moves p(z) away from the mean of the sample" if c.unshrink > 0 else "rescales its outputs"
+        if c.unshrink > 0 or c.rescale != "none":
+            raise ConfigError(
+                f"{model.folder} ({c.name}) {why}: its p(z) have no prior that could be replaced. Type "
+                "predict.prior=none, or take another correction, e.g. full"
             )
 
 

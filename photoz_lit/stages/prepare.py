@@ -105,6 +105,8 @@ def store_folder(config: Config) -> Path:
 def splits(store: Store, config: Config) -> NDArray[np.str_]:
     """Split the store's galaxies by object as the settings say."""
     d = config.data
+    if d.thin:
+        truth(store, config)  # says what is missing
     return assign_splits(
         store.catalogue,
         test_fraction=d.test_fraction,

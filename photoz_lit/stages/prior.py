@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.posthoc import smoothed_prior, swap_prior
-from photoz_lit.data.catalogue import read_table
+from photoz_lit.data.catalogue import numbers, read_table
 from photoz_lit.errors import DataError
 from photoz_lit.grids import RedshiftGrid
 
@@ -86,7 +86,7 @@ def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | None:
             f"{path}: has no column {' and no column '.join(missing)} but {', '.join(table.colnames)}: "
             "predict.prior is flat, none or a table with z and n_of_z"
         )
-    z, n = (np.ma.filled(np.ma.asarray(table[name], dtype=np.float64), np.nan) for name in ("z", "n_of_z"))
+    z, n = (numbers(table, name, str(path)) for name in ("z", "n_of_z"))
     faulty = ~np.isfinite(z) | ~np.isfinite(n) | (n < 0) | (np.diff(z, prepend=-np.inf) <= 0)
     if faulty.any():
         row = int(faulty.argmax())

@@ -190,6 +190,16 @@ def test_hidden_head_starts_from_the_prior_and_learns_on_any_scale() -> None:
     assert (mixture(*head.eval()(x)).argmax(dim=1) == z_bin).float().mean() > 0.95
 
 
+def test_unit_that_never_fired_in_training_does_not_explode() -> None:
+    x = torch.randn(100, 3, generator=seeded(29)) * torch.tensor([1.0, 0.0, 1e-3])
+    head = HiddenHead(3, 4, 8, seeded(30)).start_from(x, torch.full((4,), 0.25))
+    with torch.no_grad():
+        head.redshift.weight.normal_(generator=seeded(31))
+    far = torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 5.0]])
+    assert head.scale[1] == 1
+    assert head.eval()(far)[0].abs().max() < 100
+
+
 @pytest.mark.parametrize("mean", ["arithmetic", "harmonic"])
 def test_ensemble_is_the_mean_of_its_members(mean: Mean) -> None:
     heads: list[AnyHead] = [Head(6, 3, 4, gate=True, generator=seeded(i)) for i in (25, 26)]

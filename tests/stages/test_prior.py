@@ -138,3 +138,11 @@ def test_photo_z_of_another_prior_are_not_calibrated(trained: Finished, tmp_path
     words = ("stage=calibrate", "calibration=photo_z", f"calibration.galaxies={galaxies}")
     model = only(tmp_path / "runs", "classifier/correction=full,*")
     assert "predict with predict.prior=none" in run(*words, f"model={model}", *copied.words).message
+
+
+def test_pdfs_without_a_known_prior_are_not_converted(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    run_well("stage=classifier", "correction=best", "correction.members=1", *copied.words)
+    outcome = predicted(copied, tmp_path, "flat", "correction=best,*")
+    assert "no prior that could be replaced" in outcome.message
+    assert predicted(copied, tmp_path, "none", "correction=best,*").code == 0
