@@ -1,4 +1,8 @@
-"""E(B-V) of the Milky Way from the maps of Schlegel, Finkbeiner & Davis 1998 (ApJ 500, 525)."""
+"""Dust of the Milky Way: E(B-V) from the maps of Schlegel, Finkbeiner & Davis 1998 (ApJ 500, 525).
+
+E(B-V) is on the scale of 1998 everywhere, without later recalibrations, and `EXTINCTION_PER_EBV` belongs to
+that scale: `extinction_[ugriz]` of SDSS's catalogues are these times the E(B-V) of the maps.
+"""
 
 from pathlib import Path
 
@@ -7,9 +11,12 @@ from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
 
+# A(band) / E(B-V), Stoughton et al. 2002 (AJ 123, 485), table 22.
+EXTINCTION_PER_EBV = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479}
+
 
 def ebv_from_maps(ra: NDArray[np.floating], dec: NDArray[np.floating], folder: Path) -> NDArray[np.float64]:
-    """Return E(B-V) at positions, on the scale of 1998, which is that of the catalogues of SDSS.
+    """Return E(B-V) at positions.
 
     Parameters
     ----------

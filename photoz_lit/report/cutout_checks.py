@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import spearmanr
 
+from photoz_lit.data.dust import EXTINCTION_PER_EBV
+
 ZERO_POINT = 22.5  # mag of a nanomaggy
 BY_WAVELENGTH = "ugrizy"
-R_EXTINCTION = 2.285  # A_r / E(B-V), Schlafly & Finkbeiner (2011, ApJ 737, 103), table 6, R_V = 3.1
 DEPTH_DIAMETER = 2.0  # arcsec
 LARGE_OFFSET = 0.5  # mag between cutouts and table
 FAR = 2.0  # pixels from the centre
@@ -209,7 +210,7 @@ def compare_r(facts: CutoutFacts, dered_petro_r: Values, ebv: Values) -> Compari
     """Compare the cutouts' brightness in r with the table's (n,); None where no galaxy has both."""
     if facts.bands[facts.reference].band != "r":
         return None
-    measured = facts.magnitudes[:, facts.reference] - R_EXTINCTION * ebv
+    measured = facts.magnitudes[:, facts.reference] - EXTINCTION_PER_EBV["r"] * ebv
     known = np.isfinite(measured) & np.isfinite(dered_petro_r)
     if not known.any():
         return None

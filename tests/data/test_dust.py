@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from photoz_lit.data.dust import ebv_from_maps
+import photoz_lit
+from photoz_lit.data.dust import EXTINCTION_PER_EBV, ebv_from_maps
+from photoz_lit.data.mock.instrument import EXTINCTION
 from photoz_lit.errors import DataError
 
 
@@ -30,3 +32,12 @@ def test_maps_are_read_on_their_own_scale_in_both_hemispheres(tmp_path: Path) ->
 def test_missing_maps_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"SFD_dust_4096_ngp.fits"):
         ebv_from_maps(np.zeros(1), np.zeros(1), tmp_path)
+
+
+def test_coefficients_stand_once() -> None:
+    others = ("2.285", "3.303")  # of another scale of E(B-V)
+    numbers = [*map(str, EXTINCTION_PER_EBV.values()), *others]
+    package = Path(photoz_lit.__file__).parent
+    found = {path.name for path in package.rglob("*.py") if any(n in path.read_text() for n in numbers)}
+    assert found == {"dust.py"}
+    np.testing.assert_array_equal(EXTINCTION, list(EXTINCTION_PER_EBV.values()))

@@ -61,7 +61,7 @@ def test_a_gaussian_loses_nothing_in_two_petrosian_radii() -> None:
 def test_extinction_is_taken_out_before_comparing() -> None:
     cutouts, r = survey(noise=0.01)
     ebv = np.full(len(r), 0.1)
-    comparison = compare_r(measure(cutouts, BANDS, SCALE), r - 0.2285, ebv)
+    comparison = compare_r(measure(cutouts, BANDS, SCALE), r - 0.2751, ebv)
     assert comparison is not None
     assert comparison.offset == pytest.approx(0, abs=0.02)
 

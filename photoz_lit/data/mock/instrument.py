@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from photoz_lit.data.dust import EXTINCTION_PER_EBV
+
 ZERO_POINT = 22.5  # mag of one nanomaggy, AB
 PIXEL = 0.396  # arcsec
 WAVELENGTH = np.array([3551.0, 4686.0, 6166.0, 7480.0, 8932.0])  # angstrom, effective
-EXTINCTION = np.array([5.155, 3.793, 2.751, 2.086, 1.479])  # A / E(B-V), Stoughton et al. 2002, AJ 123, 485
+EXTINCTION = np.array([EXTINCTION_PER_EBV[band] for band in "ugriz"])
 # Scatter in mag of zero points (1 %, in u 2 %; Padmanabhan et al. 2008, ApJ 674, 1217) and of what a smooth
 # spectrum leaves out, such as emission lines; so large that magnitudes predict z as well as in reality.
 CALIBRATION = np.array([0.040, 0.020, 0.016, 0.016, 0.020])

@@ -19,7 +19,7 @@ import pyarrow.csv
 from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.data.dust import ebv_from_maps
+from photoz_lit.data.dust import EXTINCTION_PER_EBV, ebv_from_maps
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 SKYSERVER = "https://skyserver.sdss.org"
 DATA_RELEASE = 17
 BANDS = "ugriz"
-# A(band) / E(B-V), Stoughton et al. 2002 (AJ 123, 485), table 22. The columns extinction_[ugriz] are these
-# times the E(B-V) of Schlegel, Finkbeiner & Davis (1998) without its later recalibration.
-EXTINCTION_PER_EBV = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479}
 MOST_ROWS = 500_000  # SkyServer cuts longer answers off (its help, "Query Timeouts and Row Limits")
 LONGEST_REQUEST = 2048  # characters after the `?`: the SkyServer's web server (ASP.NET) refuses longer ones
 NOT_MEASURED = -9999.0
@@ -420,7 +417,7 @@ def standard_columns(table: Table, maps: Path | None = None) -> Table:
         From `query`.
     maps : Path, optional
         Folder with the dust maps of Schlegel, Finkbeiner & Davis (1998); by default E(B-V) is the catalogue's
-        extinction_r / 2.751, from the same maps.
+        extinction_r over its coefficient, from the same maps.
 
     Returns
     -------

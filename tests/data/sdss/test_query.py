@@ -12,9 +12,9 @@ from astropy.table import Table
 from faulty_server import Fault, error_page
 from faulty_server import SkyServer as FakeSkyServer
 
+from photoz_lit.data.dust import EXTINCTION_PER_EBV
 from photoz_lit.data.sdss.query import (
     BANDS,
-    EXTINCTION_PER_EBV,
     Selection,
     SkyServer,
     count,
