@@ -1,4 +1,8 @@
-"""The grids of the method: redshift bins and interlaced magnitude slices (Lin et al. 2022, section 3)."""
+"""The grids of the method (Lin et al. 2022, section 3): redshift bins, interlaced slices of r, their cells.
+
+All bins are half-open, the lower edge included, and a value on an edge falls into the bin that its decimal
+says, whatever the rounding of its last digit.
+"""
 
 from dataclasses import dataclass
 
@@ -6,19 +10,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+def on_edges(values: ArrayLike, width: float) -> NDArray[np.float64]:
+    """Values moved up by their rounding, so that those on an edge of bins of a width are not below it.
+
+    0.29 / 0.01 is below 29: what lies 1e-9 of a bin below an edge lies on it. Numbers of single precision are
+    less exact, also after they were turned into double.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        single = x.astype(np.float32) == x
+    inexact = np.where(single, np.finfo(np.float32).eps * np.abs(x), 0.0)
+    return x + np.clip(inexact, 1e-9 * width, 0.01 * width)
+
+
+def bin_of(
+    values: ArrayLike, start: float, width: float, first: int = -(2**31), last: int = 2**31
+) -> NDArray[np.int64]:
+    """Half-open bin of each value, counted from `start` and clipped to `first` .. `last`."""
+    k = np.floor((on_edges(values, width) - start) / width)
+    return np.clip(k, first, last).astype(np.int64)
+
+
 @dataclass(frozen=True)
 class RedshiftGrid:
-    """Equal redshift bins on [z_min, z_max], with room for labels beyond both ends.
-
-    Parameters
-    ----------
-    z_min, z_max : float
-        Limits of the survey's redshift range.
-    n_bins : int
-        Number of bins K between the limits.
-    extend_left, extend_right : int
-        Number of bins added below z_min and above z_max.
-    """
+    """K = `n_bins` equal redshift bins on [z_min, z_max], with so many more below and above for labels."""
 
     z_min: float
     z_max: float
@@ -28,7 +43,7 @@ class RedshiftGrid:
 
     @property
     def width(self) -> float:
-        """Bin width w."""
+        """Width w of a bin."""
         return (self.z_max - self.z_min) / self.n_bins
 
     @property
@@ -50,8 +65,12 @@ class RedshiftGrid:
 
     def index(self, z: ArrayLike) -> NDArray[np.int64]:
         """Bin of each redshift in the survey's own K bins, clipped to them: 0 .. K-1."""
-        k = np.floor((np.asarray(z, dtype=np.float64) - self.z_min) / self.width)
-        return np.clip(k, 0, self.n_bins - 1).astype(np.int64)
+        return bin_of(z, self.z_min, self.width, 0, self.n_bins - 1)
+
+    def output_index(self, z: ArrayLike) -> NDArray[np.int64]:
+        """Bin of each redshift on the whole grid, extension included, clipped to it: 0 .. n_outputs-1."""
+        left = self.extend_left
+        return left + bin_of(z, self.z_min, self.width, -left, self.n_outputs - 1 - left)
 
     def extended(self, left: int, right: int) -> "RedshiftGrid":
         """Return the same bins with an extension of `left` and `right` bins."""
@@ -64,10 +83,8 @@ class MagnitudeSlices:
 
     Parameters
     ----------
-    r_min : float
-        Bright edge of the first slice, mag.
-    width : float
-        Width of a slice, mag.
+    r_min, width : float
+        Bright edge of the first slice and width of a slice, mag.
     n_slices : int
         Number of slices S, odd: S = 2 R - 1.
     """
@@ -101,5 +118,34 @@ class MagnitudeSlices:
 
     def index(self, dered_petro_r: ArrayLike) -> NDArray[np.int64]:
         """Slice of each magnitude (half-open, bright edge included), clipped: 0 .. n_slices-1."""
-        s = np.floor((np.asarray(dered_petro_r, dtype=np.float64) - self.r_min) / self.width)
-        return np.clip(s, 0, self.n_slices - 1).astype(np.int64)
+        return bin_of(dered_petro_r, self.r_min, self.width, 0, self.n_slices - 1)
+
+
+def cell_index(
+    z: ArrayLike, dered_petro_r: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices
+) -> NDArray[np.int64]:
+    """Number the (r slice, z bin) cell of each galaxy, `slice * K + bin`, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or a value is not finite.
+    """
+    spec_z, r = np.asarray(z, dtype=np.float64), np.asarray(dered_petro_r, dtype=np.float64)
+    if spec_z.ndim != 1 or spec_z.shape != r.shape:
+        raise ValueError(
+            f"spec_z and dered_petro_r must be of one length, got shapes {spec_z.shape} and {r.shape}"
+        )
+    if n_bad := int(np.count_nonzero(~(np.isfinite(spec_z) & np.isfinite(r)))):
+        raise ValueError(
+            f"{n_bad} of {len(r)} galaxies have no finite redshift or magnitude: drop them first"
+        )
+    return slices.index(r) * grid.n_bins + grid.index(spec_z)
+
+
+def cell_counts(
+    z: ArrayLike, dered_petro_r: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices
+) -> NDArray[np.int64]:
+    """Count the galaxies of each (r slice, z bin) cell, shape (S, K); errors as of `cell_index`."""
+    cells = cell_index(z, dered_petro_r, grid, slices)
+    return np.bincount(cells, minlength=slices.n_slices * grid.n_bins).reshape(slices.n_slices, -1)

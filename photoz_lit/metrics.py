@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.labels import fit_labels, smoothed_scatter
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, on_edges
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -412,9 +412,8 @@ def _paired(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> tuple[Floa
 
 def _place(z: Floats, grid: RedshiftGrid) -> tuple[Ints, Floats]:
     """Bin of the extended grid and place within it from 0 to 1; redshifts outside go to the ends."""
-    x = np.clip((z - grid.edges[0]) / grid.width, 0, grid.n_outputs)
-    k = np.minimum(np.floor(x), grid.n_outputs - 1).astype(np.int64)
-    return k, x - k
+    k = grid.output_index(z)
+    return k, np.clip((z - grid.edges[0]) / grid.width - k, 0, 1)
 
 
 # Mean residuals by redshift
@@ -613,12 +612,8 @@ def _wide_centre(index: Ints, grid: RedshiftGrid, n_bins: int) -> Floats:
 
 
 def _wide_index(z: Floats, grid: RedshiftGrid, n_bins: int) -> Ints:
-    """Half-open wide bin of each redshift, not clipped: exactly edge[k] <= z < edge[k + 1]."""
-    k = np.floor((z - grid.z_min) / (grid.z_max - grid.z_min) * n_bins).astype(np.int64)
-    # The division rounds, and estimates at bin centres do lie on edges.
-    k += z >= _wide_edge(k + 1, grid, n_bins)
-    k -= z < _wide_edge(k, grid, n_bins)
-    return k
+    """Half-open wide bin of each redshift, not clipped."""
+    return bin_of(z, grid.z_min, (grid.z_max - grid.z_min) / n_bins)
 
 
 # Simulated residuals: what variance and number density alone cause
@@ -948,7 +943,7 @@ def by_magnitude(
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     dz, borders = residuals(z, estimate, relative), np.asarray(edges, dtype=np.float64)
-    row = np.clip(np.searchsorted(borders, r, side="right") - 1, 0, len(borders) - 2)
+    row = _row_of(r, borders)
 
     def statistics(members: Ints) -> dict[str, float]:
         part = dz[members]
@@ -961,6 +956,12 @@ def by_magnitude(
         }
 
     return MagnitudeTable(**by_group(statistics, row, len(borders) - 1, rng=rng, n_bootstrap=n_bootstrap))
+
+
+def _row_of(values: Floats, edges: Floats) -> Ints:
+    """Half-open bin of each value, those beyond the edges in the first or last."""
+    row = np.searchsorted(edges, on_edges(values, np.diff(edges).min()), side="right") - 1
+    return np.clip(row, 0, len(edges) - 2)
 
 
 def by_redshift(
@@ -1005,7 +1006,7 @@ def by_redshift(
     """
     z, borders = np.asarray(spec_z, dtype=np.float64), np.asarray(edges, dtype=np.float64)
     dz = residuals(z, photo_z, relative)
-    row = np.clip(np.searchsorted(borders, z, side="right") - 1, 0, len(borders) - 2)
+    row = _row_of(z, borders)
 
     def statistics(members: Ints) -> dict[str, float]:
         part = dz[members]

@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 
-from photoz_lit.data.sampling import cell_counts
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, cell_counts, cell_index
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,9 +50,6 @@ FOLDS = 5
 
 SLOPE_RIDGE = 0.02
 """Keeps a local straight line through few galaxies from being steep; nothing where they fill the window."""
-
-EDGE = 1e-9
-"""Rounding, in bins: an estimate so little below an edge lies on it, as centres of fine bins do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +94,7 @@ class Sample:
 
     def counts(self, grid: RedshiftGrid, slices: MagnitudeSlices) -> Floats:
         """Weighted number of galaxies of each (r slice, spec_z bin), shape (S, K)."""
-        cells = slices.index(self.dered_petro_r) * grid.n_bins + grid.index(self.spec_z)
+        cells = cell_index(self.spec_z, self.dered_petro_r, grid, slices)
         total = np.bincount(cells, weights=self.weights, minlength=slices.n_slices * grid.n_bins)
         return total.reshape(slices.n_slices, grid.n_bins).astype(np.float64)
 
@@ -131,7 +127,7 @@ def held_out_weights(
         In each cell with 5 held-out galaxies that make a fifth of it, 0 for the fitted ones and (all / held
         out) for the others; 1 in the other cells.
     """
-    cells = slices.index(dered_petro_r) * grid.n_bins + grid.index(spec_z)
+    cells = cell_index(spec_z, dered_petro_r, grid, slices)
     held_out, n = ~np.asarray(fitted, dtype=np.bool_), slices.n_slices * grid.n_bins
     every, apart = np.bincount(cells, minlength=n), np.bincount(cells[held_out], minlength=n)
     enough = (apart >= HELD_OUT_LEAST) & (apart >= HELD_OUT_FRACTION * every)
@@ -181,7 +177,7 @@ def expected_counts(
         If `expected` is none of the three.
     """
     if expected == "photo":
-        return cell_counts(photo_z, dered_petro_r, grid, slices).T.astype(np.float64)
+        return cell_counts(photo_z, dered_petro_r, grid, slices).astype(np.float64)
     n = np.bincount(slices.index(dered_petro_r), minlength=slices.n_slices).astype(np.float64)
     training = sample.counts(grid, slices)
     if expected == "training":
@@ -200,7 +196,7 @@ def photo_z_counts(
     photo_z: ArrayLike, dered_petro_r: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices
 ) -> Floats:
     """Histogram of photo_z on the extended grid in each slice, shape (S, n_outputs)."""
-    return cell_counts(photo_z, dered_petro_r, _whole(grid), slices).T.astype(np.float64)
+    return cell_counts(photo_z, dered_petro_r, _whole(grid), slices).astype(np.float64)
 
 
 def error_distribution(sample: Sample, grid: RedshiftGrid, slices: MagnitudeSlices) -> Floats:
@@ -411,7 +407,7 @@ def wanted_numbers(counts: ArrayLike, size: int, available: ArrayLike) -> Ints:
     """
     n = np.asarray(counts, dtype=np.float64)
     # Multiplied before it is divided, and with a grain of tolerance: whole counts give exact halves.
-    return to_populated(np.floor(n * size / n.sum() + 0.5 + EDGE), available).astype(np.int64)
+    return to_populated(np.floor(n * size / n.sum() + 0.5 + 1e-9), available).astype(np.int64)
 
 
 def resample(
@@ -446,7 +442,7 @@ def resample(
         If galaxies are wanted of an empty cell.
     """
     wanted = np.asarray(numbers, dtype=np.int64).ravel()
-    cells = slices.index(dered_petro_r) * grid.n_bins + grid.index(spec_z)
+    cells = cell_index(spec_z, dered_petro_r, grid, slices)
     order = rng.permutation(len(cells))
     order = order[np.argsort(cells[order], kind="stable")]
     ends = np.cumsum(np.bincount(cells, minlength=len(wanted)))
@@ -533,7 +529,7 @@ class Calibration:
             raise ValueError("photo_z and dered_petro_r must be of one length, and finite")
         s, last = self.slices.index(r), self.table.shape[1] - 1
         if not self.smooth:
-            return z - self.table[s, np.clip(_bin_of(z, self.start, self.width), 0, last)]
+            return z - self.table[s, bin_of(z, self.start, self.width, 0, last)]
         x = np.clip((z - self.start) / self.width - 0.5, 0, last)
         k = np.minimum(x.astype(np.int64), max(last - 1, 0))
         low, high = self.table[s, k], self.table[s, np.minimum(k + 1, last)]
@@ -653,7 +649,7 @@ def fit_binned(sample: Sample, slices: MagnitudeSlices, width: float = BIN_WIDTH
         Empty bins have the value of the nearest populated bin of the slice (the lower one at equal distance);
         slices without galaxies have that of the nearest slice.
     """
-    k = _bin_of(sample.photo_z, 0.0, width)
+    k = bin_of(sample.photo_z, 0.0, width)
     first = int(k.min())
     shape = slices.n_slices, int(k.max()) - first + 1
     cells = slices.index(sample.dered_petro_r) * shape[1] + k - first
@@ -693,7 +689,7 @@ def fit_smooth(
         more; slices without any, that of the nearest slice.
     """
     step, sigma = bin_width / NODES_PER_BIN, width * NODES_PER_BIN
-    k = _bin_of(sample.photo_z, 0.0, step)
+    k = bin_of(sample.photo_z, 0.0, step)
     first = int(k.min())
     n = int(k.max()) - first + 1
     node = (first + np.arange(n) + 0.5) * step
@@ -755,11 +751,6 @@ def choose_smoothing(
             corrected = found.correct(left.photo_z, left.dered_petro_r)
             loss[i] += left.weights @ (corrected - left.spec_z) ** 2
     return choices[int(loss.argmin())]
-
-
-def _bin_of(z: Floats, start: float, width: float) -> Ints:
-    """Half-open bin of each redshift, counted from `start`, not clipped."""
-    return np.floor((z - start) / width + EDGE).astype(np.int64)
 
 
 def _nearest_true(flags: NDArray[np.bool_]) -> Ints:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from photoz_lit.data.sampling import cell_counts
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts
 
 Floats = NDArray[np.float64]
 Shift = Literal["mirror", "centre_of_mass", "none"]
@@ -541,11 +540,11 @@ def fit_labels(
         The measurements.
     """
     member = np.asarray(membership, dtype=np.bool_)
-    counts = cell_counts(spec_z, dered_petro_r, grid, slices).T
+    counts = cell_counts(spec_z, dered_petro_r, grid, slices)
     if len(member) != len(counts):
         raise ValueError(f"membership has {len(member)} rows for {len(counts)} slices")
     spec_hist = _normalised(member.T @ counts)
-    photo_hist = _normalised(member.T @ cell_counts(photo_z, dered_petro_r, grid, slices).T)
+    photo_hist = _normalised(member.T @ cell_counts(photo_z, dered_petro_r, grid, slices))
     sigma_1 = fit_dispersion(spec_hist, photo_hist)
     sigma_2 = scatter(spec_z, photo_z, slices.index(dered_petro_r), sigma_1, grid, member)
     return LabelFit(counts, spec_hist, photo_hist, sigma_1, sigma_2)

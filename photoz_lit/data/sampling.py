@@ -6,38 +6,7 @@ Step 2 of Lin et al. 2022, section 4.2.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
-
-
-def cell_counts(
-    spec_z: ArrayLike, dered_petro_r: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices
-) -> NDArray[np.int64]:
-    """Count the galaxies of each (z bin, r slice) cell.
-
-    Parameters
-    ----------
-    spec_z : array_like, shape (n,)
-        Redshifts; those beyond the grid count in its first or last bin.
-    dered_petro_r : array_like, shape (n,)
-        Dereddened Petrosian r, mag; likewise clipped to the slices.
-    grid : RedshiftGrid
-        Redshift bins; an extension is ignored.
-    slices : MagnitudeSlices
-        Magnitude slices.
-
-    Returns
-    -------
-    ndarray of int, shape (K, S)
-        Number of galaxies in each cell.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ or a value is not finite.
-    """
-    cells = _cell_index(spec_z, dered_petro_r, grid, slices)
-    counts = np.bincount(cells, minlength=grid.n_bins * slices.n_slices)
-    return counts.reshape(grid.n_bins, slices.n_slices).astype(np.int64)
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_index
 
 
 def balanced_subset(
@@ -85,7 +54,7 @@ def balanced_subset(
     """
     if threshold < 1 or fold < 1:
         raise ValueError(f"threshold and fold start at 1, got threshold={threshold}, fold={fold}")
-    cells = _cell_index(spec_z, dered_petro_r, grid, slices)
+    cells = cell_index(spec_z, dered_petro_r, grid, slices)
     if order is None:
         key = np.random.default_rng(seed).permutation(len(cells))
     else:
@@ -93,23 +62,6 @@ def balanced_subset(
     rank = _rank_in_cell(cells, key)
     size = np.bincount(cells, minlength=1)[cells]
     return np.flatnonzero((rank - (fold - 1) * threshold) % np.maximum(size, 1) < threshold)
-
-
-def _cell_index(
-    spec_z: ArrayLike, dered_petro_r: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices
-) -> NDArray[np.int64]:
-    """Number the cell of each galaxy: z bin times S plus slice, shape (n,)."""
-    z, r = np.asarray(spec_z, dtype=np.float64), np.asarray(dered_petro_r, dtype=np.float64)
-    if z.ndim != 1 or z.shape != r.shape:
-        raise ValueError(
-            f"spec_z and dered_petro_r must be of one length, got shapes {z.shape} and {r.shape}"
-        )
-    n_bad = int(np.count_nonzero(~(np.isfinite(z) & np.isfinite(r))))
-    if n_bad:
-        raise ValueError(
-            f"{n_bad} of {len(z)} galaxies have no finite redshift or magnitude: drop them first"
-        )
-    return grid.index(z) * slices.n_slices + slices.index(r)
 
 
 def _rank_in_cell(cells: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -30,9 +30,8 @@ from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_norma
 from photoz_lit.correction.unshrink import fit_unshrink
 from photoz_lit.correction.weights import dense_weights, lds_weights
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
-from photoz_lit.data.sampling import cell_counts
 from photoz_lit.embeddings import locked
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import RedshiftGrid, cell_counts, cell_index
 from photoz_lit.models.encoders import Precomputed
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet
 from photoz_lit.models.module import OneHotLoss, PhotozModule
@@ -180,8 +179,8 @@ def fit_corrected(
 ) -> Fitted:
     """Fit Steps 2 and 3 to the rows of a subset, on the outputs of Step 1; the recipe's middle."""
     c, s, grid, slices = config.correction, config.survey, config.survey.grid(), config.survey.slices()
-    cells = slices.index(data.r) * s.n_bins + grid.index(data.spec_z)
-    columns = {"ebv": data.ebv, "cell": cells}
+    cells = cell_index(data.spec_z, data.r, grid, slices)
+    columns: dict[str, NDArray[Any]] = {"ebv": data.ebv, "cell": cells}
     galaxies = [
         Galaxies(
             data.embeddings[: data.n_views], {k: v[rows] for k, v in columns.items()}, rows, views_first=True
@@ -470,7 +469,7 @@ def draw_counts(
 ) -> None:
     """Draw how many galaxies each cell holds before and after balancing; warn where nothing is balanced."""
     grid, slices = config.survey.grid(), config.survey.slices()
-    before, after = (cell_counts(spec_z[rows], r[rows], grid, slices) for rows in (train_rows, subset))
+    before, after = (cell_counts(spec_z[rows], r[rows], grid, slices).T for rows in (train_rows, subset))
     log.info("balanced subset: %d of %d galaxies", len(subset), len(train_rows))
     if len(subset) == len(train_rows):
         log.warning(

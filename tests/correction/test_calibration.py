@@ -33,8 +33,8 @@ from photoz_lit.correction.calibration import (
     to_populated,
     wanted_numbers,
 )
-from photoz_lit.data.sampling import balanced_subset, cell_counts
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.data.sampling import balanced_subset
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, cell_index
 
 Golden = Callable[[str], dict[str, Any]]
 Floats = NDArray[np.float64]
@@ -118,13 +118,13 @@ def test_correction_is_the_references(golden: Golden, tag: str, resampled: bool)
 
 def test_numbers_to_draw_are_the_references(golden: Golden) -> None:
     reference = Reference(golden, "cont")
-    photo = cell_counts(reference.target_z, reference.target_r, SDSS, SDSS_SLICES).T
-    there = cell_counts(reference.spec_z, reference.r, SDSS, SDSS_SLICES).T
+    photo = cell_counts(reference.target_z, reference.target_r, SDSS, SDSS_SLICES)
+    there = cell_counts(reference.spec_z, reference.r, SDSS, SDSS_SLICES)
     numbers = wanted_numbers(photo, 30000, there)
     np.testing.assert_array_equal(numbers, reference.step4["resample_counts_rowsfixed_cont"])
     rows = resample(reference.spec_z, reference.r, numbers, SDSS, SDSS_SLICES, np.random.default_rng(5))
     drawn = np.bincount(rows, minlength=len(reference.spec_z))
-    cells = SDSS_SLICES.index(reference.r) * SDSS.n_bins + SDSS.index(reference.spec_z)
+    cells = cell_index(reference.spec_z, reference.r, SDSS, SDSS_SLICES)
     np.testing.assert_array_equal(np.bincount(cells, drawn, numbers.size), numbers.ravel())
     enough = (numbers <= there).ravel()[cells]
     assert drawn[enough].max() == 1
@@ -255,7 +255,7 @@ def test_several_targets_are_deconvolved_as_each_alone() -> None:
 @pytest.mark.parametrize("tilt", [-15.0, 12.0])
 def test_deconvolved_recovers_a_distribution_better_than_photo(tilt: float) -> None:
     one, (spec_z, photo_z, r) = sample(), survey(5000, 7, tilt)
-    truth = cell_counts(spec_z, r, GRID, SLICES).T
+    truth = cell_counts(spec_z, r, GRID, SLICES)
     distance = {}
     for expected in EXPECTED:
         counts = expected_counts(expected, one, photo_z, r, GRID, SLICES)
@@ -274,7 +274,7 @@ def test_deconvolved_is_as_good_and_soon_done_on_a_thousand_bins(tilt: float) ->
     began = time.process_time()
     counts = {e: expected_counts(e, one, photo_z, r, grid, slices) for e in EXPECTED}
     assert time.process_time() - began < 60  # 6 s on one core; the arrays' plain formulae take many minutes
-    truth = cell_counts(spec_z, r, grid, slices).T
+    truth = cell_counts(spec_z, r, grid, slices)
     distance = {e: np.abs(np.cumsum(n - truth, axis=1)).sum() for e, n in counts.items()}
     assert distance["deconvolved"] < 0.6 * distance["photo"]
     assert distance["deconvolved"] < 0.3 * distance["training"]
