@@ -1,28 +1,19 @@
 """Embeddings of galaxies, computed once by a frozen encoder and kept on disk."""
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
+from photoz_lit.files import beside
 
 Encode = Callable[[NDArray[np.int64], int], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
 
 SAVE_EVERY = 60.0  # s: how much work an interruption loses
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process works on what is shared in a folder."""
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class EmbeddingCache:
@@ -80,9 +71,8 @@ class EmbeddingCache:
     def _save(self) -> None:
         """Say what is filled, once it is on disk."""
         self.array.flush()
-        beside = self.mask_path.with_name("filled.partial.npy")
-        np.save(beside, self.filled)
-        os.replace(beside, self.mask_path)
+        with beside(self.mask_path) as partial:
+            np.save(partial, self.filled)
 
 
 def _reserve(path: Path, n_bytes: int) -> None:

@@ -1,11 +1,8 @@
-"""Photo-z table, p(z) and run facts on disk; every file is written beside its place and renamed."""
+"""Photo-z table and p(z) on disk."""
 
 import io
-import json
-import math
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,78 +10,12 @@ import h5py
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from photoz_lit import metrics
 from photoz_lit.errors import DataError
+from photoz_lit.files import read_json, write_json, write_table
 from photoz_lit.grids import RedshiftGrid
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON beside its place and rename it; numbers that are not finite become null."""
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(json.dumps(clean, indent=1, allow_nan=False) + "\n")
-    beside.rename(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON.
-
-    Raises
-    ------
-    DataError
-        The file is absent or truncated.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}): delete its folder and run again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: holds no JSON object: delete its folder and run again")
-    return content
-
-
-def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Write arrays by name (.npz, without pickles) beside their place and rename."""
-    beside = path.with_suffix(".partial.npz")
-    np.savez(beside, allow_pickle=False, **{name: np.asarray(values) for name, values in arrays.items()})
-    os.replace(beside, path)
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read arrays by name.
-
-    Raises
-    ------
-    DataError
-        The file is absent or truncated.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except Exception as error:  # a damaged archive fails in many ways
-        raise DataError(f"{path}: cannot be read ({error}): delete its folder and run again") from error
-
-
-def link(file: Path, folder: Path) -> None:
-    """Put a finished file into another folder too: a second name for it, or a copy between file systems."""
-    beside, place = folder / f"{file.name}.partial", folder / file.name
-    if place.exists() and place.samefile(file):
-        return  # to rename one name of a file to another does nothing, by POSIX
-    beside.unlink(missing_ok=True)
-    try:
-        os.link(file, beside)
-    except OSError:
-        shutil.copyfile(file, beside)
-    os.replace(beside, place)
-
-
-def write_table(path: Path, table: Table) -> None:
-    """Write a FITS table beside its place and rename it."""
-    beside = path.with_name(path.stem + ".partial.fits")
-    table.write(beside, overwrite=True)
-    os.replace(beside, path)
 
 
 def write_results(

@@ -11,17 +11,9 @@ from astropy.table import Table
 
 from photoz_lit import metrics
 from photoz_lit.errors import DataError
+from photoz_lit.files import link, read_arrays, read_json, write_arrays, write_json
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.results import (
-    EstimateFiles,
-    link,
-    read_arrays,
-    read_json,
-    read_pdf,
-    write_arrays,
-    write_json,
-    write_results,
-)
+from photoz_lit.results import EstimateFiles, read_pdf, write_results
 
 GRID = RedshiftGrid(0.0, 0.4, 8, 2, 2)
 PDF = np.random.default_rng(0).dirichlet(np.ones(12), 30).astype(np.float32)

@@ -30,13 +30,12 @@ from photoz_lit.correction.calibration import (
 from photoz_lit.correction.labels import fit_labels
 from photoz_lit.data.catalogue import numbers, range_faults
 from photoz_lit.data.store import Store
-from photoz_lit.embeddings import locked
 from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.files import digest, locked, read_arrays, read_json, write_arrays, write_json, write_table
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.report import target as words
 from photoz_lit.report.figures.residuals import Curve, figure_residuals
-from photoz_lit.results import read_arrays, read_json, read_pdf, write_arrays, write_json, write_table
-from photoz_lit.stages.embed import digest
+from photoz_lit.results import read_pdf
 from photoz_lit.stages.evaluate import check_origin, enter, survey_facts
 from photoz_lit.stages.plans import plan_of
 from photoz_lit.stages.predict import Estimator, Trained, branches_of, counted, finished_runs, open_model

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import EmbeddingCache
+from photoz_lit.files import digest, write_arrays
 from photoz_lit.models.encoders import Encoder
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.results import write_arrays
 from photoz_lit.training import autocast, device_of
 
 NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
@@ -131,9 +130,3 @@ def row_noise(rows: NDArray[np.int64], view: int, n_columns: int) -> torch.Tenso
         members = np.flatnonzero(blocks == block)
         out[members] = draws[rows[members] % NOISE_BLOCK]
     return out
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

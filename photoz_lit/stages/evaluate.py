@@ -16,9 +16,10 @@ from photoz_lit import config as settings
 from photoz_lit import metrics
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.files import read_json, write_json
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.heads import AnyHead, mixture
-from photoz_lit.results import read_json, read_pdf, write_json, write_results
+from photoz_lit.results import read_pdf, write_results
 from photoz_lit.training import device_of
 
 log = logging.getLogger(__name__)

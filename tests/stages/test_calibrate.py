@@ -7,7 +7,7 @@ from astropy.table import Table
 from command import Finished, magnitude_table, only, run, run_well, state
 
 from photoz_lit.data.sampling import balanced_subset
-from photoz_lit.results import read_json
+from photoz_lit.files import read_json
 from photoz_lit.stages.calibrate import fitted_on, read_target, sample_of, training_estimates
 from photoz_lit.stages.predict import open_model
 from photoz_lit.stages.prepare import prepare, splits

@@ -14,8 +14,8 @@ from command import kill_when, only, places, run, run_well
 from faulty_server import Fault, FrameServer, SkyServer
 from synthetic_frames import SHAPE, draw_stars, frame_header, frame_wcs, write_frame
 
-from photoz_lit.data.sdss.frames import Field, FrameName
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
+from photoz_lit.data.sdss.frames import Field, FrameName
 from photoz_lit.data.sdss.query import KINDS
 from photoz_lit.data.store import open_store
 

@@ -7,7 +7,7 @@ import pytest
 from astropy.table import Table
 from command import QUICK, Finished, only, places, run, run_well
 
-from photoz_lit.results import read_arrays, read_json
+from photoz_lit.files import read_arrays, read_json
 
 KINDS = ("mode", "mean", "median", "lower", "upper")
 

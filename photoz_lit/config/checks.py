@@ -5,7 +5,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from photoz_lit.config import (
+from photoz_lit.config.schema import (
     CORRECTIONS,
     ENCODERS,
     ESTIMATES,
