@@ -14,8 +14,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.config import Config
-from photoz_lit.data.catalogue import TableRules, standard_table, with_ids
+from photoz_lit.data.catalogue import TableRules, standard_table
 from photoz_lit.data.sources import arrays, catalogue, embeddings, mock, published, stamps
+from photoz_lit.data.splits import with_ids
 from photoz_lit.errors import DataError
 
 NANOMAGGIES = 22.5  # AB zero point

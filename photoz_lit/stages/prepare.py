@@ -19,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy.stats import truncnorm
 
 from photoz_lit.config import PARTS, Config
-from photoz_lit.data.catalogue import assign_splits, numbers, range_faults
+from photoz_lit.data.catalogue import numbers, range_faults
 from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.sources import mock
+from photoz_lit.data.splits import assign_splits
 from photoz_lit.data.store import Store, is_complete, open_store, rows_written, write_store
 from photoz_lit.errors import DataError
 from photoz_lit.report.data_page import write_data_report

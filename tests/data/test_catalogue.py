@@ -10,14 +10,9 @@ from astropy.table import Table
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from photoz_lit.data.catalogue import (
-    TableRules,
-    assign_splits,
-    read_table,
-    same_object,
-    standard_table,
-    with_ids,
-)
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.formats import read_table
+from photoz_lit.data.splits import assign_splits, same_object, with_ids
 from photoz_lit.errors import DataError
 
 

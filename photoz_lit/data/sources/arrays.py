@@ -9,7 +9,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, read_table, standard_table
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.formats import read_table
 from photoz_lit.data.sources.published.reader import UNREADABLE
 from photoz_lit.errors import DataError
 

@@ -6,7 +6,9 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, read_table, standard_table, with_ids
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.formats import read_table
+from photoz_lit.data.splits import with_ids
 from photoz_lit.errors import DataError
 
 

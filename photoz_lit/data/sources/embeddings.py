@@ -8,7 +8,8 @@ import numpy as np
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, read_table, standard_table
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.formats import read_table
 from photoz_lit.data.sources.arrays import ArrayFile
 from photoz_lit.errors import DataError
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from astropy.table import Table
 
-from photoz_lit.data.catalogue import TableRules, read_table, standard_table, with_ids
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.formats import read_table
 from photoz_lit.data.mock.population import draw_galaxies
 from photoz_lit.data.mock.render import render_cutouts
 from photoz_lit.data.mock.templates import BANDS
+from photoz_lit.data.splits import with_ids
 from photoz_lit.errors import DataError
 
 Z_RANGE = (0.0, 0.4)  # of the survey that it stands in for

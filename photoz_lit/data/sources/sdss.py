@@ -19,11 +19,13 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, numbers, read_table, standard_table, with_ids
+from photoz_lit.data.catalogue import TableRules, numbers, standard_table
+from photoz_lit.data.formats import read_table
 from photoz_lit.data.sdss import query as skyserver
 from photoz_lit.data.sdss.archive import UNREACHABLE, Archive, size_estimate
 from photoz_lit.data.sdss.cut import FieldCutouts, cut_fields, uncut
 from photoz_lit.data.sdss.frames import Field, FrameName, find_frames
+from photoz_lit.data.splits import with_ids
 from photoz_lit.data.store import (
     FLAGS,
     Store,

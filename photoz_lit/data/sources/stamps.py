@@ -19,7 +19,8 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, read_table, standard_table
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.formats import read_table
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ import pytest
 from astropy.table import Table
 from command import BANDS, magnitude_table
 
-from photoz_lit.data.catalogue import TableRules, assign_splits
+from photoz_lit.data.catalogue import TableRules
 from photoz_lit.data.sources import catalogue
+from photoz_lit.data.splits import assign_splits
 from photoz_lit.errors import DataError
 
 MAGNITUDES = [f"mag_{band}" for band in BANDS]

@@ -1,0 +1,67 @@
+"""Parquet: one file, or a folder of them. Read with pyarrow alone: astropy's reader wants pandas too."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from astropy.table import Table
+
+
+def read(path: Path, part: str | None) -> "Table":
+    """Read all rows, of a folder in the order of the files' names."""
+    import pyarrow.parquet
+    from astropy.table import Table
+
+    if part is not None:
+        raise ValueError(f"[{part}] is not known in Parquet, which holds one table")
+    files = [path]
+    if path.is_dir():
+        found = [f for f in path.rglob("*") if f.suffix in (".parquet", ".pq")]
+        files = sorted(f for f in found if f.name[0] not in "._")
+        if not files:
+            raise ValueError("the folder holds no .parquet files")
+    content = pyarrow.parquet.read_table(files)
+    units = _units(content.schema)
+    table = Table()
+    for name, column in zip(content.column_names, content.columns, strict=True):
+        values, empty = _values(column), column.is_null().to_numpy()
+        table[name] = np.ma.masked_array(values, _as_shape(empty, values)) if empty.any() else values
+        table[name].unit = units.get(name)
+    return table
+
+
+def _values(column: "pa.ChunkedArray") -> NDArray[np.generic]:
+    """Return the cells: integers stay integers beside empty ones, lists of one length become rows."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+        return np.asarray(column.fill_null(0).to_numpy())
+    values = column.to_numpy()
+    if str(column.type).startswith(("list", "large_list", "fixed_size_list")):
+        lengths = {len(row) for row in values if row is not None}
+        if len(lengths) == 1:
+            blank = np.full(lengths.pop(), np.nan)
+            return np.stack([blank if row is None else row for row in values])
+    return np.asarray(values)
+
+
+def _as_shape(empty: NDArray[np.bool_], values: NDArray[np.generic]) -> NDArray[np.bool_]:
+    return np.array(np.broadcast_to(empty.reshape(-1, *[1] * (values.ndim - 1)), values.shape))
+
+
+def _units(schema: "pa.Schema") -> dict[str, str]:
+    """Return units, as columns or astropy's description of the table have them."""
+    from astropy.table.meta import get_header_from_yaml
+
+    units = {field.name: field.metadata.get(b"unit") for field in schema if field.metadata}
+    known = {name: unit.decode() for name, unit in units.items() if unit}
+    if described := (schema.metadata or {}).get(b"table_meta_yaml"):
+        header = get_header_from_yaml(described.decode().splitlines())
+        known |= {c["name"]: c["unit"] for c in header["datatype"] if "unit" in c}
+    return known

@@ -1,0 +1,70 @@
+"""Text with commas, semicolons, tabs or bars between the columns, in any encoding that can be told."""
+
+import csv
+import gzip
+import io
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+log = logging.getLogger(__name__)
+
+DELIMITERS = ",;\t|"
+EMPTY = ("", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "<NA>", "--")
+
+
+def read(path: Path, part: str | None) -> "Table":
+    """Read a table whose first line names the columns; lines of comments may stand above it."""
+    from astropy.io import ascii as astropy_text
+    from astropy.table import Table
+
+    if part is not None:
+        raise ValueError(f"[{part}] is not known in text, which holds one table")
+    lines = decoded(path).split("\n")
+    first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    comments, lines = [line for line in lines[:first] if line.strip()], lines[first:]
+    if not lines:
+        return Table()
+    delimiter = max(DELIMITERS, key=lines[0].count)
+    if comments and any(_is_number(cell) for cell in _cells(lines[0], delimiter)):
+        lines.insert(0, comments[-1].lstrip("# "))  # the names are commented out; SkyServer's #Table1 is none
+    return astropy_text.read(
+        "\n".join([*lines, ""]),
+        format="csv",
+        delimiter=delimiter,
+        guess=False,
+        fill_values=[(word, "0") for word in EMPTY],
+    )
+
+
+def decoded(path: Path) -> str:
+    """Return the text of a file, in UTF-8, UTF-16 with its mark, or else Latin-1; lines end as on Unix."""
+    raw = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        raw = gzip.decompress(raw)
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        content: str = raw.decode("utf-16")
+    elif b"\0" in raw:
+        raise ValueError("it holds bytes that no text has")
+    else:
+        try:
+            content = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            log.warning("%s is not in UTF-8 (byte %d): read as Latin-1; save it as UTF-8", path, error.start)
+            content = raw.decode("latin-1")
+    return content.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
