@@ -20,7 +20,8 @@ def on_edges(values: ArrayLike, width: float) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
         single = x.astype(np.float32) == x
     inexact = np.where(single, np.finfo(np.float32).eps * np.abs(x), 0.0)
-    return x + np.clip(inexact, 1e-9 * width, 0.01 * width)
+    moved: NDArray[np.float64] = x + np.clip(inexact, 1e-9 * width, 0.01 * width)
+    return moved
 
 
 def bin_of(

@@ -83,6 +83,8 @@ def test_every_config_composes_and_parses(choice: str) -> None:
             held = ours[key] if everywhere else ours[group][key]
             if not isinstance(part, dict) and f"{group}.{key}=" not in " ".join(NEEDS.get(choice, [])):
                 assert held == part
+    elif group == "target":
+        assert config.target.column == ("spec_z" if value == "redshift" else value)
     else:
         assert getattr(config, group).name == value
 
@@ -143,7 +145,10 @@ def test_defaults_of_the_yaml_are_documented_settings() -> None:
         ),
         (["stage=representation", "survey.n_slices=10"], ["survey.n_slices=10", "odd", "e.g. 11"]),
         (["stage=representation", "survey.z_max=0"], ["survey.z_max=0"]),
-        (["stage=representation", "survey.z_min=-1"], ["z_min must be >= 0", "target.residual=difference"]),
+        (
+            ["stage=representation", "survey.z_min=-1"],
+            ["must be above -1", "target.residual=difference"],
+        ),
         (["stage=representation", "target=log_mas"], ["target=log_mass?", "log_mass, redshift"]),
         (["stage=representation", "target.column=ebv"], ["target.column='ebv'", "taken: object_id"]),
         (["stage=representation", "target.column=''"], ["target.column=''"]),
@@ -261,10 +266,10 @@ def test_a_target_sets_range_and_bins_that_experiments_and_words_override() -> N
 def test_a_target_without_words_is_called_by_its_column() -> None:
     words = ("target.column=feh", "target.residual=difference", "survey.z_min=-3", "survey.z_max=1")
     target = parsed("stage=classifier", *words).target
-    assert (target.name, target.label, target.symbol, target.relative) == ("feh", "feh", "feh", False)
+    assert (target.label, target.symbol, target.relative) == ("feh", "feh", False)
     assert "target.column=feh" in folder("classifier", *words)
     named = parsed("stage=classifier", *words, "target.label=metallicity", "target.symbol=Fe/H").target
-    assert (named.name, named.label, named.symbol) == ("feh", "metallicity", "Fe/H")
+    assert (named.label, named.symbol) == ("metallicity", "Fe/H")
 
 
 def test_order_of_the_words_does_not_matter() -> None:

@@ -17,11 +17,11 @@ from photoz_lit.config.schema import (
     Config,
     DataConfig,
     SurveyConfig,
-    TargetConfig,
     TrainingConfig,
     TrainingsConfig,
 )
 from photoz_lit.errors import ConfigError
+from photoz_lit.target import Target
 
 # Columns of our own tables, in lower case as FITS compares them, which no target can be called.
 TAKEN = (
@@ -64,7 +64,6 @@ def _check_choices(c: Config) -> None:
     one_of("correction.prior", c.correction.prior, ("none", "flat", "training"))
     one_of("correction.recalibrate", c.correction.recalibrate, ("none", "global", "slices", "local"))
     one_of("estimate", c.estimate, ESTIMATES)
-    one_of("target.residual", c.target.residual, ("relative", "difference"))
     if c.correction.estimate is not None:
         one_of("correction.estimate", c.correction.estimate, ESTIMATES)
     one_of("correction.mean", c.correction.mean, ("arithmetic", "harmonic"))
@@ -112,10 +111,10 @@ def _check_survey(s: SurveyConfig) -> None:
     )
 
 
-def _check_target(t: TargetConfig, s: SurveyConfig) -> None:
+def _check_target(t: Target, s: SurveyConfig) -> None:
     _require(
-        s.z_min >= 0 or not t.relative,
-        f"survey.z_min={s.z_min}: z_min must be >= 0, residuals being divided by 1 + {t.symbol}: type "
+        s.z_min > -1 or not t.relative,
+        f"survey.z_min={s.z_min} must be above -1, residuals being divided by 1 + {t.symbol}: type "
         "target.residual=difference where they are not to be",
     )
     _require(

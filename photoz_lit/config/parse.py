@@ -47,7 +47,9 @@ def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
         for key in sorted(OmegaConf.missing_keys(composed)):  # written ??? in conf/
             raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), container)
+        structured = OmegaConf.structured(Config)
+        OmegaConf.set_readonly(structured.target, False)  # the only frozen one
+        merged = OmegaConf.merge(structured, container)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"

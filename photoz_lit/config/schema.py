@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.target import Target
 
 STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "report")
 SOURCES = ("mock", "catalogue", "arrays", "sdss", "stamps", "published", "embeddings", "store")
@@ -54,41 +55,6 @@ class SurveyConfig:
     def slices(self) -> MagnitudeSlices:
         """Return the survey's slices of r."""
         return MagnitudeSlices(self.r_min, self.r_width, self.n_slices)
-
-
-@dataclass
-class TargetConfig:
-    """The quantity that is estimated, any column of numbers; its range and bins are the survey's."""
-
-    name: str = "redshift"
-    column: str = "spec_z"
-    label: str = "redshift"
-    symbol: str = "z"
-    unit: str = ""
-    residual: str = "relative"
-
-    def __post_init__(self) -> None:
-        if self.is_redshift:
-            self.name = "redshift"
-        elif self.name == "redshift":  # a column without words is its own name
-            self.name = self.column
-            self.label = self.column if self.label == "redshift" else self.label
-            self.symbol = self.column if self.symbol == "z" else self.symbol
-
-    @property
-    def relative(self) -> bool:
-        """Whether residuals are divided by 1 + the true value."""
-        return self.residual == "relative"
-
-    @property
-    def is_redshift(self) -> bool:
-        """Whether it is the redshift, whose range is the survey's of spec_z."""
-        return self.column == "spec_z"
-
-    @property
-    def estimate(self) -> str:
-        """Column of the results with the estimate."""
-        return "photo_z" if self.is_redshift else f"photo_{self.column}"
 
 
 @dataclass
@@ -292,7 +258,7 @@ class Config:
 
     stage: StageConfig = field(default_factory=StageConfig)
     survey: SurveyConfig = field(default_factory=SurveyConfig)
-    target: TargetConfig = field(default_factory=TargetConfig)
+    target: Target = field(default_factory=Target)
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     head: str = "multi"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from photoz_lit.report.table import Column, columns_for, number
-from photoz_lit.report.target import Target
+from photoz_lit.target import Target
 
 NAMED = 3  # of those that cannot be told apart from the best; the others are counted
 

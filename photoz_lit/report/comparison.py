@@ -7,7 +7,7 @@ from photoz_lit.report import figures
 from photoz_lit.report.answers import contestants
 from photoz_lit.report.blocks import Block, floor_of, picture
 from photoz_lit.report.sweeps import Sweep, floor_of_sweep, lines_of
-from photoz_lit.report.target import Target
+from photoz_lit.target import Target
 
 
 def comparison_blocks(rows: Sequence[dict[str, Any]], target: Target) -> tuple[Block, ...]:

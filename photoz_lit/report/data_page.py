@@ -35,7 +35,7 @@ from photoz_lit.report.cutout_checks import (
 )
 from photoz_lit.report.figures import data as figures
 from photoz_lit.report.figures.style import as_svg, signed
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 TEMPLATE = "data_template.html.jinja"
 BY_BAND_SHOWN = 5

@@ -14,7 +14,7 @@ from photoz_lit.report.calibrated import read_calibrated
 from photoz_lit.report.runs import Gathered, gather, sets_of_runs
 from photoz_lit.report.sections import Section, build_section
 from photoz_lit.report.table import corrections_table, nothing_finished, print_table, summary_csv
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 __all__ = ["corrections_table", "print_table", "write_report"]
 

@@ -11,9 +11,9 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.errors import DataError
+from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 STAGES = ("representation", "classifier")
 METRICS = (
@@ -280,7 +280,7 @@ def _read_survey(path: Path) -> Survey:
             estimate=str(content["estimate"]),
             target=_target(content.get("target")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise BrokenRunError(f"{path.name}: {_reason(error)}") from error
 
 
@@ -288,12 +288,12 @@ def _target(content: dict[str, Any] | None) -> Target:
     """Read what is estimated; runs of before there was a choice do not say it."""
     if content is None:
         return REDSHIFT
-    return Target(*(str(content[key]) for key in ("name", "column", "label", "symbol", "unit", "residual")))
+    return Target(*(str(content[key]) for key in ("column", "label", "symbol", "unit", "residual")))
 
 
 def _read_estimates(path: Path, target: Target) -> tuple[NDArray[np.float64], ...]:
     """Read truth, estimate, r and PIT, each (n,), of the galaxies whose truth is known."""
-    names = (target.column, target.estimate_column, "dered_petro_r", "pit")
+    names = (target.column, target.estimate, "dered_petro_r", "pit")
     if not path.is_file():
         raise BrokenRunError(f"{path.name} is missing")
     try:

@@ -23,7 +23,7 @@ from photoz_lit.report.table import (
     duration,
     number,
 )
-from photoz_lit.report.target import Target
+from photoz_lit.target import Target
 
 # The floor describes the sample, not the correction.
 JUDGED = [c for c in COLUMNS if c.key != "total_variation_floor"]

@@ -17,7 +17,7 @@ from rich.table import Table
 from photoz_lit.report.curves import residual_rms
 from photoz_lit.report.figures.style import ALTERNATIVES, PROMINENT, known_label
 from photoz_lit.report.runs import METRICS, NoResultsError, Run, gather, sets_of_runs
-from photoz_lit.report.target import Target
+from photoz_lit.target import Target
 
 PRINCIPAL = (
     *("Baseline", "Step 1", "none", "balanced", "hard", "unshifted", "skip_balanced", "full", "best"),

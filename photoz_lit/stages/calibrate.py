@@ -33,7 +33,6 @@ from photoz_lit.data.store import Store
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, locked, read_arrays, read_json, write_arrays, write_json, write_table
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.report import target as words
 from photoz_lit.report.figures.residuals import Curve, figure_residuals
 from photoz_lit.results import read_pdf
 from photoz_lit.stages.evaluate import check_origin, enter, survey_facts
@@ -380,7 +379,7 @@ def finish(
             results |= {f"{key}_{name}": scores[key] for key in ("bulk_mean", "bulk_max", "slope_photo_z")}
             curves.append(residual_curves(own, labels[name], spec_z, photo_z, r))
         by_spec_z, by_photo_z = zip(*curves, strict=True)
-        figure = figure_residuals(by_spec_z, by_photo_z, words.Target(**asdict(own.target)))
+        figure = figure_residuals(by_spec_z, by_photo_z, own.target)
         figure.savefig(folder / "residuals.png", dpi=150)
     content: dict[str, Any] = {
         "label": f"{target.name}, calibrated to {own.calibration.target}",

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +36,6 @@ from photoz_lit.models.encoders import Precomputed
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet
 from photoz_lit.models.module import OneHotLoss, PhotozModule
 from photoz_lit.report import figures
-from photoz_lit.report.target import Target
 from photoz_lit.stages.embed import embeddings_of, write_reference
 from photoz_lit.stages.evaluate import check_origin, finish, n_of_z, predict, require_representation, start
 from photoz_lit.stages.prepare import member_subset, prepare, splits, store_folder, training_labels
@@ -476,18 +475,13 @@ def draw_counts(
             before.max(),
             config.correction.threshold,
         )
-    figure = figures.figure_counts(before, after, grid, slices, words_of(config))
+    figure = figures.figure_counts(before, after, grid, slices, config.target)
     figure.savefig(folder / "counts.png", dpi=150)
-
-
-def words_of(config: Config) -> Target:
-    """Return the words that figures have for what is estimated."""
-    return Target(**asdict(config.target))
 
 
 def draw_labels(config: Config, table: LabelTable, folder: Path) -> None:
     """Draw what the labels were made from and what they look like."""
-    fit, grid, slices, words = table.fit, config.survey.grid(), config.survey.slices(), words_of(config)
+    fit, grid, slices, words = table.fit, config.survey.grid(), config.survey.slices(), config.target
     assert fit is not None
     occupied = fit.counts > 0
     figures.figure_dispersions(fit.spec_z_hist.T, fit.photo_z_hist.T, fit.sigma_1, grid, words).savefig(

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +25,6 @@ from photoz_lit.data.splits import assign_splits
 from photoz_lit.data.store import Store, is_complete, open_store, rows_written, write_store
 from photoz_lit.errors import DataError
 from photoz_lit.report.data_page import write_data_report
-from photoz_lit.report.target import Target
 from photoz_lit.stages.plans import plan_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +60,7 @@ def run(config: Config) -> None:
             bands=s.bands,
             pixel_scale=s.pixel_scale,
             name=s.name,
-            target=Target(**asdict(config.target)),
+            target=config.target,
         )
     log.info("what is in it: %s", page)
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from photoz_lit.report.answers import answers, contestants
-from photoz_lit.report.target import REDSHIFT
+from photoz_lit.target import REDSHIFT
 
 KEYS = ("slope_spec_z", "slope_photo_z", "total_variation", "crps", "coverage_68", "sigma_mad")
 

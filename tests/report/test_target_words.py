@@ -7,15 +7,16 @@ import pytest
 from simulated_runs import KINDS, write_calibrated, write_run
 
 from photoz_lit import metrics
+from photoz_lit.errors import ConfigError
 from photoz_lit.report import curves
 from photoz_lit.report.figures import data
 from photoz_lit.report.page import write_report
 from photoz_lit.report.runs import gather, read_run
 from photoz_lit.report.table import columns_for
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 MASS = {
-    "name": "log_mass", "column": "log_mass", "label": "stellar mass", "symbol": "log M", "unit": "dex",
+    "column": "log_mass", "label": "stellar mass", "symbol": "log M", "unit": "dex",
     "residual": "difference",
 }  # fmt: skip
 
@@ -31,7 +32,7 @@ def test_redshift_has_the_words_of_the_field() -> None:
     assert REDSHIFT.definition_math == (
         r"$\Delta z = (z_\mathrm{photo}-z_\mathrm{spec})/(1+z_\mathrm{spec})$"
     )
-    assert REDSHIFT.estimate_column == "photo_z"
+    assert REDSHIFT.estimate == "photo_z"
 
 
 def test_other_quantities_are_called_by_their_label_symbol_and_unit() -> None:
@@ -45,14 +46,14 @@ def test_other_quantities_are_called_by_their_label_symbol_and_unit() -> None:
     assert mass.definition_math == (
         r"$\Delta \mathrm{log\ M} = \mathrm{log\ M}_\mathrm{est}-\mathrm{log\ M}_\mathrm{true}$"
     )
-    assert mass.estimate_column == "photo_log_mass"
+    assert mass.estimate == "photo_log_mass"
     headings = {c.key: c.heading for c in columns_for(mass)}
     assert headings["slope_spec_z"] == "slope true stellar mass"
     assert {c.key: c.heading for c in columns_for(REDSHIFT)}["slope_spec_z"] == "slope spec z"
 
 
 def test_unknown_definition_of_the_residual_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="neither relative nor difference"):
+    with pytest.raises(ConfigError, match="must be one of: relative, difference"):
         Target(**(MASS | {"residual": "ratio"}))
     folder = write_run(tmp_path, KINDS[-1], 1, n=50, target=MASS | {"residual": "ratio"})
     assert gather(tmp_path).broken[0][0] == folder

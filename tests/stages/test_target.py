@@ -54,7 +54,6 @@ def test_stellar_mass_of_the_simulated_survey(mock_run: Finished, tmp_path: Path
     assert table.colnames == columns_of("log_mass")
     survey = read_json(folder / "survey.json")
     assert survey["target"] == {
-        "name": "log_mass",
         "column": "log_mass",
         "label": "stellar mass",
         "symbol": "log M",

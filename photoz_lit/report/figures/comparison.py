@@ -25,7 +25,7 @@ from photoz_lit.report.figures.style import (
     marker_of,
     size_of,
 )
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 # Even in lightness, for colour-blind readers too; without the yellow, which vanishes on white paper.
 SCATTER_COLOURS = ListedColormap(

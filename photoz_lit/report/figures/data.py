@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from photoz_lit.report.figures.style import GREY, HALF_WIDTH, STYLE, note, signed
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 Cutouts = NDArray[np.float32]
 

@@ -24,7 +24,7 @@ from photoz_lit.report.figures.style import (
     panels,
     signed,
 )
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 R_MAG = r"dereddened Petrosian $r$  [mag]"
 

@@ -22,7 +22,7 @@ from photoz_lit.report.figures.style import (
     size_of,
     symmetric_limit,
 )
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 FEW = 10  # galaxies; bins with fewer are not drawn, whatever the fit makes of them
 

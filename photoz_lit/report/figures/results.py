@@ -25,7 +25,7 @@ from photoz_lit.report.figures.style import (
     panels,
     size_of,
 )
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 CELLS = 90  # of the density, a side: finer cells are too small to see
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from photoz_lit.report.figures.style import FULL_WIDTH, GREY, STYLE, colour_of, marker_of, size_of
-from photoz_lit.report.target import REDSHIFT, Target
+from photoz_lit.target import REDSHIFT, Target
 
 
 @dataclass(frozen=True)

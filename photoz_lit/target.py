@@ -2,47 +2,49 @@
 
 from dataclasses import dataclass
 
+from photoz_lit.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Target:
-    """The quantity that a run estimates.
+    """The quantity that is estimated, any column of numbers; its range and bins are the survey's.
 
     Parameters
     ----------
-    name : str
-        "redshift" has the field's own words; any other quantity is called by its label.
     column : str
-        Column of `photo_z.fits` with the truth.
+        Column of the true values. "spec_z" has the field's own words; any other is called by its label.
     label, symbol, unit : str
-        As in "stellar mass", "log M", "dex"; the unit may be empty.
+        As in "stellar mass", "log M", "dex". By default redshift's own, or the column's name; no unit.
     residual : {"relative", "difference"}
         Whether a residual is (estimate - truth) / (1 + truth), or estimate - truth.
-
-    Raises
-    ------
-    ValueError
-        An unknown definition of the residual.
     """
 
-    name: str
-    column: str
-    label: str
-    symbol: str
-    unit: str
-    residual: str
+    column: str = "spec_z"
+    label: str = ""
+    symbol: str = ""
+    unit: str = ""
+    residual: str = "relative"
 
     def __post_init__(self) -> None:
-        """Refuse a residual that is not defined."""
+        """Fill in words that are not given, and refuse a residual that is not defined."""
         if self.residual not in ("relative", "difference"):
-            raise ValueError(f"residual {self.residual!r} is neither relative nor difference")
+            raise ConfigError(f"target.residual={self.residual} must be one of: relative, difference")
+        for name, of_redshift in (("label", "redshift"), ("symbol", "z")):
+            words = getattr(self, name) or (of_redshift if self.is_redshift else self.column)
+            object.__setattr__(self, name, words)
 
     @property
     def is_redshift(self) -> bool:
         """Whether it is the redshift."""
-        return self.name == "redshift"
+        return self.column == "spec_z"
 
     @property
-    def estimate_column(self) -> str:
+    def relative(self) -> bool:
+        """Whether residuals are divided by 1 + truth."""
+        return self.residual == "relative"
+
+    @property
+    def estimate(self) -> str:
         """Column of `photo_z.fits` with the estimate."""
         return "photo_z" if self.is_redshift else f"photo_{self.column}"
 
@@ -117,11 +119,6 @@ class Target:
         return "" if self.relative else self.unit_text
 
     @property
-    def relative(self) -> bool:
-        """Whether residuals are divided by 1 + truth."""
-        return self.residual == "relative"
-
-    @property
     def _symbol(self) -> str:
         if len(self.symbol) == 1:
             return self.symbol
@@ -139,4 +136,4 @@ class Target:
         return rf"{self._symbol}_\mathrm{{{self.subscripts[1]}}}"
 
 
-REDSHIFT = Target("redshift", "spec_z", "redshift", "z", "", "relative")
+REDSHIFT = Target()
