@@ -55,6 +55,10 @@ class ImageInputs:
     scale: float = 1.0
     n_views: int = N_SYMMETRIES
 
+    def n_columns(self, shape: tuple[int, ...]) -> int:
+        """Bands of a store's inputs of this shape, the galaxies first."""
+        return shape[1]
+
     def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
         """Return the network's input in the given views; they need no random numbers."""
         return stretch(apply_symmetry(inputs, view).float(), self.scale)
@@ -80,6 +84,10 @@ class CatalogueInputs:
         """One view without noise; else as many as an image has."""
         return N_SYMMETRIES if self.noise > 0 else 1
 
+    def n_columns(self, shape: tuple[int, ...]) -> int:
+        """Features that are made of a store's inputs of this shape, the galaxies first."""
+        return (3 if self.with_errors else 2) * shape[2] - 1
+
     def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
         """Return the network's features; `unit` (n, F) are standard normal draws for the noise."""
         magnitudes, errors = inputs[:, 0].float(), inputs[:, 1].float()
@@ -94,6 +102,10 @@ class VectorInputs:
     """Vectors (n, d), as they are."""
 
     n_views: int = 1
+
+    def n_columns(self, shape: tuple[int, ...]) -> int:
+        """Size of the vectors of a store's inputs of this shape, the galaxies first."""
+        return shape[1]
 
     def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
         """Return the vectors in float32."""

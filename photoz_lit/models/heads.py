@@ -6,7 +6,7 @@ from typing import Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from photoz_lit.models.encoders import Encoder
+from photoz_lit.models.encoders.layers import Encoder
 
 Trainable = Literal["all", "redshift_outputs"]
 Mean = Literal["arithmetic", "harmonic"]

@@ -32,7 +32,7 @@ from photoz_lit.correction.weights import dense_weights, lds_weights
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.files import digest, link, locked, write_arrays
 from photoz_lit.grids import RedshiftGrid, cell_counts, cell_index
-from photoz_lit.models.encoders import Precomputed
+from photoz_lit.models.encoders.precomputed import Precomputed
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet
 from photoz_lit.models.module import OneHotLoss, PhotozModule
 from photoz_lit.report import figures

@@ -13,7 +13,7 @@ from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import EmbeddingCache
 from photoz_lit.files import digest, write_arrays
-from photoz_lit.models.encoders import Encoder
+from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.training import autocast, device_of
 

@@ -32,7 +32,8 @@ from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, locked, read_arrays, write_json
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.models.encoders import Encoder
+from photoz_lit.models.encoders import encoder_class
+from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
 from photoz_lit.results import EstimateFiles
@@ -40,7 +41,7 @@ from photoz_lit.stages.embed import embed
 from photoz_lit.stages.evaluate import check_origin, enter, restored
 from photoz_lit.stages.prepare import prepare, progress_bar
 from photoz_lit.stages.prior import PriorSwap, read_prior, train_n_of_z
-from photoz_lit.stages.representation import READERS, build, inputs_of, new_outputs
+from photoz_lit.stages.representation import build, inputs_of, new_outputs
 from photoz_lit.training import device_of, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
@@ -381,10 +382,12 @@ def target_settings(config: Config, model: Trained) -> Config:
                 f"{model.folder} was trained for another {group} than you typed ({'; '.join(changed)}): "
                 f"leave {group} out, it is the model's"
             )
-    gives = {"catalogue": ["features"], "embeddings": ["vectors"], "store": list(READERS)}.get(
-        source, ["images"]
-    )
-    reads = [kind for kind, encoders in READERS.items() if own.encoder.name in encoders]
+    gives = {
+        "catalogue": ["features"],
+        "embeddings": ["vectors"],
+        "store": ["images", "features", "vectors"],
+    }.get(source, ["images"])
+    reads = encoder_class(own.encoder.name).reads
     if not set(gives) & set(reads):
         raise ConfigError(
             f"{model.folder} reads {' or '.join(reads)} (encoder={own.encoder.name}) but data={source} has "
@@ -420,7 +423,7 @@ def check_inputs(models: Sequence[Trained], store: Store) -> None:
     """Raise ConfigError unless every model reads what the store holds."""
     for model in models:
         s, encoder, shape = model.config.survey, model.config.encoder.name, store.inputs.shape[1:]
-        if encoder not in READERS[store.kind]:
+        if store.kind not in encoder_class(encoder).reads:
             raise ConfigError(
                 f"{model.folder} (encoder={encoder}) cannot read {store.folder}, which holds {store.kind}: "
                 "choose another source or model"

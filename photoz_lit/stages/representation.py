@@ -12,13 +12,13 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
-from photoz_lit.config import IMAGE_ENCODERS, Config, CorrectionConfig, StageConfig
+from photoz_lit.config import Config, CorrectionConfig, StageConfig
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.store import Store
-from photoz_lit.data.transforms import CatalogueInputs, ImageInputs, Inputs, VectorInputs
+from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import ConfigError
 from photoz_lit.files import locked, write_table
-from photoz_lit.models.encoders import MLP, Fast, Precomputed, build_encoder
+from photoz_lit.models.encoders import build_encoder, encoder_class, readers
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.stages.embed import embeddings_of, write_reference
@@ -28,7 +28,6 @@ from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, 
 
 log = logging.getLogger(__name__)
 
-READERS = {"images": IMAGE_ENCODERS, "features": ("mlp",), "vectors": ("precomputed", "mlp")}
 STANDARDISE_ON = 4096  # training galaxies are plenty for a mean and a scale
 
 
@@ -115,16 +114,8 @@ def build(config: Config, store: Store) -> PhotozNet:
     generator = torch.Generator().manual_seed(config.seed)
     e, s = config.encoder, config.survey
     check_kind(e.name, store)
-    match store.kind:
-        case "images":
-            n_columns = len(s.bands)
-        case "vectors":
-            n_columns = store.inputs.shape[1]
-        case _:
-            n_columns = 2 * store.inputs.shape[2] - 1 + len(config.data.magnitude_errors)
-    encoder = build_encoder(
-        e.name, n_columns, s.pixels, hidden=e.hidden, dropout=e.dropout, generator=generator
-    )
+    n_columns = inputs_of(config, store).n_columns(store.inputs.shape)
+    encoder = build_encoder(e.name, n_columns, s.pixels, e, generator)
     n_outputs = membership(config).shape[1]
     head = Head(encoder.n_features, n_outputs, s.n_bins, gate=n_outputs > 1, generator=generator)
     net = PhotozNet(encoder, head)
@@ -152,23 +143,17 @@ def load(config: Config, store: Store) -> PhotozNet:
 
 def check_kind(encoder: str, store: Store) -> None:
     """Raise ConfigError unless the encoder reads what the store holds."""
-    readers = READERS[store.kind]
-    if encoder not in readers:
+    if store.kind not in encoder_class(encoder).reads:
         raise ConfigError(
             f"encoder={encoder} cannot read {store.folder}, which holds {store.kind}: type "
-            f"encoder={' or encoder='.join(readers)}"
+            f"encoder={' or encoder='.join(readers(store.kind))}"
         )
 
 
 def inputs_of(config: Config, store: Store) -> Inputs:
     """Return what turns the store's inputs into the network's."""
-    match store.kind:
-        case "images":
-            return ImageInputs(config.encoder.stretch_scale)
-        case "vectors":
-            return VectorInputs()
-        case _:
-            return CatalogueInputs(config.encoder.noise, bool(config.data.magnitude_errors))
+    e = config.encoder
+    return encoder_class(e.name).inputs(e, store.kind, bool(config.data.magnitude_errors))
 
 
 def membership(config: Config) -> torch.Tensor:
@@ -180,8 +165,6 @@ def membership(config: Config) -> torch.Tensor:
 
 def standardise(net: PhotozNet, store: Store, rows: NDArray[np.int64], inputs: Inputs) -> None:
     """Set the input scales of an encoder that has them, from training galaxies."""
-    if not isinstance(net.encoder, MLP | Fast | Precomputed):
-        return
     rows = rows[:: max(1, len(rows) // STANDARDISE_ON)]  # tables may be sorted
     raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows]))
     columns = inputs(raw, torch.zeros(len(rows), dtype=torch.int64))

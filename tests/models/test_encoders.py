@@ -11,21 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from photoz_lit.models.encoders import (
-    ENCODERS,
-    MLP,
-    AperturePhotometry,
-    Fast,
-    InceptionP,
-    NetP,
-    NetS,
-    NetT,
+from photoz_lit.errors import ConfigError
+from photoz_lit.models.encoders import ENCODERS, build_encoder, readers
+from photoz_lit.models.encoders.fast import AperturePhotometry, round_apertures
+from photoz_lit.models.encoders.layers import (
     Standardisation,
-    build_encoder,
     flatten_rows_columns_channels,
     mean_of_2x2_same,
-    round_apertures,
 )
+from photoz_lit.models.encoders.mlp import MLPSettings
+from photoz_lit.models.encoders.net_p import InceptionP, NetP
+from photoz_lit.models.encoders.net_s import NetS
+from photoz_lit.models.encoders.net_t import NetT
 from photoz_lit.models.heads import Head, PhotozNet
 
 TRAINED = [name for name in ENCODERS if name != "precomputed"]  # that one has no weights
@@ -338,12 +335,12 @@ def test_bfloat16_channels_last_without_upcasts(name: str) -> None:
 
 
 def test_net_t_refuses_small_images() -> None:
-    with pytest.raises(ValueError, match="at least 49 pixels"):
+    with pytest.raises(ConfigError, match="at least 49 pixels"):
         build_encoder("net_t", 5, 48)
 
 
 def test_unknown_encoder_names_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"net_s1.*fast.*mlp"):
+    with pytest.raises(ConfigError, match=r"fast.*mlp.*net_s1"):
         build_encoder("resnet", 5, 64)
 
 
@@ -369,17 +366,32 @@ def test_standardisation_refuses_bad_features(bad: Tensor) -> None:
 def test_mlp_keeps_its_standardisation_in_its_state() -> None:
     generator = torch.Generator().manual_seed(6)
     columns, ebv = torch.randn(50, 4, generator=generator) + 18, torch.rand(50, generator=generator)
-    trained = MLP(4, (16, 8), dropout=0.5, generator=generator).eval()
+    trained = build_encoder("mlp", 4, 0, MLPSettings([16, 8], dropout=0.5), generator).eval()
     trained.standardise(columns, ebv)
-    loaded = MLP(4, (16, 8), dropout=0.5).eval()
+    loaded = build_encoder("mlp", 4, 0, MLPSettings([16, 8], dropout=0.5)).eval()
     loaded.load_state_dict(trained.state_dict())
     assert trained.n_features == 8
     torch.testing.assert_close(loaded(columns, ebv), trained(columns, ebv), rtol=0, atol=0)
 
 
-def test_mlp_needs_a_layer() -> None:
-    with pytest.raises(ValueError, match="at least one hidden width"):
-        MLP(4, ())
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (MLPSettings([]), r"encoder\.hidden=\[\]"),
+        (MLPSettings([8, 0]), r"encoder\.hidden=\[8, 0\]"),
+        (MLPSettings(dropout=1.0), r"encoder\.dropout=1\.0"),
+        (MLPSettings(noise=-1.0), r"encoder\.noise=-1\.0"),
+    ],
+)
+def test_mlp_names_settings_that_cannot_be(settings: MLPSettings, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        build_encoder("mlp", 4, 0, settings)
+
+
+def test_every_encoder_is_found_by_what_it_reads() -> None:
+    assert readers("features") == ["mlp"]
+    assert readers("vectors") == ["mlp", "precomputed"]
+    assert set(readers("images")) == ENCODERS.keys() - {"mlp", "precomputed"}
 
 
 def test_round_apertures_have_the_symmetries_of_the_square() -> None:
@@ -412,12 +424,12 @@ def test_aperture_photometry_stays_float32_under_autocast() -> None:
 
 def test_fast_starts_as_the_identity_and_learns() -> None:
     generator = torch.Generator().manual_seed(8)
-    encoder = Fast(3, 32, n_features=16, generator=generator)
+    encoder = build_encoder("fast", 3, 32, generator=generator)
     x = torch.randn(2, 64, 8, 8, generator=generator)
     torch.testing.assert_close(encoder.quarter(x), x)
     image, ebv = torch.randn(64, 3, 32, 32, generator=generator), torch.rand(64, generator=generator)
     encoder.standardise(image, ebv)
-    readout = nn.Linear(16, 1)
+    readout = nn.Linear(encoder.n_features, 1)
     optimiser = torch.optim.Adam([*encoder.parameters(), *readout.parameters()], lr=1e-3)
     losses = []
     for _ in range(25):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from photoz_lit.models.encoders import MLP, build_encoder
+from photoz_lit.models.encoders import build_encoder
+from photoz_lit.models.encoders.mlp import MLPSettings
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet, mixture
 from photoz_lit.models.losses import hard_label_loss
 
@@ -16,7 +17,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def small_net(trainable: str = "all") -> PhotozNet:
     """A network of dropout, standardisation, three outputs of four bins and a gate."""
-    encoder = MLP(5, (16, 8), dropout=0.5, generator=seeded(1))
+    encoder = build_encoder("mlp", 5, 0, MLPSettings([16, 8], dropout=0.5), seeded(1))
     head = Head(8, 3, 4, gate=True, generator=seeded(2))
     return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.__main__ import quoted
 from photoz_lit.data.store import open_store, write_store
-from photoz_lit.models.encoders import Fast
+from photoz_lit.models.encoders.fast import Fast
 from photoz_lit.results import EstimateFiles
 
 PIXELS = 24

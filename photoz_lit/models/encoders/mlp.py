@@ -1,0 +1,74 @@
+"""Fully connected encoder for catalogues of magnitudes, or on top of vectors."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from photoz_lit.data.transforms import CatalogueInputs, Inputs, VectorInputs
+from photoz_lit.errors import ConfigError
+from photoz_lit.models.encoders.layers import Encoder, Standardisation, initialise
+
+
+@dataclass
+class MLPSettings:
+    """Settings of `mlp`."""
+
+    hidden: list[int] = field(default_factory=lambda: [256, 256])
+    """Widths of the layers; the last one is the size of the embedding."""
+    dropout: float = 0.0
+    """Probability to drop a hidden unit, before each layer after the first."""
+    noise: float = 0.0
+    """Training magnitudes are perturbed by so many times their errors."""
+
+
+class MLP(Encoder):
+    """Fully connected layers; magnitudes, colours, errors and E(B-V) enter at unit scale.
+
+    Raises
+    ------
+    ConfigError
+        If there is no hidden layer, or dropout or noise are impossible.
+    """
+
+    reads = ("features", "vectors")
+    Settings = MLPSettings
+
+    def __init__(
+        self, n_columns: int, pixels: int, settings: MLPSettings, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(n_columns, pixels, settings, generator)
+        hidden, dropout = settings.hidden, settings.dropout
+        if not hidden or min(hidden) < 1:
+            raise ConfigError(
+                f"encoder.hidden={hidden} must name at least one layer, each of at least 1, e.g. [256,256]"
+            )
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"encoder.dropout={dropout} must be in [0, 1)")
+        if settings.noise < 0:
+            raise ConfigError(f"encoder.noise={settings.noise} must not be negative")
+        self.standardisation = Standardisation(n_columns + 1)
+        self.n_features = hidden[-1]
+        layers: list[nn.Module] = []
+        for i, (n_in, n_out) in enumerate(zip([n_columns + 1, *hidden[:-1]], hidden, strict=True)):
+            if i > 0 and dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
+        initialise(self, bias=0.0, generator=generator)
+
+    @staticmethod
+    def inputs(settings: MLPSettings, kind: str, with_errors: bool) -> Inputs:
+        """Return magnitudes, colours and errors, or vectors as they are."""
+        if kind == "vectors":
+            return VectorInputs()
+        return CatalogueInputs(settings.noise, with_errors)
+
+    def standardise(self, inputs: Tensor, ebv: Tensor) -> None:
+        """Take shift and scale of the inputs from training columns (n, n_columns) and E(B-V) (n,), mag."""
+        self.standardisation.fit(torch.cat([inputs, ebv[:, None]], dim=1))
+
+    def forward(self, columns: Tensor, ebv: Tensor) -> Tensor:
+        """Map catalogue columns (n, n_columns) and E(B-V) (n,) in mag to embeddings (n, n_features)."""
+        embedding: Tensor = self.layers(self.standardisation(torch.cat([columns, ebv[:, None]], dim=1)))
+        return embedding
