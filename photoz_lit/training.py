@@ -1,24 +1,29 @@
 """One training with Lightning: device, precision, progress, logs, checkpoints, resume."""
 
 import logging
-import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
 from photoz_lit.data.datamodule import GalaxyData
 from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.files import beside
 from photoz_lit.models.module import PhotozModule
 
 log = logging.getLogger(__name__)
+
+LOG_EVERY = 60.0  # s between lines that tell how long a training goes on
 
 # Lightning tells of its own workings what a user of this package cannot act on.
 QUIET = (
@@ -117,11 +122,13 @@ def train(
         accelerator=device_of(trainer).type,
         devices=trainer.devices,
         strategy=trainer.strategy,
+        # One device is one device, however many tasks a batch system counts.
+        plugins=[LightningEnvironment()] if trainer.devices == 1 else None,
         precision=precision_of(trainer),
         max_epochs=training.max_steps // training.check_every,
         logger=(book := _logger(logger, folder, name, resume)),
-        callbacks=_callbacks(folder, trainer),
-        enable_progress_bar=_show_progress(trainer),
+        callbacks=[_checkpoints(folder), Pace(training.max_steps, trainer.progress)],
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=training.check_every,
@@ -193,29 +200,60 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint beside its place and rename it."""
-    beside = path.with_name(path.name + ".partial")
-    torch.save(content, beside)
-    os.replace(beside, path)
+    with beside(path) as partial:
+        torch.save(content, partial)
 
 
-def _callbacks(folder: Path, trainer: TrainerConfig) -> list[Callback]:
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            dirpath=folder,
-            filename="best",
-            monitor="val_loss",
-            save_top_k=1,
-            save_last=True,
-            enable_version_counter=False,
-        )
-    ]
-    if _show_progress(trainer):
-        callbacks.append(RichProgressBar(leave=False))
-    return callbacks
+class Pace(Callback):
+    """Tells how far a training is and how long the whole of it will take.
+
+    A bar where there is a terminal; else a line in the log, a minute apart, and none for short trainings.
+    """
+
+    def __init__(self, max_steps: int, wanted: bool) -> None:
+        self.max_steps = max_steps
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, disable=not (wanted and sys.stdout.isatty()), transient=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin at the step that a resumed training stands at."""
+        self.first, self.began = trainer.global_step, time.monotonic()
+        self.said = self.began
+        self.task = self.bar.add_task("training", total=self.max_steps, completed=self.first)
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Move the bar, or write a line."""
+        step, now = trainer.global_step, time.monotonic()
+        self.bar.update(self.task, completed=step)
+        if not self.bar.disable or now - self.said < LOG_EVERY or trainer.global_rank > 0:
+            return
+        self.said = now
+        left = (now - self.began) / (step - self.first) * (self.max_steps - step)
+        log.info("step %d of %d, %s left", step, self.max_steps, in_words(left))
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the bar away, whatever ended the training."""
+        self.bar.stop()
 
 
-def _show_progress(trainer: TrainerConfig) -> bool:
-    return trainer.progress and sys.stdout.isatty()
+def in_words(seconds: float) -> str:
+    """Return a time as a person says it: 40 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _checkpoints(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor="val_loss",
+        save_top_k=1,
+        save_last=True,
+        enable_version_counter=False,
+    )
 
 
 def _logger(config: LoggerConfig, folder: Path, name: str, resume: Path | None) -> Logger | bool:

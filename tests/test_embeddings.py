@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from photoz_lit.embeddings import EmbeddingCache
+from photoz_lit.embeddings import NOISE_BLOCK, EmbeddingCache, row_noise
 from photoz_lit.errors import DataError
 
 SHAPE = (8, 20, 4)
@@ -87,3 +88,18 @@ def test_views_that_nobody_asks_for_take_no_space(tmp_path: Path) -> None:
     of_a_view = 5000 * 64 * 4
     assert 2 * of_a_view <= cache.path.stat().st_blocks * 512 < 3 * of_a_view
     assert cache.path.stat().st_size > 8 * of_a_view
+
+
+def test_noise_depends_on_row_and_view_alone() -> None:
+    rows = np.arange(3 * NOISE_BLOCK)
+    whole = row_noise(rows, 1, 5)
+    some = rows[[0, 7, NOISE_BLOCK, 2 * NOISE_BLOCK + 3]]
+    assert torch.equal(row_noise(some, 1, 5), whole[some])
+    assert torch.equal(row_noise(some[::-1].copy(), 1, 5), whole[some[::-1].copy()])
+    assert not torch.equal(row_noise(some, 2, 5), whole[some])
+
+
+def test_noise_is_standard_normal() -> None:
+    draws = row_noise(np.arange(20_000), 3, 5)
+    assert abs(float(draws.mean())) < 0.02
+    assert abs(float(draws.std()) - 1) < 0.02

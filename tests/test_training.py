@@ -1,18 +1,30 @@
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from photoz_lit import training
-from photoz_lit.config import TrainerConfig
+from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
+from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.models.encoders import build_encoder
+from photoz_lit.models.encoders.mlp import MLPSettings
+from photoz_lit.models.heads import Head, PhotozNet
+from photoz_lit.models.module import PhotozModule
 from photoz_lit.training import (
     autocast,
     device_of,
+    in_words,
     load_checkpoint,
     load_weights,
     precision_of,
     save_checkpoint,
+    train,
     use_threads,
 )
 
@@ -76,3 +88,65 @@ def test_threads_are_as_many_as_asked_for() -> None:
         assert torch.get_num_threads() == 2
     finally:
         training.use_threads(before)
+
+
+def train_tiny(folder: Path, steps: int = 4) -> dict[str, Any]:
+    """Train a small network on random magnitudes."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    columns = {"ebv": np.zeros(30, "f4"), "z_bin": np.arange(30) % 6, "r_slice": np.arange(30) % 3}
+    galaxies = Galaxies(rng.normal(18, 1, (30, 2, 2)).astype("f4"), columns, np.arange(30))
+    length = TrainingConfig(max_steps=steps, check_every=2)
+    encoder = build_encoder("mlp", 5, 0, MLPSettings([8]))
+    net = PhotozNet(encoder, Head(8, 2, 6, gate=True))
+    member = torch.tensor([[True, False], [True, True], [False, True]])
+    return train(
+        PhotozModule(net, member, length, 1, CatalogueInputs()),
+        GalaxyData(galaxies, galaxies, batch_size=8, steps_per_epoch=2, seed=1, n_views=1),
+        folder,
+        training=length,
+        trainer=TrainerConfig(accelerator="cpu", precision="32-true"),
+        logger=LoggerConfig(name="none"),
+        name="tiny",
+        keep="last",
+    )
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Lightning as commands run it."""
+    with warnings.catch_warnings():
+        training.quieten()
+        yield
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("tasks", ["1", "4"])
+def test_one_device_is_one_device_whatever_a_batch_system_counts(
+    tasks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("JOB_ID", "PROCID", "LOCALID", "NODEID", "NTASKS_PER_NODE")
+    slurm = dict.fromkeys(names, "0") | {"JOB_NAME": "x", "NTASKS": tasks, "NODELIST": "n1"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert train_tiny(tmp_path)["state_dict"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_log_says_how_long_the_whole_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(training, "LOG_EVERY", 0.0)
+    with caplog.at_level("INFO"):
+        train_tiny(tmp_path)
+    said = [message for message in caplog.messages if "left" in message]
+    assert [message.partition(",")[0] for message in said] == [f"step {i} of 4" for i in (1, 2, 3, 4)]
+    assert said[-1].endswith(", 0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (99, "99 s"), (130, "2 min"), (5940, "99 min"), (12000, "3 h 20 min")],
+)
+def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

@@ -188,8 +188,11 @@ class PhotozModule(pl.LightningModule):
         scheduler: torch.optim.lr_scheduler.LRScheduler
         match t.schedule:
             case "one_cycle":
+                total = max(
+                    t.max_steps + 1, 6
+                )  # of 5 steps none would be left to rise in: a division by zero
                 scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                    optimiser, max_lr=t.lr, total_steps=t.max_steps + 1, pct_start=0.2, cycle_momentum=False
+                    optimiser, max_lr=t.lr, total_steps=total, pct_start=0.2, cycle_momentum=False
                 )
             case "halfway_drop":
                 scheduler = torch.optim.lr_scheduler.StepLR(optimiser, max(1, t.max_steps // 2), gamma=0.2)

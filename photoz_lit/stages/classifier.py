@@ -30,13 +30,13 @@ from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_norma
 from photoz_lit.correction.unshrink import fit_unshrink
 from photoz_lit.correction.weights import dense_weights, lds_weights
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import digest, link, locked, write_arrays
 from photoz_lit.grids import RedshiftGrid, cell_counts, cell_index
 from photoz_lit.models.encoders.precomputed import Precomputed
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet
 from photoz_lit.models.module import OneHotLoss, PhotozModule
 from photoz_lit.report import figures
-from photoz_lit.stages.embed import embeddings_of, write_reference
 from photoz_lit.stages.evaluate import check_origin, finish, n_of_z, predict, require_representation, start
 from photoz_lit.stages.prepare import member_subset, prepare, splits, store_folder, training_labels
 from photoz_lit.stages.representation import fit_missing, inputs_of, load, membership, new_outputs

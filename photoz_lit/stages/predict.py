@@ -29,6 +29,7 @@ from photoz_lit.config import Config, DataConfig, TrainerConfig
 from photoz_lit.correction.finishing import Finishing
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
+from photoz_lit.embeddings import embed
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, locked, read_arrays, write_json
 from photoz_lit.grids import RedshiftGrid
@@ -37,7 +38,6 @@ from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
 from photoz_lit.results import EstimateFiles
-from photoz_lit.stages.embed import embed
 from photoz_lit.stages.evaluate import check_origin, enter, restored
 from photoz_lit.stages.prepare import prepare, progress_bar
 from photoz_lit.stages.prior import PriorSwap, read_prior, train_n_of_z

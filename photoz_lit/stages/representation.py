@@ -16,12 +16,12 @@ from photoz_lit.config import Config, CorrectionConfig, StageConfig
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
+from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.errors import ConfigError
 from photoz_lit.files import locked, write_table
 from photoz_lit.models.encoders import build_encoder, encoder_class, readers
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.models.module import PhotozModule
-from photoz_lit.stages.embed import embeddings_of, write_reference
 from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
