@@ -150,3 +150,12 @@ def cell_counts(
     """Count the galaxies of each (r slice, z bin) cell, shape (S, K); errors as of `cell_index`."""
     cells = cell_index(z, dered_petro_r, grid, slices)
     return np.bincount(cells, minlength=slices.n_slices * grid.n_bins).reshape(slices.n_slices, -1)
+
+
+def nearest_true(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Index of the nearest true entry for each entry, the lower one at equal distance, shape (n,)."""
+    at, here = np.flatnonzero(flags), np.arange(len(flags))
+    after = np.minimum(np.searchsorted(at, here), len(at) - 1)
+    before = np.maximum(after - 1, 0)
+    nearer: NDArray[np.bool_] = np.abs(here - at[before]) <= np.abs(at[after] - here)
+    return np.where(nearer, at[before], at[after])

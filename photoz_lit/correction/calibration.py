@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, cell_counts, cell_index
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, cell_counts, cell_index, nearest_true
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -384,7 +384,7 @@ def to_populated(counts: ArrayLike, available: ArrayLike) -> Floats:
     out = np.zeros_like(wanted)
     for row, n, populated in zip(out, wanted, there, strict=True):
         if populated.any():
-            np.add.at(row, _nearest_true(populated), n)
+            np.add.at(row, nearest_true(populated), n)
     return out
 
 
@@ -753,20 +753,10 @@ def choose_smoothing(
     return choices[int(loss.argmin())]
 
 
-def _nearest_true(flags: NDArray[np.bool_]) -> Ints:
-    """Index of the nearest true entry for each entry, the lower one at equal distance, shape (n,)."""
-    at = np.flatnonzero(flags)
-    after = np.minimum(np.searchsorted(at, np.arange(len(flags))), len(at) - 1)
-    before = np.maximum(after - 1, 0)
-    here = np.arange(len(flags))
-    nearest: Ints = np.where(np.abs(here - at[before]) <= np.abs(at[after] - here), at[before], at[after])
-    return nearest
-
-
 def _filled(table: Floats, known: NDArray[np.bool_]) -> Floats:
     """Fill a row's unknown entries from the nearest known one, rows without any from the nearest row."""
     out = table.copy()
     some = np.asarray(known.any(axis=1))
     for s in np.flatnonzero(some):
-        out[s] = table[s, _nearest_true(known[s])]
-    return out[_nearest_true(some)]
+        out[s] = table[s, nearest_true(known[s])]
+    return out[nearest_true(some)]

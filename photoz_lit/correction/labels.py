@@ -10,226 +10,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts
+from photoz_lit.dispersion import fit_dispersion, output_histogram, scatter
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, nearest_true
 
 Floats = NDArray[np.float64]
 Shift = Literal["mirror", "centre_of_mass", "none"]
 Rounding = Literal["nearest", "floor"]
 
-SMALLEST_DISPERSION = 0.05
-"""Lower end of the search for sigma_1, in bins: the kernel is a delta function long before."""
-
 ONE_HOT_BELOW = 0.1
 """Softening width in bins below which a label is one-hot."""
-
-PROBABILITY_CLIP = 1e-5
-"""The convolved histogram is clipped to [1e-5, 1 - 1e-5] before the logarithm."""
-
-
-def convolve(hist: Floats, sigma: float) -> Floats:
-    """Convolve a histogram with a Gaussian whose kernel is normalised on the grid for each source bin.
-
-    Parameters
-    ----------
-    hist : ndarray, shape (K,)
-        Histogram.
-    sigma : float
-        Width, bins.
-
-    Returns
-    -------
-    ndarray, shape (K,)
-        Convolved histogram with the same sum.
-    """
-    n = len(hist)
-    kernel = np.exp(-0.5 * (np.arange(1 - n, n) / sigma) ** 2)
-    norm = np.convolve(np.ones(n), kernel)[n - 1 : 2 * n - 1]
-    return np.convolve(hist / norm, kernel)[n - 1 : 2 * n - 1]
-
-
-def cross_entropy(spec_z_hist: Floats, photo_z_hist: Floats, sigma: float) -> float:
-    """Cross-entropy of a spec_z histogram against the photo_z histogram convolved with a Gaussian.
-
-    Parameters
-    ----------
-    spec_z_hist, photo_z_hist : ndarray, shape (K,)
-        Normalised histograms.
-    sigma : float
-        Width, bins.
-
-    Returns
-    -------
-    float
-        - sum_k spec_z_hist_k log(fit_k), the fit clipped to [1e-5, 1 - 1e-5].
-    """
-    fit = np.clip(convolve(photo_z_hist, sigma), PROBABILITY_CLIP, 1 - PROBABILITY_CLIP)
-    return float(-np.sum(spec_z_hist * np.log(fit)))
-
-
-def fit_dispersion(spec_z_hist: ArrayLike, photo_z_hist: ArrayLike) -> Floats:
-    """Fit each output's dispersion sigma_1: the Gaussian that turns its photo_z into its spec_z histogram.
-
-    The cross-entropy is minimised per output, first on a logarithmic grid, then between the neighbours of the
-    best point.
-
-    Parameters
-    ----------
-    spec_z_hist, photo_z_hist : array_like, shape (R, K)
-        Histograms over the slices of each output, of any normalisation.
-
-    Returns
-    -------
-    ndarray, shape (R,)
-        sigma_1 in bins, within [0.05, max(1, K / 4)]. An output without galaxies takes that of the nearest
-        output that has some.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or all outputs are empty.
-    """
-    spec, photo = np.asarray(spec_z_hist, dtype=np.float64), np.asarray(photo_z_hist, dtype=np.float64)
-    if spec.ndim != 2 or spec.shape != photo.shape:
-        raise ValueError(f"histograms must be of one shape (R, K), got {spec.shape} and {photo.shape}")
-    filled = (spec.sum(1) > 0) & (photo.sum(1) > 0)
-    if not filled.any():
-        raise ValueError("no galaxies: a dispersion needs at least one in some output")
-    sigma = np.array(
-        [
-            _fit_one_dispersion(s / s.sum(), p / p.sum()) if ok else 0.0
-            for s, p, ok in zip(spec, photo, filled, strict=True)
-        ]
-    )
-    return np.take(sigma, _nearest_true(filled))
-
-
-def _fit_one_dispersion(spec_z_hist: Floats, photo_z_hist: Floats) -> float:
-    """Minimise the cross-entropy over sigma for one output."""
-    upper = max(1.0, len(spec_z_hist) / 4)
-    search = np.linspace(np.log(SMALLEST_DISPERSION), np.log(upper), 30)
-
-    def objective(log_sigma: float) -> float:
-        return cross_entropy(spec_z_hist, photo_z_hist, float(np.exp(log_sigma)))
-
-    values = [objective(x) for x in search]
-    best = int(np.argmin(values))
-    bounds = (search[max(best - 1, 0)], search[min(best + 1, len(search) - 1)])
-    result = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-7})
-    # The objective is flat for a delta-like kernel and may be lowest at an end of the range, which a bounded
-    # search never quite reaches.
-    return float(np.exp(result.x if result.fun < values[best] else search[best]))
-
-
-def _nearest_true(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Index of the nearest true entry for each entry, the lower one at equal distance, shape (n,)."""
-    at = np.flatnonzero(flags)
-    nearest: NDArray[np.int64] = at[np.argmin(np.abs(np.arange(len(flags))[:, None] - at[None, :]), axis=1)]
-    return nearest
-
-
-def grouped_median_and_mean(
-    values: Floats, groups: NDArray[np.int64], n_groups: int
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Median, mean and number of the values of each group.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-        Values.
-    groups : ndarray of int, shape (n,)
-        Group of each value, 0 .. n_groups - 1.
-    n_groups : int
-        Number of groups.
-
-    Returns
-    -------
-    median, mean : ndarray, shape (n_groups,)
-        NaN for an empty group.
-    count : ndarray of int, shape (n_groups,)
-        Number of values.
-    """
-    count = np.bincount(groups, minlength=n_groups)
-    filled = count > 0
-    median, mean = np.full(n_groups, np.nan), np.full(n_groups, np.nan)
-    mean[filled] = np.bincount(groups, weights=values, minlength=n_groups)[filled] / count[filled]
-    ordered = values[np.lexsort((values, groups))]
-    start = (np.cumsum(count) - count)[filled]
-    low, high = ordered[start + (count[filled] - 1) // 2], ordered[start + count[filled] // 2]
-    median[filled] = 0.5 * (low + high)
-    return median, mean, count
-
-
-def smoothed_scatter(spec_z: ArrayLike, photo_z: ArrayLike, sigma_1: float, grid: RedshiftGrid) -> Floats:
-    """Smoothed mean square residual by z bin for one set of galaxies.
-
-    (median + mean) / 2 of ((photo_z - spec_z) / w)^2 in each bin; an empty bin within the populated range
-    takes the previous populated value; then a Gaussian of width sigma_1 smooths it, each source bin's weights
-    normalised within the populated range. Squared residuals contain the bias as well as the variance.
-
-    Parameters
-    ----------
-    spec_z, photo_z : array_like, shape (n,)
-        Redshifts and estimates.
-    sigma_1 : float
-        Width of the smoothing, bins.
-    grid : RedshiftGrid
-        Redshift bins; an extension is ignored.
-
-    Returns
-    -------
-    ndarray, shape (K,)
-        In bins^2, zero outside the populated range (everywhere if there is no galaxy).
-    """
-    z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
-    out = np.zeros(grid.n_bins)
-    if z.size == 0:
-        return out
-    square = ((estimate - z) / grid.width) ** 2
-    median, mean, count = grouped_median_and_mean(square, grid.index(z), grid.n_bins)
-    populated = np.flatnonzero(count)
-    inside = slice(populated[0], populated[-1] + 1)
-    last_populated = np.maximum.accumulate(np.where(count > 0, np.arange(grid.n_bins), 0))[inside]
-    out[inside] = convolve((0.5 * (median + mean))[last_populated], sigma_1)
-    return out
-
-
-def scatter(
-    spec_z: ArrayLike,
-    photo_z: ArrayLike,
-    slice_index: ArrayLike,
-    sigma_1: ArrayLike,
-    grid: RedshiftGrid,
-    membership: ArrayLike,
-) -> Floats:
-    """Scatter sigma_2 of each output and z bin: the smoothed scatter and the dispersion added in quadrature.
-
-    Parameters
-    ----------
-    spec_z, photo_z : array_like, shape (n,)
-        Redshifts and Step 2 estimates of the balanced subset.
-    slice_index : array_like of int, shape (n,)
-        Magnitude slice of each galaxy.
-    sigma_1 : array_like, shape (R,)
-        Dispersion of each output, bins.
-    grid : RedshiftGrid
-        Redshift bins; an extension is ignored.
-    membership : array_like of bool, shape (S, R)
-        Which output covers which slice.
-
-    Returns
-    -------
-    ndarray, shape (R, K)
-        sigma_2 in bins; equal to sigma_1 outside the populated range.
-    """
-    z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
-    dispersion = np.asarray(sigma_1, dtype=np.float64)
-    of_output = np.asarray(membership, dtype=np.bool_)[np.asarray(slice_index)]
-    square = [
-        smoothed_scatter(z[m], estimate[m], s, grid) for m, s in zip(of_output.T, dispersion, strict=True)
-    ]
-    return np.sqrt(np.array(square) + dispersion[:, None] ** 2)
 
 
 def centre_of_mass(counts: ArrayLike, sigma_2: ArrayLike) -> Floats:
@@ -254,7 +44,7 @@ def centre_of_mass(counts: ArrayLike, sigma_2: ArrayLike) -> Floats:
     n_slices, n_bins = n.shape
     bins = np.arange(n_bins)
     offset = (bins[None, :] - bins[:, None]).astype(np.float64)
-    nearest = np.stack([_nearest_true(row > 0) if row.any() else bins for row in n])
+    nearest = np.stack([nearest_true(row > 0) if row.any() else bins for row in n])
     centre = np.empty((n_slices, n_bins, len(width)))
     for i, sigma in enumerate(width):
         weight = np.exp(-0.5 * (offset / sigma[:, None]) ** 2)
@@ -541,16 +331,9 @@ def fit_labels(
     """
     member = np.asarray(membership, dtype=np.bool_)
     counts = cell_counts(spec_z, dered_petro_r, grid, slices)
-    if len(member) != len(counts):
-        raise ValueError(f"membership has {len(member)} rows for {len(counts)} slices")
-    spec_hist = _normalised(member.T @ counts)
-    photo_hist = _normalised(member.T @ cell_counts(photo_z, dered_petro_r, grid, slices))
+    spec_hist, photo_hist = (
+        output_histogram(z, dered_petro_r, grid, slices, member) for z in (spec_z, photo_z)
+    )
     sigma_1 = fit_dispersion(spec_hist, photo_hist)
     sigma_2 = scatter(spec_z, photo_z, slices.index(dered_petro_r), sigma_1, grid, member)
     return LabelFit(counts, spec_hist, photo_hist, sigma_1, sigma_2)
-
-
-def _normalised(hist: NDArray[np.int64]) -> Floats:
-    """Each row divided by its sum, an empty row left at zero, shape (R, K)."""
-    normalised: Floats = hist / np.maximum(hist.sum(axis=1, keepdims=True), 1)
-    return normalised

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit import metrics
-from photoz_lit.correction.labels import fit_labels
+from photoz_lit.dispersion import variances
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
 Floats = NDArray[np.float64]
@@ -117,7 +117,7 @@ def fit_unshrink(
     rise : float
         Largest rise of sigma_mad, e.g. 0.07.
     relative : bool
-        Whether residuals are divided by 1 + spec_z (`metrics.residuals`).
+        Whether residuals are divided by 1 + spec_z (`metrics.residual`).
 
     Returns
     -------
@@ -135,11 +135,11 @@ def fit_unshrink(
     if not variance > 0:
         raise ValueError("training redshifts are all the same: there is no mean to be pulled to")
     m, s = median_and_width(pdf, grid)
-    limit = (1 + rise) * metrics.sigma_mad(metrics.residuals(z, m, relative))
+    limit = (1 + rise) * metrics.sigma_mad(metrics.residual(z, m, relative))
     chosen = 0.0
     for strength in STRENGTHS:
         estimate = Unshrink(float(strength), centre, variance).photo_z(m, s)
-        if metrics.sigma_mad(metrics.residuals(z, estimate, relative)) > limit:
+        if metrics.sigma_mad(metrics.residual(z, estimate, relative)) > limit:
             break
         chosen = float(strength)
         if _slope(z, estimate, r, grid, slices, relative) >= 0:
@@ -151,7 +151,6 @@ def _slope(
     z: Floats, estimate: Floats, r: Floats, grid: RedshiftGrid, slices: MagnitudeSlices, relative: bool
 ) -> float:
     """Slope of the mean residual against spec_z, as the metrics have it."""
-    sigma_1 = fit_labels(z, estimate, r, grid, slices, slices.membership).sigma_1
-    variance, _ = metrics.variances(z, estimate, r, sigma_1, grid, slices)
+    variance, _ = variances(z, estimate, r, grid, slices)
     binned = metrics.residuals_by_spec_z(z, estimate, variance, grid, relative=relative)
     return metrics.fit_line(binned).slope

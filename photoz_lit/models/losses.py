@@ -219,7 +219,7 @@ def crps_loss(
     """CRPS of the mixture's p(z), mean over galaxies, in bins, and the gate's membership.
 
     sum_k (F_k - 1[k >= z_bin])^2 with F_k the probability up to and with bin k (D'Isanto & Polsterer 2018,
-    A&A 609, A111, arXiv:1706.02467): times the bin width, `metrics.crps` with `inside_bin="step"`. Least
+    A&A 609, A111, arXiv:1706.02467): times the bin width, `metrics.crps` of steps. Least
     where F is the distribution of the label, as a cross-entropy, but a miss costs more the farther it is.
 
     Parameters

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from photoz_lit import metrics
-from photoz_lit.correction.labels import fit_labels
+from photoz_lit.dispersion import variances
 from photoz_lit.report.figures import Curve, MagnitudeCurve
 from photoz_lit.report.runs import Run
 
@@ -37,8 +37,7 @@ def against_spec_z(label: str, runs: Sequence[Run]) -> Curve:
 def _residuals_by_spec_z(run: Run) -> metrics.BinnedResiduals:
     """Weight as `metrics.evaluate` does, so that figure and table show one slope."""
     z, estimate, r, survey = run.spec_z, run.photo_z, run.dered_petro_r, run.survey
-    sigma = fit_labels(z, estimate, r, survey.grid, survey.slices, survey.slices.membership).sigma_1
-    variance, _ = metrics.variances(z, estimate, r, sigma, survey.grid, survey.slices)
+    variance, _ = variances(z, estimate, r, survey.grid, survey.slices)
     relative = survey.target.relative
     return metrics.residuals_by_spec_z(z, estimate, variance, survey.grid, relative=relative)
 
@@ -100,11 +99,11 @@ def sigma_mad_by_magnitude(label: str, runs: Sequence[Run]) -> MagnitudeCurve:
         )
         for r in runs
     ]
-    use = np.min([t.count for t in tables], axis=0) >= FEW_IN_SLICE
-    values = np.array([t.sigma_mad[use] for t in tables])
-    error = np.ptp(values, axis=0) / 2 if len(runs) > 1 else tables[0].sigma_mad_err[use]
+    use = np.min([t["count"] for t in tables], axis=0) >= FEW_IN_SLICE
+    values = np.array([t["sigma_mad"][use] for t in tables])
+    error = np.ptp(values, axis=0) / 2 if len(runs) > 1 else tables[0]["sigma_mad_err"][use]
     return MagnitudeCurve(
-        label, np.mean([t.r[use] for t in tables], axis=0), np.median(values, axis=0), error
+        label, np.mean([t["r"][use] for t in tables], axis=0), np.median(values, axis=0), error
     )
 
 
@@ -124,9 +123,8 @@ def residual_rms(run: Run) -> dict[str, float]:
         means.
     """
     grid = run.survey.grid
-    residual = metrics.residuals(run.spec_z, run.photo_z, run.survey.target.relative)
-    edges = np.linspace(grid.z_min, grid.z_max, metrics.WIDE_BINS + 1)
-    bins = np.clip(np.searchsorted(edges, run.spec_z, side="right") - 1, 0, metrics.WIDE_BINS - 1)
+    residual = metrics.residual(run.spec_z, run.photo_z, run.survey.target.relative)
+    bins = metrics.wide(grid).index(run.spec_z)
     count = np.bincount(bins, minlength=metrics.WIDE_BINS)
     total = np.bincount(bins, weights=residual, minlength=metrics.WIDE_BINS)
     square = np.bincount(bins, weights=residual**2, minlength=metrics.WIDE_BINS)

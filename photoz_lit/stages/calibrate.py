@@ -27,9 +27,9 @@ from photoz_lit.correction.calibration import (
     calibrate,
     held_out_weights,
 )
-from photoz_lit.correction.labels import fit_labels
 from photoz_lit.data.catalogue import numbers, range_faults
 from photoz_lit.data.store import Store
+from photoz_lit.dispersion import variances
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, locked, read_arrays, read_json, write_arrays, write_json, write_table
 from photoz_lit.grids import RedshiftGrid
@@ -442,8 +442,7 @@ def residual_curves(
 ) -> tuple[Curve, Curve]:
     """Mean residuals against spec_z and against photo_z with their straight lines, as in the metrics."""
     grid, slices, relative = own.survey.grid(), own.survey.slices(), own.target.relative
-    sigma = fit_labels(spec_z, photo_z, r, grid, slices, slices.membership).sigma_1
-    variance, _ = metrics.variances(spec_z, photo_z, r, sigma, grid, slices)
+    variance, _ = variances(spec_z, photo_z, r, grid, slices)
     binned = (
         metrics.residuals_by_spec_z(spec_z, photo_z, variance, grid, relative=relative),
         metrics.residuals_by_photo_z(spec_z, photo_z, grid, min_count=metrics.MIN_COUNT, relative=relative),

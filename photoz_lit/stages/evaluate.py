@@ -229,7 +229,7 @@ def _write_by_magnitude(
     pdf_columns = metrics.by_group(
         scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n_bootstrap
     )
-    _write_populated(path, Table(vars(points) | pdf_columns))
+    _write_populated(path, Table(points | pdf_columns))
 
 
 def _write_by_redshift(

@@ -71,7 +71,7 @@ def test_fit_goes_as_far_as_it_may(rise: float) -> None:
     pdf, z, r = gaussian_survey(20_000, 3)
     fitted = fit_unshrink(pdf, z, r, GRID, SLICES, spec_z_train=z, rise=rise)
     m, s = median_and_width(pdf, GRID)
-    scatter = [metrics.sigma_mad(metrics.residuals(z, p)) for p in (m, fitted.photo_z(m, s))]
+    scatter = [metrics.sigma_mad(metrics.residual(z, p)) for p in (m, fitted.photo_z(m, s))]
     assert scatter[1] <= (1 + rise) * scatter[0]
     if rise < 1:
         assert 0 < fitted.strength < 0.9

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from photoz_lit.correction.labels import convolve
+from photoz_lit.dispersion import convolve
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.report.figures.style import (
     COLOURS,

@@ -1,0 +1,185 @@
+"""How far estimates scatter: sigma_1, sigma_2 and variances (Lin et al. 2022, sections 4.2 and 4.3).
+
+Labels are widened and shifted by them, and mean residuals weighted. Widths are in bins of the grid, whose
+extension is ignored. Arguments everywhere: spec_z and photo_z of shape (n,), dered_petro_r in mag, and
+`membership` (S, R), which output covers which slice.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, nearest_true
+
+Floats = NDArray[np.float64]
+
+SMALLEST_DISPERSION = 0.05
+"""Lower end of the search for sigma_1, in bins: the kernel is a delta function long before."""
+
+PROBABILITY_CLIP = 1e-5
+"""The convolved histogram is clipped to [1e-5, 1 - 1e-5] before the logarithm."""
+
+
+def convolve(hist: Floats, sigma: float) -> Floats:
+    """Convolve a histogram (K,) with a Gaussian of sigma bins, normalised on the grid for each source bin."""
+    n = len(hist)
+    kernel = np.exp(-0.5 * (np.arange(1 - n, n) / sigma) ** 2)
+    norm = np.convolve(np.ones(n), kernel)[n - 1 : 2 * n - 1]
+    return np.convolve(hist / norm, kernel)[n - 1 : 2 * n - 1]
+
+
+def cross_entropy(spec_z_hist: Floats, photo_z_hist: Floats, sigma: float) -> float:
+    """Cross-entropy of a spec_z histogram (K,) against the photo_z histogram convolved with a Gaussian."""
+    fit = np.clip(convolve(photo_z_hist, sigma), PROBABILITY_CLIP, 1 - PROBABILITY_CLIP)
+    return float(-np.sum(spec_z_hist * np.log(fit)))
+
+
+def fit_dispersion(spec_z_hist: ArrayLike, photo_z_hist: ArrayLike) -> Floats:
+    """Fit each output's dispersion sigma_1: the Gaussian that turns its photo_z into its spec_z histogram.
+
+    The cross-entropy is minimised per output, first on a logarithmic grid, then between the neighbours of the
+    best point.
+
+    Parameters
+    ----------
+    spec_z_hist, photo_z_hist : array_like, shape (R, K)
+        Histograms over the slices of each output, of any normalisation.
+
+    Returns
+    -------
+    ndarray, shape (R,)
+        sigma_1 within [0.05, max(1, K / 4)]. An output without galaxies takes that of the nearest output that
+        has some.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or all outputs are empty.
+    """
+    spec, photo = np.asarray(spec_z_hist, dtype=np.float64), np.asarray(photo_z_hist, dtype=np.float64)
+    if spec.ndim != 2 or spec.shape != photo.shape:
+        raise ValueError(f"histograms must be of one shape (R, K), got {spec.shape} and {photo.shape}")
+    filled = (spec.sum(1) > 0) & (photo.sum(1) > 0)
+    if not filled.any():
+        raise ValueError("no galaxies: a dispersion needs at least one in some output")
+    pairs = zip(spec, photo, filled, strict=True)
+    sigma = np.array([_fit_one(s / s.sum(), p / p.sum()) if ok else 0.0 for s, p, ok in pairs])
+    return sigma[nearest_true(filled)]
+
+
+def _fit_one(spec_z_hist: Floats, photo_z_hist: Floats) -> float:
+    """Minimise the cross-entropy over sigma for one output."""
+    from scipy.optimize import minimize_scalar
+
+    upper = max(1.0, len(spec_z_hist) / 4)
+    search = np.linspace(np.log(SMALLEST_DISPERSION), np.log(upper), 30)
+
+    def objective(log_sigma: float) -> float:
+        return cross_entropy(spec_z_hist, photo_z_hist, float(np.exp(log_sigma)))
+
+    values = [objective(x) for x in search]
+    best = int(np.argmin(values))
+    bounds = (search[max(best - 1, 0)], search[min(best + 1, len(search) - 1)])
+    result = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-7})
+    # The objective is flat for a delta-like kernel and may be lowest at an end of the range, which a bounded
+    # search never quite reaches.
+    return float(np.exp(result.x if result.fun < values[best] else search[best]))
+
+
+def output_histogram(
+    z: ArrayLike, dered_petro_r: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices, membership: ArrayLike
+) -> Floats:
+    """Histogram of redshifts or estimates over the slices of each output, of sum 1 or empty, (R, K)."""
+    member, counts = np.asarray(membership, dtype=np.bool_), cell_counts(z, dered_petro_r, grid, slices)
+    if len(member) != len(counts):
+        raise ValueError(f"membership has {len(member)} rows for {len(counts)} slices")
+    hist = member.T @ counts
+    return np.asarray(hist / np.maximum(hist.sum(axis=1, keepdims=True), 1))
+
+
+def smoothed_scatter(spec_z: ArrayLike, photo_z: ArrayLike, sigma_1: float, grid: RedshiftGrid) -> Floats:
+    """Smoothed mean square residual by z bin for one set of galaxies.
+
+    (median + mean) / 2 of ((photo_z - spec_z) / w)^2 in each bin; an empty bin within the populated range
+    takes the previous populated value; then a Gaussian of width sigma_1 smooths it, each source bin's weights
+    normalised within the populated range. Squared residuals contain the bias as well as the variance.
+
+    Returns
+    -------
+    ndarray, shape (K,)
+        In bins^2, zero outside the populated range (everywhere if there is no galaxy).
+    """
+    from scipy import ndimage
+
+    z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
+    out = np.zeros(grid.n_bins)
+    if z.size == 0:
+        return out
+    square, k = ((estimate - z) / grid.width) ** 2, grid.index(z)
+    populated = np.unique(k)
+    typical = 0.5 * (ndimage.median(square, k, populated) + ndimage.mean(square, k, populated))
+    inside = np.arange(populated[0], populated[-1] + 1)
+    out[inside] = convolve(typical[np.searchsorted(populated, inside, side="right") - 1], sigma_1)
+    return out
+
+
+def _scatter_by_output(
+    spec_z: ArrayLike,
+    photo_z: ArrayLike,
+    slice_index: ArrayLike,
+    sigma_1: ArrayLike,
+    grid: RedshiftGrid,
+    membership: ArrayLike,
+) -> Floats:
+    """`smoothed_scatter` of the galaxies of each output, in bins^2, shape (R, K)."""
+    z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
+    of_output = np.asarray(membership, dtype=np.bool_)[np.asarray(slice_index)].T
+    pairs = zip(of_output, np.asarray(sigma_1, dtype=np.float64), strict=True)
+    return np.array([smoothed_scatter(z[m], estimate[m], float(s), grid) for m, s in pairs])
+
+
+def scatter(
+    spec_z: ArrayLike,
+    photo_z: ArrayLike,
+    slice_index: ArrayLike,
+    sigma_1: ArrayLike,
+    grid: RedshiftGrid,
+    membership: ArrayLike,
+) -> Floats:
+    """Scatter sigma_2 of each output and z bin: smoothed scatter and sigma_1 (R,) in quadrature, (R, K)."""
+    square = _scatter_by_output(spec_z, photo_z, slice_index, sigma_1, grid, membership)
+    return np.sqrt(square + np.asarray(sigma_1, dtype=np.float64)[:, None] ** 2)
+
+
+def variances(
+    spec_z: ArrayLike,
+    photo_z: ArrayLike,
+    dered_petro_r: ArrayLike,
+    grid: RedshiftGrid,
+    slices: MagnitudeSlices,
+    sigma_1: ArrayLike | None = None,
+) -> tuple[Floats, Floats]:
+    """Variance of photo_z by magnitude slice and z bin, and of each galaxy (Lin et al. 2022, section 4.2).
+
+    Per output, the smoothed scatter of its slices; per slice, the mean over the outputs that cover it.
+
+    Parameters
+    ----------
+    sigma_1 : array_like, shape (R,), optional
+        Width of the smoothing of each output. By default the dispersion fitted to these galaxies' own
+        histograms: without any smoothing a bin of one galaxy would take its own squared residual.
+
+    Returns
+    -------
+    per_galaxy : ndarray, shape (n,)
+        In z^2; not less than w^2 / 12, what a bin's width alone causes, because a zero variance would get a
+        boundless weight.
+    table : ndarray, shape (S, K)
+        In z^2, not floored; zero outside the populated range.
+    """
+    member, s = slices.membership, slices.index(dered_petro_r)
+    if sigma_1 is None:
+        spec, photo = (output_histogram(z, dered_petro_r, grid, slices, member) for z in (spec_z, photo_z))
+        sigma_1 = fit_dispersion(spec, photo)
+    weight = member / member.sum(axis=1, keepdims=True)
+    table: Floats = weight @ _scatter_by_output(spec_z, photo_z, s, sigma_1, grid, member) * grid.width**2
+    return np.maximum(table[s, grid.index(spec_z)], grid.width**2 / 12), table

@@ -1,0 +1,88 @@
+"""Every number that judges a photometric redshift, as pure functions (Lin et al. 2022, sections 3.4 and 5).
+
+Throughout, `dz = (photo_z - spec_z) / (1 + spec_z)`; with `relative=False`, for other quantities,
+`dz = photo_z - spec_z`, and spec_z stands for the true value, photo_z for the estimate. Undefined numbers (no
+galaxies, one bin for a straight line) are NaN, never an error or a warning.
+"""
+
+from photoz_lit.metrics.pdf import (
+    CHUNK,
+    PdfScores,
+    cde_loss,
+    covered,
+    crps,
+    cumulative,
+    interval,
+    mean,
+    median,
+    mode,
+    pdf_scores,
+    pit,
+    pit_cvm,
+    pit_ks,
+    quantile,
+    trainz,
+)
+from photoz_lit.metrics.point import (
+    bias,
+    bootstrap,
+    outlier_fraction,
+    residual,
+    sigma_mad,
+    standard_error,
+    total_variation,
+    wasserstein,
+)
+from photoz_lit.metrics.residuals import (
+    WIDE_BINS,
+    BinnedResiduals,
+    LineFit,
+    fit_line,
+    residuals_by_photo_z,
+    residuals_by_spec_z,
+    simulated_residuals,
+    total_variation_floor,
+    wide,
+)
+from photoz_lit.metrics.tables import MIN_COUNT, by_group, by_magnitude, by_redshift, evaluate
+
+__all__ = [
+    "CHUNK",
+    "MIN_COUNT",
+    "WIDE_BINS",
+    "BinnedResiduals",
+    "LineFit",
+    "PdfScores",
+    "bias",
+    "bootstrap",
+    "by_group",
+    "by_magnitude",
+    "by_redshift",
+    "cde_loss",
+    "covered",
+    "crps",
+    "cumulative",
+    "evaluate",
+    "fit_line",
+    "interval",
+    "mean",
+    "median",
+    "mode",
+    "outlier_fraction",
+    "pdf_scores",
+    "pit",
+    "pit_cvm",
+    "pit_ks",
+    "quantile",
+    "residual",
+    "residuals_by_photo_z",
+    "residuals_by_spec_z",
+    "sigma_mad",
+    "simulated_residuals",
+    "standard_error",
+    "total_variation",
+    "total_variation_floor",
+    "trainz",
+    "wasserstein",
+    "wide",
+]
