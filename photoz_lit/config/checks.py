@@ -70,7 +70,6 @@ def _check_choices(c: Config) -> None:
     one_of("calibration.name", c.calibration.name, ("none", "photo_z"))
     one_of("calibration.target", c.calibration.target, ("training", "photo", "deconvolved"))
     one_of("calibration.sample", c.calibration.sample, ("held_out", "all", "val"))
-    one_of("calibration.smoothing", c.calibration.smoothing, ("auto", "none"))
     one_of("logger", c.logger.name, ("csv", "wandb", "none"))
     one_of("trainer.precision", c.trainer.precision, ("auto", "bf16-mixed", "32-true"))
     one_of("trainer.accelerator", c.trainer.accelerator, ("auto", "cpu", "gpu", "cuda"))

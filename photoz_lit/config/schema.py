@@ -191,8 +191,7 @@ class CalibrationConfig:
     galaxies: str | None = None
     target: str = "training"
     sample: str = "held_out"
-    smoothing: str = "auto"
-    resampled: bool = False
+    paper: bool = False
 
 
 @dataclass

@@ -18,15 +18,9 @@ from numpy.typing import NDArray
 
 from photoz_lit import metrics
 from photoz_lit.config import Config
-from photoz_lit.correction.calibration import (
-    BIN_WIDTH,
-    Expected,
-    Facts,
-    Sample,
-    Smoothing,
-    calibrate,
-    held_out_weights,
-)
+from photoz_lit.correction.calibration.deconvolution import Expected
+from photoz_lit.correction.calibration.sample import Sample, held_out_weights
+from photoz_lit.correction.calibration.smoothing import BIN_WIDTH, Facts, calibrate
 from photoz_lit.data.catalogue import numbers, range_faults
 from photoz_lit.data.store import Store
 from photoz_lit.dispersion import variances
@@ -209,9 +203,8 @@ def write_calibrated(
         r,
         grid,
         s.slices(),
-        expected=cast(Expected, c.target),  # checked with the settings, as the next
-        smoothing=cast(Smoothing, c.smoothing),
-        resampled=c.resampled,
+        expected=cast(Expected, c.target),  # checked with the settings
+        paper=c.paper,
         relative=own.target.relative,
         bin_width=BIN_WIDTH if own.target.is_redshift else (s.z_max - s.z_min) / metrics.WIDE_BINS,
         seed=own.seed,
@@ -293,8 +286,7 @@ def folder_name(config: Config, others: str | None = None, views: int = 1) -> st
     named = [] if others is None else [f"of={others}"]
     named += [f"symmetries={views}"] if views > 1 else []
     named += [] if c.sample == "held_out" else [f"sample={c.sample}"]
-    named += [] if c.smoothing == "auto" else [f"smoothing={c.smoothing}"]
-    return ",".join([f"target={c.target}", *named, *(["resampled"] if c.resampled else [])])
+    return ",".join([f"target={c.target}", *named, *(["paper"] if c.paper else [])])
 
 
 def training_estimates(own: Config, model: Trained, store: Store, target: Target, above: Path) -> Floats:

@@ -153,13 +153,13 @@ def test_settings_have_folders_of_their_own(finished: Finished) -> None:
         for words in (
             (),
             ("calibration.sample=val",),
-            ("calibration.smoothing=none", "calibration.resampled=true"),
+            ("calibration.paper=true",),
         )
     ]
     assert names == [
         "target=training",
         "target=training,sample=val",
-        "target=training,smoothing=none,resampled",
+        "target=training,paper",
     ]
 
 

@@ -17,7 +17,7 @@ from command import ROOT, Finished, catalogue_words, magnitude_table, only, plac
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from photoz_lit.correction.calibration import Expected
+from photoz_lit.correction.calibration.deconvolution import Expected
 
 CORRECTIONS = sorted(path.stem for path in (ROOT / "conf" / "correction").glob("*.yaml"))
 FAST = ("full_pit", "clap", "best")

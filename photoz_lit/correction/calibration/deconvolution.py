@@ -1,0 +1,202 @@
+"""The spec_z distribution expected of galaxies of which photo_z and r alone are known.
+
+Distributions in the cells (r slice, z bin) are of shape (S, K), histograms of photo_z on the extended grid
+(S, n_outputs). No function here takes the target's spec_z.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import coo_array
+
+from photoz_lit.correction.calibration.sample import Floats, Sample, normalised
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts
+
+Expected = Literal["training", "photo", "deconvolved"]
+
+ERRORS_COUNT = 100
+"""Galaxies that the errors at one redshift are measured on: the window grows until it holds them."""
+
+NEIGHBOUR_SLICES = 0.7
+"""Standard deviation, in slices, of the weights of neighbouring slices in the error distribution."""
+
+PHOTO_SHARE = 0.02
+"""Share of the target's photo_z in the start of the deconvolution, which can never fill what starts empty."""
+
+ITERATIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Numbers of Richardson-Lucy iterations to choose from."""
+
+
+def expected_counts(
+    expected: Expected,
+    sample: Sample,
+    photo_z: ArrayLike,
+    dered_petro_r: ArrayLike,
+    grid: RedshiftGrid,
+    slices: MagnitudeSlices,
+    n_iterations: int | None = None,
+) -> Floats:
+    """Numbers of the target's galaxies expected in each cell, shape (S, K).
+
+    Parameters
+    ----------
+    expected : {"training", "photo", "deconvolved"}
+        The sample's distribution within each slice; the histogram of the target's photo_z; or that with the
+        errors measured on the sample deconvolved.
+    photo_z, dered_petro_r : array_like, shape (n,)
+        Of the target.
+    grid : RedshiftGrid
+        Bins of spec_z; its extension is where estimates may lie beyond them.
+    n_iterations : int, optional
+        Of the deconvolution; by default chosen on the sample alone (`choose_iterations`).
+
+    Returns
+    -------
+    ndarray, shape (S, K)
+        Each slice sums to its number of target galaxies, or to 0 where the sample has none in it.
+    """
+    if expected == "photo":
+        return cell_counts(photo_z, dered_petro_r, grid, slices).astype(np.float64)
+    n = np.bincount(slices.index(dered_petro_r), minlength=slices.n_slices).astype(np.float64)
+    training = sample.counts(grid, slices)
+    if expected == "training":
+        # A slice without galaxies to learn from expects none: its correction is its neighbour's.
+        return n[:, None] * normalised(training)
+    if expected != "deconvolved":
+        raise ValueError(f"expected must be training, photo or deconvolved, got {expected!r}")
+    if n_iterations is None:
+        n_iterations = choose_iterations(sample, np.size(photo_z), grid, slices)
+    photo = photo_z_counts(photo_z, dered_petro_r, grid, slices)
+    errors = error_distribution(sample, grid, slices)
+    return n[:, None] * deconvolve(photo, errors, start_of(training, photo, grid), [n_iterations])[0]
+
+
+def photo_z_counts(
+    photo_z: ArrayLike, dered_petro_r: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices
+) -> Floats:
+    """Histogram of photo_z on the extended grid in each slice, shape (S, n_outputs)."""
+    whole = RedshiftGrid(float(grid.edges[0]), float(grid.edges[-1]), grid.n_outputs)
+    return cell_counts(photo_z, dered_petro_r, whole, slices).astype(np.float64)
+
+
+def error_distribution(sample: Sample, grid: RedshiftGrid, slices: MagnitudeSlices) -> Floats:
+    """Distribution of photo_z at given spec_z and slice, p(photo_z | spec_z, r), shape (S, K, n_outputs).
+
+    The histogram of (photo_z - spec_z), in bins, of the galaxies around the spec_z bin, within a Gaussian
+    window that doubles until it holds 100 of them, neighbouring slices with less weight. It keeps biases,
+    tails and their change with spec_z, which a Gaussian of one width a slice does not. Each row sums to 1.
+    """
+    n_bins, n_outputs = grid.n_bins, grid.n_outputs
+    k, j = grid.index(sample.spec_z), grid.output_index(sample.photo_z)
+    r_slice = slices.index(sample.dered_petro_r)
+    # Offsets of photo_z from spec_z, in bins, from the lowest that can be to the highest.
+    offset, n_offsets = j - k + n_bins - 1, n_bins + n_outputs - 1
+    distance = np.subtract.outer(np.arange(slices.n_slices), np.arange(slices.n_slices))
+    near = np.exp(-0.5 * (distance / NEIGHBOUR_SLICES) ** 2)
+    out = np.empty((slices.n_slices, n_bins, n_outputs))
+    for s in range(slices.n_slices):
+        weights = sample.weights * near[s, r_slice]
+        # Galaxies are few beside pairs of bins: as a sparse array they are summed within windows of any width
+        # at once.
+        hist = coo_array((weights, (k, offset)), shape=(n_bins, n_offsets)).tocsr()
+        counts = np.bincount(k, weights=weights, minlength=n_bins).astype(np.float64)
+        rows = _windows(counts) @ hist
+        smooth = gaussian_filter1d(rows, 1.0, axis=1, mode="constant")
+        for row, offsets, below in zip(out[s], smooth, range(n_bins - 1, -1, -1), strict=True):
+            row[:] = offsets[below : below + n_outputs]
+            row[0] += offsets[:below].sum()
+            row[-1] += offsets[below + n_outputs :].sum()
+    out /= out.sum(axis=2, keepdims=True)
+    return out
+
+
+def _windows(counts: Floats) -> Floats:
+    """Weights of all bins around each, in the narrowest window that holds enough galaxies, shape (K, K)."""
+    n = len(counts)
+    out, open_rows, width = np.ones((n, n)), np.arange(n), 1.0
+    while len(open_rows) and width < n:
+        distance = np.arange(n)
+        # A window's weight is 1 in its middle, so that the sum counts galaxies.
+        weight = np.where(distance <= 4 * width, np.exp(-0.5 * (distance / width) ** 2), 0.0)
+        window = weight[np.abs(open_rows[:, None] - distance)]
+        enough = window @ counts >= ERRORS_COUNT
+        out[open_rows[enough]] = window[enough]
+        open_rows, width = open_rows[~enough], 2 * width
+    return out
+
+
+def start_of(training: Floats, photo: Floats, grid: RedshiftGrid) -> Floats:
+    """Where a deconvolution starts: the training distribution, nowhere empty, shape (S, K)."""
+    left, right = grid.extend_left, grid.extend_left + grid.n_bins
+    inside = photo[:, left:right].copy()
+    inside[:, 0] += photo[:, :left].sum(axis=1)
+    inside[:, -1] += photo[:, right:].sum(axis=1)
+    smooth = [gaussian_filter1d(normalised(h), 1.5, axis=1, mode="nearest") for h in (training, inside)]
+    return normalised(smooth[0] + PHOTO_SHARE * smooth[1] + 1e-6)
+
+
+def deconvolve(
+    photo: Floats, errors: Floats, start: Floats, n_iterations: list[int] | tuple[int, ...]
+) -> list[Floats]:
+    """Richardson-Lucy deconvolution of photo_z histograms (Richardson 1972, Lucy 1974), slice by slice.
+
+    Parameters
+    ----------
+    photo : ndarray, shape (S, n_outputs) or (T, S, n_outputs)
+        Histograms of photo_z, of one target or of several at once, which takes hardly longer.
+    errors : ndarray, shape (S, K, n_outputs)
+        `error_distribution`.
+    start : ndarray, shape (S, K) or (T, S, K)
+        Distribution to start from; few iterations stay near it, which is what regularises.
+    n_iterations : ascending ints
+        After how many iterations results are wanted.
+
+    Returns
+    -------
+    list of ndarray, shape (S, K) or (T, S, K)
+        Distributions of spec_z, not negative, each row of sum 1; a slice without galaxies keeps the start.
+    """
+    # Slices first, then targets: a product of matrices for each slice reads the errors once for all targets.
+    seen, f = (normalised(a.reshape(-1, *a.shape[-2:]).swapaxes(0, 1)) for a in (photo, start))
+    empty = seen.sum(axis=2, keepdims=True) == 0
+    out = []
+    for i in range(max(n_iterations) + 1):
+        if i in n_iterations:
+            out.append(f.swapaxes(0, 1).reshape(start.shape))
+        model = f @ errors
+        ratio = np.divide(seen, model, out=np.zeros_like(seen), where=model > 0)
+        f = np.where(empty, f, normalised(f * (ratio @ errors.swapaxes(1, 2))))
+    return out
+
+
+def choose_iterations(
+    sample: Sample, n_target: int, grid: RedshiftGrid, slices: MagnitudeSlices, seed: int = 0
+) -> int:
+    """Choose the number of iterations that best recovers known distributions, on the sample alone.
+
+    Targets of the wanted size are drawn from one half of the sample, with its distribution tilted to lower
+    and higher redshifts and narrowed; the other half tells errors and start. The distance is the mean
+    absolute difference of the cumulative distributions in each slice. Of fewer than two galaxies, the first.
+    """
+    if len(sample) < 2:
+        return ITERATIONS[0]
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(sample))
+    known, drawn = sample.take(order[: len(order) // 2]), sample.take(order[len(order) // 2 :])
+    errors, training = error_distribution(known, grid, slices), known.counts(grid, slices)
+    middle = np.average(drawn.spec_z, weights=drawn.weights)
+    x = (drawn.spec_z - middle) / max(float(drawn.spec_z.std()), grid.width)
+    truths, photos = [], []
+    for log_factor in (np.zeros_like(x), -1.5 * x, -0.7 * x, 0.7 * x, 1.5 * x, -2 * x**2):
+        p = drawn.weights * np.exp(np.minimum(log_factor, 3.0))
+        rows = rng.choice(len(drawn), size=n_target, p=p / p.sum())
+        one = drawn.take(rows, np.ones(n_target))
+        truths.append(one.counts(grid, slices))
+        photos.append(photo_z_counts(one.photo_z, one.dered_petro_r, grid, slices))
+    truth, starts = np.stack(truths), np.stack([start_of(training, photo, grid) for photo in photos])
+    found = deconvolve(np.stack(photos), errors, starts, ITERATIONS)
+    difference = [np.abs(np.cumsum(f - normalised(truth), axis=2)).mean(axis=2) for f in found]
+    distance = [float((d * truth.sum(axis=2)).sum()) for d in difference]
+    return ITERATIONS[int(np.argmin(distance))]
