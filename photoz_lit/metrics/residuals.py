@@ -90,6 +90,17 @@ def residuals_by_photo_z(
     return BinnedResiduals(centre, average, error, count)
 
 
+def bulk_bias(
+    spec_z: ArrayLike, photo_z: ArrayLike, grid: RedshiftGrid, relative: bool = True
+) -> dict[str, float]:
+    """Mean over galaxies of abs(mean dz) of their photo_z bin, and the largest; of bins of more than 100."""
+    binned = residuals_by_photo_z(spec_z, photo_z, grid, 101, relative)
+    if not len(binned.mean):
+        return {"bulk_mean": np.nan, "bulk_max": np.nan}
+    size = np.abs(binned.mean)
+    return {"bulk_mean": float(np.average(size, weights=binned.count)), "bulk_max": float(size.max())}
+
+
 def fit_line(binned: BinnedResiduals, z_from: float = -np.inf) -> LineFit:
     """Fit a straight line to mean residuals by weighted least squares.
 

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from command import Finished, magnitude_table, only, run, run_well, state
+from omegaconf import OmegaConf
 
+from photoz_lit import __version__
+from photoz_lit.correction.calibration.sample import Sample
 from photoz_lit.data.sampling import balanced_subset
-from photoz_lit.files import read_json
-from photoz_lit.stages.calibrate import fitted_on, read_target, sample_of, training_estimates
+from photoz_lit.files import digest, read_json
+from photoz_lit.stages.calibrate import fitted_on, read_estimates, sample_of, training_estimates
 from photoz_lit.stages.predict import open_model
 from photoz_lit.stages.prepare import prepare, splits
 
@@ -45,6 +48,12 @@ def test_calibrated_photo_z_stand_beside_the_others(finished: Finished, target: 
     assert np.any(after["photo_z_calibrated"] != after["photo_z"])
     done = read_json(folder / "done.json")
     assert done["stage"] == "calibrate"
+    assert (done["version"], done["model"]) == (__version__, str(model_of(finished).resolve()))
+    assert (done["target"], done["sample"]) == (target, "held_out")
+    assert read_json(folder / "origin.json")["model"] == digest(model_of(finished) / "model.ckpt")
+    made_with = OmegaConf.load(folder / "config.yaml")
+    assert (made_with.stage.name, made_with.calibration.target) == ("calibrate", target)
+    assert made_with.correction.name == "full"
     assert (done["iterations"] > 0) == (target == "deconvolved")
     for name in ("metrics", "metrics_before"):
         assert read_json(folder / f"{name}.json")["n"] == len(after)
@@ -73,12 +82,17 @@ def test_no_test_galaxy_is_measured_on(finished: Finished) -> None:
     split = splits(store, model.config)
     above = finished.folder / "above"
     above.mkdir()
-    estimates = training_estimates(model.config, model, store, read_target(model, None), above)
+    estimates = training_estimates(model.config, model, store, "mode", 1, above)
     np.testing.assert_array_equal(np.isfinite(estimates), split != "test")
     n = {name: int((split == name).sum()) for name in ("train", "val")}
-    assert len(sample_of(model.config, "val", store, estimates)) == n["val"]
-    assert len(sample_of(model.config, "all", store, estimates)) == n["train"] + n["val"]
-    held_out = sample_of(model.config, "held_out", store, estimates)
+
+    def sample(name: str) -> Sample:
+        model.config.calibration.sample = name
+        return sample_of(model.config, store, estimates)
+
+    assert len(sample("val")) == n["val"]
+    assert len(sample("all")) == n["train"] + n["val"]
+    held_out = sample("held_out")
     assert held_out.weights.sum() == pytest.approx(n["train"] + n["val"])
 
 
@@ -86,15 +100,15 @@ def test_estimates_of_training_galaxies_are_made_as_the_tests_were(finished: Fin
     # The same network on the same kind of input: test galaxies would get what the run gave them.
     model = open_model(model_of(finished))
     store = prepare(model.config)
-    target = read_target(model, None)
+    _, photo_z, _ = read_estimates(model, None).columns()
     above = finished.folder / "above"
     above.mkdir()
     split = splits(store, model.config)
     swapped = np.where(split == "test", "train", "test")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("photoz_lit.stages.calibrate.splits", lambda *_: swapped)
-        estimates = training_estimates(model.config, model, store, target, above)
-    np.testing.assert_allclose(estimates[split == "test"], target.column("photo_z"))
+        estimates = training_estimates(model.config, model, store, "mode", 1, above)
+    np.testing.assert_allclose(estimates[split == "test"], photo_z)
 
 
 def test_fitted_on_is_the_balanced_subset(finished: Finished) -> None:
@@ -137,6 +151,15 @@ def test_results_of_predict_are_calibrated(finished: Finished) -> None:
     assert good.sum() >= 25
     np.testing.assert_array_equal(np.isfinite(np.ma.filled(after["photo_z_calibrated"], np.nan)), good)
     assert not (folder / "metrics.json").exists()  # no spec_z is known
+
+
+def test_a_failure_leaves_no_folder_of_results(finished: Finished) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("photoz_lit.stages.calibrate.sample_of", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(*CALIBRATE, f"model={model_of(finished)}", *finished.words)
+    assert not list((finished.folder / "runs").rglob("target=training*"))
+    calibrated(finished)
 
 
 def test_a_complete_calibration_is_left_alone(finished: Finished) -> None:
