@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from photoz_lit.report.table import Column, columns_for, number
+from photoz_lit.report.figures.style import number
+from photoz_lit.report.table import Column, columns_for
 from photoz_lit.target import Target
 
 NAMED = 3  # of those that cannot be told apart from the best; the others are counted
@@ -19,10 +20,8 @@ class Answer:
     ----------
     question : str
         What is asked, and by which number it is judged.
-    best, second : str
-        Names of the best correction and of the runner-up.
-    best_value, second_value : str
-        Their numbers with their spreads.
+    best, best_value, second, second_value : str
+        Names of the best correction and of the runner-up, and their numbers with their spreads.
     told_apart : bool
         Whether the best is ahead of all others by more than both spreads together.
     verdict : str
@@ -44,21 +43,10 @@ class Answer:
 def answers(
     rows: Sequence[dict[str, Any]], calibrated: Sequence[dict[str, Any]], target: Target
 ) -> tuple[Answer, ...]:
-    """Name the best correction for each bias and for p(z).
+    """Name the best correction for each bias and for p(z), one answer a number that two corrections have.
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        From `corrections_table`, of one set of runs.
-    calibrated : sequence of dict
-        The same numbers of calibrated estimates; they compete for the bias against the estimate only.
-    target : Target
-        What is estimated.
-
-    Returns
-    -------
-    tuple of Answer
-        One a number that two corrections or more have.
+    `rows` are those of `corrections_table`, of one set of runs; `calibrated` those after calibration, which
+    compete for the bias against the estimate only.
     """
     columns = {c.key: c for c in columns_for(target)}
     contest = contestants(rows)
@@ -79,10 +67,8 @@ def answers(
 
 
 def contestants(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows that are corrections: without trainz, and without `none` beside Step 1, which it is."""
-    labels = {row["label"] for row in rows}
-    left_out = {"trainz"} | ({"none"} if "Step 1" in labels else set())
-    return [row for row in rows if row["label"] not in left_out]
+    """Return the rows that are corrections: all but trainz."""
+    return [row for row in rows if row["label"] != "trainz"]
 
 
 def _answer(question: str, column: Column, scatter: Column, rows: Sequence[dict[str, Any]]) -> Answer | None:

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from photoz_lit.report.runs import BrokenRunError, Run, read_json, read_number
-from photoz_lit.report.table import Column, middle_and_spread
+from photoz_lit.errors import DataError
+from photoz_lit.report.runs import Run, folders, read_numbers, reason_of
+from photoz_lit.report.table import BULK, INDIVIDUAL, SCATTER, Column, middle_and_spread
 
 USUAL = "target=training"  # how most are calibrated, and what their names need not say
-KEYS = ("bulk_mean", "bulk_max", "slope_photo_z", "slope_spec_z", "sigma_mad")
 CALIBRATED_COLUMNS = (
     Column("bulk_mean", "mean |residual|", "over galaxies, of the mean residual of their bin", 4),
     Column("bulk_max", "largest", "largest mean residual of a bin", 4),
-    Column("slope_photo_z", "slope {estimated}", "bulk bias; 0 is best", 3, signed=True),
-    Column("slope_spec_z", "slope {true}", "individual bias: what the calibration costs", 3, signed=True),
-    Column("sigma_mad", "σ_MAD", "scatter", 4),
+    BULK,
+    INDIVIDUAL,
+    SCATTER,
 )
+KEYS = tuple(column.key for column in CALIBRATED_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Calibrated:
     Parameters
     ----------
     run, model, name : str
-        Set of runs, folder of the run (or name of the table) whose estimates they are, and how they were
+        Family of runs, folder of the run (or name of the table) whose estimates they are, and how they were
         calibrated.
     before, after : dict of str to float
         Numbers of the estimates before and after, with their errors under `<key>_err`.
@@ -38,67 +39,35 @@ class Calibrated:
     before: dict[str, float]
     after: dict[str, float]
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """Return set of runs and folder of the run."""
-        return self.run, self.model
 
-
-def read_calibrated(output_dir: Path) -> tuple[list[Calibrated], list[tuple[Path, str]]]:
-    """Read all calibrated estimates whose truth is known.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Folder that holds `<run>/calibrate/`.
-
-    Returns
-    -------
-    list of Calibrated, list of (Path, str)
-        What was read, and finished folders that cannot be read, with the reason.
-    """
+def read_calibrated(
+    output_dir: Path, family: str | None = None
+) -> tuple[list[Calibrated], list[tuple[Path, str]]]:
+    """Read all calibrated estimates whose truth is known, and name finished folders that cannot be read."""
     found: list[Calibrated] = []
     broken: list[tuple[Path, str]] = []
-    for folder in sorted(p.parent for p in output_dir.glob("*/calibrate/*/*/done.json")):
-        if not (folder / "metrics_before.json").is_file():
+    for folder in folders(output_dir, family, ("calibrate",), "*/*"):
+        files = [folder / name for name in ("metrics_before.json", "metrics.json")]
+        if not (folder / "done.json").is_file() or not files[0].is_file():
             continue  # without the truth there is nothing to judge
         try:
-            before, after = (_numbers(folder / name) for name in ("metrics_before.json", "metrics.json"))
-        except BrokenRunError as error:
-            broken.append((folder, str(error)))
+            before, after = (read_numbers(file, KEYS) for file in files)
+        except DataError as error:
+            broken.append((folder, reason_of(error, folder)))
             continue
         found.append(Calibrated(folder.parents[2].name, folder.parent.name, folder.name, before, after))
     return found, broken
 
 
-def _numbers(path: Path) -> dict[str, float]:
-    content = read_json(path)
-    missing = [key for key in KEYS if key not in content]
-    if missing:
-        raise BrokenRunError(f"{path.name} lacks {', '.join(missing)}")
-    try:
-        return {name: read_number(content.get(name)) for key in KEYS for name in (key, f"{key}_err")}
-    except (TypeError, ValueError) as error:
-        raise BrokenRunError(f"{path.name} holds an entry that is no number ({error})") from error
-
-
 def calibrated_rows(
     found: Sequence[Calibrated], corrections: dict[str, list[Run]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Summarise calibrated estimates: one row a correction and way of calibration, before and after.
-
-    Parameters
-    ----------
-    found : sequence of Calibrated
-        Of one set of runs.
-    corrections : dict of str to list of Run
-        Runs of each correction of the set.
+    """Summarise calibrated estimates before and after: one row a correction and way of calibration.
 
     Returns
     -------
     list of dict, list of dict
-        Rows before and after: `label`, a shorter `title`, `correction`, `seeds`, and each number's median and
-        spread over seeds.
+        `label`, a shorter `title`, `correction`, `seeds`, and each number's median and spread over seeds.
     """
     names = {run.folder.name: label for label, same in corrections.items() for run in same}
     groups: dict[tuple[str, str], list[Calibrated]] = {}

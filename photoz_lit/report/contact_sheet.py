@@ -1,7 +1,6 @@
 """A contact sheet: some galaxies of a store in colour, by redshift."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from photoz_lit.data.store import Store, open_store
 from photoz_lit.errors import DataError, PhotozError
 from photoz_lit.report.cutout_checks import border_noise
 from photoz_lit.report.figures.data import colour_bands, figure_contact_sheet, stretch_for
+from photoz_lit.report.figures.style import as_png
+from photoz_lit.report.html import write
 
 SHOWN = 30
 SAMPLE = 512
@@ -66,20 +67,7 @@ def labels(store: Store, rows: NDArray[np.int64]) -> list[str]:
 
 
 def draw_contact_sheet(store: Store, bands: str, n: int = SHOWN) -> Figure:
-    """Draw galaxies of a store in colour.
-
-    Parameters
-    ----------
-    store : Store
-        Of images.
-    bands : str
-        Names of its bands, a letter each.
-    n : int
-        How many galaxies, at most.
-
-    Returns
-    -------
-    Figure
+    """Draw up to n galaxies of a store of images in colour; `bands` names its bands, a letter each.
 
     Raises
     ------
@@ -110,16 +98,9 @@ def check_images(store: Store, bands: str) -> None:
         )
 
 
-def write_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Write a PNG file beside its place and move it there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(beside, format="png", dpi=dpi)
-        beside.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}): free some space") from error
-    finally:
-        beside.unlink(missing_ok=True)
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file; DataError where it cannot be written."""
+    write(path, as_png(figure))
 
 
 def main() -> None:

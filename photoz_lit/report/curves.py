@@ -6,7 +6,8 @@ import numpy as np
 
 from photoz_lit import metrics
 from photoz_lit.dispersion import variances
-from photoz_lit.report.figures import Curve, MagnitudeCurve
+from photoz_lit.report.figures.residuals import Curve
+from photoz_lit.report.figures.results import Points
 from photoz_lit.report.runs import Run
 
 FEW_IN_SLICE = 30  # galaxies; below, sigma_mad of a slice, or the mean of a bin, says nothing
@@ -15,23 +16,12 @@ N_BOOTSTRAP = 20  # enough for an error bar
 
 
 def against_spec_z(label: str, runs: Sequence[Run]) -> Curve:
-    """Bin the residuals of a correction by spec_z, inverse-variance weighted, and average over seeds.
+    """Bin residuals by the truth, inverse-variance weighted, and average over seeds.
 
-    Parameters
-    ----------
-    label : str
-        Name of the correction.
-    runs : sequence of Run
-        Its runs, one a seed.
-
-    Returns
-    -------
-    Curve
-        Means over seeds of the binned residuals, and the median line: its slope is that of `metrics.json`.
+    The line is the median one: its slope is that of `metrics.json`.
     """
-    return _over_seeds(
-        label, [_residuals_by_spec_z(r) for r in runs], [r.metrics["slope_spec_z_err"] for r in runs]
-    )
+    binned = [_residuals_by_spec_z(r) for r in runs]
+    return _over_seeds(label, binned, [r.metrics["slope_spec_z_err"] for r in runs])
 
 
 def _residuals_by_spec_z(run: Run) -> metrics.BinnedResiduals:
@@ -43,20 +33,7 @@ def _residuals_by_spec_z(run: Run) -> metrics.BinnedResiduals:
 
 
 def against_photo_z(label: str, runs: Sequence[Run]) -> Curve:
-    """Bin the residuals of a correction by photo_z, plain means, and average over seeds.
-
-    Parameters
-    ----------
-    label : str
-        Name of the correction.
-    runs : sequence of Run
-        Its runs, one a seed.
-
-    Returns
-    -------
-    Curve
-        Means over seeds of the binned residuals, and the median line: its slope is that of `metrics.json`.
-    """
+    """Bin residuals by the estimate, plain means, and average over seeds, as `against_spec_z` does."""
     binned = [
         metrics.residuals_by_photo_z(
             r.spec_z,
@@ -70,21 +47,10 @@ def against_photo_z(label: str, runs: Sequence[Run]) -> Curve:
     return _over_seeds(label, binned, [r.metrics["slope_photo_z_err"] for r in runs])
 
 
-def sigma_mad_by_magnitude(label: str, runs: Sequence[Run]) -> MagnitudeCurve:
-    """Measure sigma_mad of a correction per slice of r: the median over seeds.
+def sigma_mad_by_magnitude(runs: Sequence[Run]) -> Points:
+    """Measure sigma_mad per slice of r, those with few galaxies left out: the median over seeds.
 
-    Parameters
-    ----------
-    label : str
-        Name of the correction.
-    runs : sequence of Run
-        Its runs, one a seed.
-
-    Returns
-    -------
-    MagnitudeCurve
-        The error is half the range over seeds, or from the bootstrap where there is one seed. Slices with few
-        galaxies are left out.
+    The error is half the range over seeds, or from the bootstrap where there is one seed.
     """
     tables = [
         metrics.by_magnitude(
@@ -102,32 +68,19 @@ def sigma_mad_by_magnitude(label: str, runs: Sequence[Run]) -> MagnitudeCurve:
     use = np.min([t["count"] for t in tables], axis=0) >= FEW_IN_SLICE
     values = np.array([t["sigma_mad"][use] for t in tables])
     error = np.ptp(values, axis=0) / 2 if len(runs) > 1 else tables[0]["sigma_mad_err"][use]
-    return MagnitudeCurve(
-        label, np.mean([t["r"][use] for t in tables], axis=0), np.median(values, axis=0), error
-    )
+    return np.mean([t["r"][use] for t in tables], axis=0), np.median(values, axis=0), error
 
 
 def residual_rms(run: Run) -> dict[str, float]:
     """Measure the bias over all of the range: root mean square of the mean residuals in bins of the truth.
 
-    Parameters
-    ----------
-    run : Run
-        One run.
-
-    Returns
-    -------
-    dict of str to float
-        `residual_rms`: each of 40 bins over the survey's range that holds 30 galaxies or more counts once,
-        with its plain mean; NaN where they are fewer than 5. `residual_rms_err`: from the errors of these
-        means.
+    Each of 40 bins over the survey's range that holds 30 galaxies or more counts once, with its plain mean;
+    NaN where they are fewer than 5. `residual_rms_err` is from the errors of these means.
     """
     grid = run.survey.grid
     residual = metrics.residual(run.spec_z, run.photo_z, run.survey.target.relative)
     bins = metrics.wide(grid).index(run.spec_z)
-    count = np.bincount(bins, minlength=metrics.WIDE_BINS)
-    total = np.bincount(bins, weights=residual, minlength=metrics.WIDE_BINS)
-    square = np.bincount(bins, weights=residual**2, minlength=metrics.WIDE_BINS)
+    count, total, square = (np.bincount(bins, residual**k, metrics.WIDE_BINS) for k in (0, 1, 2))
     use = count >= FEW_IN_SLICE
     if use.sum() < FEW_BINS:
         return {"residual_rms": np.nan, "residual_rms_err": np.nan}

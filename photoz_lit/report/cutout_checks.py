@@ -1,4 +1,7 @@
-"""What cutouts tell of themselves: noise, depth, brightness, centring. Wrong units or bands show in it."""
+"""What cutouts tell of themselves: noise, depth, brightness, centring. Wrong units or bands show in it.
+
+Cutouts are arrays (n, bands, y, x) in nanomaggies, n > 0; `bands` has their names, a letter each.
+"""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,12 +12,11 @@ from scipy import ndimage
 from scipy.stats import spearmanr
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
+from photoz_lit.report import limits
 
 ZERO_POINT = 22.5  # mag of a nanomaggy
 BY_WAVELENGTH = "ugrizy"
 DEPTH_DIAMETER = 2.0  # arcsec
-LARGE_OFFSET = 0.5  # mag between cutouts and table
-FAR = 2.0  # pixels from the centre
 FEW = 20  # galaxies, too few for a correlation
 SMOOTHING = 1.5  # pixels, before looking for a peak
 
@@ -40,6 +42,12 @@ class BandFacts:
         Fractions of the pixels.
     shift : (float, float)
         Where the median galaxy lies from the centre in x and y, pixels; NaN if too faint to tell.
+    lowest : array (n,)
+        Lowest pixel of each cutout below its sky, in units of the noise.
+    blank : array (n,)
+        Whether all pixels of a cutout have one value.
+    plateau : (float, int)
+        Highest value of all, and how many pixels have it.
     """
 
     band: str
@@ -49,6 +57,9 @@ class BandFacts:
     negative: float
     zero: float
     shift: tuple[float, float]
+    lowest: Values
+    blank: NDArray[np.bool_]
+    plateau: tuple[float, int]
 
 
 @dataclass(frozen=True)
@@ -79,21 +90,7 @@ class CutoutFacts:
 
 
 def measure(cutouts: Cutouts, bands: str, pixel_scale: float) -> CutoutFacts:
-    """Measure a sample of cutouts.
-
-    Parameters
-    ----------
-    cutouts : array (n, bands, y, x)
-        Nanomaggies, n > 0.
-    bands : str
-        Names of the bands, a letter each.
-    pixel_scale : float
-        arcsec per pixel.
-
-    Returns
-    -------
-    CutoutFacts
-    """
+    """Measure a sample of cutouts with pixels of `pixel_scale` arcsec."""
     reference = bands.index("r") if "r" in bands else len(bands) // 2
     stack = np.median(cutouts, axis=0)
     facts = tuple(_band_facts(b, cutouts[:, i], stack[i], pixel_scale) for i, b in enumerate(bands))
@@ -107,8 +104,9 @@ def measure(cutouts: Cutouts, bands: str, pixel_scale: float) -> CutoutFacts:
 
 def _band_facts(band: str, images: Cutouts, stack: Cutouts, pixel_scale: float) -> BandFacts:
     noise = border_noise(images)
-    sky = float(np.median(images[:, _border(images.shape[-1])]))
-    pixels = np.pi * (DEPTH_DIAMETER / 2 / pixel_scale) ** 2
+    skies = np.median(images[:, _border(images.shape[-1])], axis=1)
+    sky, pixels = float(np.median(skies)), np.pi * (DEPTH_DIAMETER / 2 / pixel_scale) ** 2
+    least, most = images.min(axis=(1, 2)), images.max(axis=(1, 2))
     return BandFacts(
         band,
         noise,
@@ -117,6 +115,9 @@ def _band_facts(band: str, images: Cutouts, stack: Cutouts, pixel_scale: float) 
         negative=float((images < 0).mean()),
         zero=float((images == 0).mean()),
         shift=peak_shift(stack),
+        lowest=(skies - least).astype(np.float64) / noise if noise > 0 else np.zeros(len(images)),
+        blank=least == most,
+        plateau=(float(most.max()), int((images == most.max()).sum())),
     )
 
 
@@ -136,18 +137,9 @@ def _border(pixels: int) -> NDArray[np.bool_]:
 
 
 def petrosian_fluxes(cutouts: Cutouts, reference: int) -> Values:
-    """Return the flux within two Petrosian radii of the reference band, as SDSS does, in whole pixels.
+    """Return the flux (n, bands) within two Petrosian radii of the reference band, as SDSS does.
 
-    Parameters
-    ----------
-    cutouts : array (n, bands, y, x)
-    reference : int
-        Band that sets the aperture; it ends at the edge of the cutout.
-
-    Returns
-    -------
-    array (n, bands)
-        In the unit of the cutouts.
+    In whole pixels; the aperture ends at the edge of the cutout.
     """
     n, n_bands, pixels, _ = cutouts.shape
     y, x = np.indices((pixels, pixels)) - (pixels - 1) / 2
@@ -220,39 +212,29 @@ def compare_r(facts: CutoutFacts, dered_petro_r: Values, ebv: Values) -> Compari
     return Comparison(table, measured, float(np.median(measured - table)), correlation)
 
 
-def suspicions(facts: CutoutFacts, comparison: Comparison | None) -> list[str]:
-    """Say in words what looks wrong, a sentence each.
-
-    Parameters
-    ----------
-    facts : CutoutFacts
-        Of a sample.
-    comparison : Comparison, optional
-        Of the same sample with its table.
-
-    Returns
-    -------
-    list of str
-        Empty if nothing does.
-    """
-    against_table = [] if comparison is None else _table_suspicions(comparison)
+def suspicions(facts: CutoutFacts, comparison: Comparison | None, names: NDArray[np.str_]) -> list[str]:
+    """Say in words what looks wrong with a sample of cutouts, a sentence each; `names` are the galaxies'."""
     return [
-        *against_table,
-        *_brightness_suspicions(facts),
+        *([] if comparison is None else _table_suspicions(comparison)),
+        *_brightness_suspicions(facts, comparison),
         *_centre_suspicions(facts),
         *_pixel_suspicions(facts),
+        *_extreme_suspicions(facts, names),
     ]
 
 
 def _table_suspicions(comparison: Comparison) -> list[str]:
     found = []
-    if abs(offset := comparison.offset) > LARGE_OFFSET:
+    if abs(offset := comparison.offset) > limits.OFFSET:
         side = "fainter" if offset > 0 else "brighter"
+        zero_point = ZERO_POINT - offset
+        unit, own = min(limits.ZERO_POINTS.items(), key=lambda item: abs(item[1] - zero_point))
+        hint = f", as those in {unit} are" if abs(own - zero_point) < limits.OFFSET else ""
         found.append(
-            f"The cutouts are {abs(offset):.1f} mag {side} than dered_petro_r (median): "
-            "are they in nanomaggies (zero point 22.5)?"
+            f"The cutouts are {abs(offset):.1f} mag {side} than dered_petro_r (median){hint}: are they in"
+            f" nanomaggies (zero point {ZERO_POINT})? The table says data.zero_point={zero_point:.1f}."
         )
-    if comparison.correlation < 0.5:
+    if comparison.correlation < limits.CORRELATION:
         found.append(
             "Galaxies that are bright in the table are not bright in the cutouts (rank correlation "
             f"{comparison.correlation:.2f}): do rows and cutouts belong together?"
@@ -260,19 +242,24 @@ def _table_suspicions(comparison: Comparison) -> list[str]:
     return found
 
 
-def _brightness_suspicions(facts: CutoutFacts) -> list[str]:
+def _brightness_suspicions(facts: CutoutFacts, comparison: Comparison | None) -> list[str]:
     found = []
-    dark = float(np.isnan(facts.magnitudes[:, facts.reference]).mean())
-    if dark > 0.05:
-        band = facts.bands[facts.reference].band
+    band, own = facts.bands[facts.reference].band, facts.magnitudes[:, facts.reference]
+    dark = float(np.isnan(own).mean())
+    if dark > limits.DARK:
         found.append(f"{dark:.0%} of the galaxies have no positive flux at the centre in {band}.")
+    if comparison is None and dark < 1 and not limits.BRIGHT < (middle := np.nanmedian(own)) < limits.FAINT:
+        found.append(
+            f"Galaxies have {middle:.1f} mag in {band} (median): are the cutouts in nanomaggies (zero point"
+            f" {ZERO_POINT}), or is data.zero_point another?"
+        )
     order = "".join(f.band for f in facts.bands)
     known = [i for b in BY_WAVELENGTH if (i := order.find(b)) >= 0]
     wrong = []
     for blue, red in pairwise(known):
         colours = facts.magnitudes[:, blue] - facts.magnitudes[:, red]
         colours = colours[np.isfinite(colours)]
-        if colours.size and (colour := float(np.median(colours))) < -0.1:
+        if colours.size and (colour := float(np.median(colours))) < limits.COLOUR:
             wrong.append(f"{-colour:.1f} mag brighter in {order[blue]} than in {order[red]}")
     if wrong:
         found.append(
@@ -283,12 +270,12 @@ def _brightness_suspicions(facts: CutoutFacts) -> list[str]:
 
 
 def _centre_suspicions(facts: CutoutFacts) -> list[str]:
-    if facts.seen < 0.5:
+    if facts.seen < 1 - limits.UNSEEN:
         band = facts.bands[facts.reference].band
         return [f"Nothing stands out from the noise in {1 - facts.seen:.0%} of the cutouts in {band}."]
-    if facts.off_centre > FAR:
+    if facts.off_centre > limits.OFF_CENTRE:
         return [f"Galaxies lie {facts.off_centre:.1f} pixels off the centre of their cutouts (median)."]
-    shifts = {f.band: f.shift for f in facts.bands if np.hypot(*f.shift) > FAR}
+    shifts = {f.band: f.shift for f in facts.bands if np.hypot(*f.shift) > limits.OFF_CENTRE}
     return [
         f"Band {band} is shifted by {x:+.1f} pixels in x and {y:+.1f} in y.".replace("-", "−")
         for band, (x, y) in shifts.items()
@@ -297,9 +284,9 @@ def _centre_suspicions(facts: CutoutFacts) -> list[str]:
 
 def _pixel_suspicions(facts: CutoutFacts) -> list[str]:
     flat = [f.band for f in facts.bands if f.noise == 0]
-    bright = [f.band for f in facts.bands if f.sky > 1]
-    zero = [f.band for f in facts.bands if f.zero > 0.05]
-    positive = [f.band for f in facts.bands if f.negative < 0.01]
+    bright = [f.band for f in facts.bands if f.sky > limits.SKY]
+    zero = [f.band for f in facts.bands if f.zero > limits.ZERO]
+    positive = [f.band for f in facts.bands if f.negative < limits.NEGATIVE]
     return [
         f"Cutouts in {', '.join(bands)} {words}"
         for bands, words in (
@@ -310,3 +297,27 @@ def _pixel_suspicions(facts: CutoutFacts) -> list[str]:
         )
         if bands
     ]
+
+
+def _extreme_suspicions(facts: CutoutFacts, names: NDArray[np.str_]) -> list[str]:
+    """Name single cutouts that medians do not show."""
+    found = []
+    for f in facts.bands:
+        low = np.flatnonzero(f.lowest > limits.FAR_BELOW)
+        blank = np.flatnonzero(f.blank)
+        if low.size:
+            found.append(
+                f"{low.size} of {len(names)} cutouts have pixels in {f.band} far below the sky, first"
+                f" {f.lowest[low[0]]:.0f} times the noise in {names[low[0]]}: are they masked by a number?"
+            )
+        if blank.size:
+            found.append(
+                f"{blank.size} of {len(names)} cutouts are blank in {f.band}, first {names[blank[0]]}."
+            )
+        value, count = f.plateau
+        if count >= limits.PLATEAU and f.noise > 0 and value > limits.FAR_ABOVE * f.noise:
+            found.append(
+                f"{count} pixels in {f.band} have the same value {value:g}, the highest of all: are they"
+                " masked by a number, or saturated?"
+            )
+    return found

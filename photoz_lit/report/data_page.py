@@ -1,19 +1,17 @@
 """`data_report.html`: what is in a store, and what looks wrong with it, before anything is trained."""
 
-import base64
-import io
-import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import photoz_lit
 from photoz_lit.data.store import FLAGS, Store
-from photoz_lit.errors import DataError
+from photoz_lit.grids import MagnitudeSlices
+from photoz_lit.report import limits
 from photoz_lit.report.contact_sheet import (
     check_images,
     chosen,
@@ -24,20 +22,13 @@ from photoz_lit.report.contact_sheet import (
     shown_noise,
     write_figure,
 )
-from photoz_lit.report.cutout_checks import (
-    FAR,
-    LARGE_OFFSET,
-    Comparison,
-    CutoutFacts,
-    compare_r,
-    measure,
-    suspicions,
-)
+from photoz_lit.report.cutout_checks import Comparison, CutoutFacts, compare_r, measure, suspicions
 from photoz_lit.report.figures import data as figures
-from photoz_lit.report.figures.style import as_svg, signed
+from photoz_lit.report.figures.style import DASH, MINUS, number
+from photoz_lit.report.html import Block, Notice, Page, Section, Table, Tile, plain_table, png, svg, write
+from photoz_lit.report.table_checks import outside, slice_suspicions, table_suspicions
 from photoz_lit.target import REDSHIFT, Target
 
-TEMPLATE = "data_template.html.jinja"
 BY_BAND_SHOWN = 5
 DISTRIBUTIONS = ("spec_z", "dered_petro_r", "ebv")
 SPLITS = ("train", "val", "test", "unused")
@@ -46,31 +37,12 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure as a data URL, the text that stands in for it, and its natural width in CSS pixels."""
-
-    url: str
-    alt: str
-    width: int
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, what to look for, figures side by side, and a table: headings, then rows of cells."""
-
-    heading: str
-    text: str
-    figures: tuple[Picture, ...] = ()
-    table: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
 class Findings:
-    """What a part of the page says: warnings in words, numbers to be seen first, sections."""
+    """What a part of the page says: warnings in words, numbers to be seen first, blocks."""
 
-    warnings: list[str]
-    tiles: list[tuple[str, str, str]]
-    sections: list[Section]
+    warnings: list[str] = field(default_factory=list)
+    tiles: list[Tile] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
 
 
 def write_data_report(
@@ -80,12 +52,13 @@ def write_data_report(
     split: NDArray[np.str_] | None,
     bands: str,
     pixel_scale: float,
+    slices: MagnitudeSlices,
     name: str,
     target: Target = REDSHIFT,
 ) -> Path:
     """Write `data_report.html`, and `contact_sheet.png` for images.
 
-    A sample of up to 512 galaxies, spread over the store, is read; the table is read whole.
+    The table is read whole; of the inputs a sample of up to 512 galaxies, spread over the store.
 
     Parameters
     ----------
@@ -99,6 +72,8 @@ def write_data_report(
         Names of the bands of its images, a letter each.
     pixel_scale : float
         arcsec per pixel of its images.
+    slices : MagnitudeSlices
+        The survey's slices of r.
     name : str
         What the page calls the data.
     target : Target
@@ -115,108 +90,92 @@ def write_data_report(
         The images have another number of bands, or the folder cannot be written to.
     """
     rows = sample_rows(store)
-    parts = [_table_findings(store, split, target)]
+    inputs, table = Findings(), _table_findings(store, split, slices, target)
     if store.kind == "images":
         check_images(store, bands)
         if rows.size:
-            sheet, findings = _image_findings(store, rows, bands, pixel_scale)
+            sheet, inputs = _image_findings(store, rows, bands, pixel_scale)
             write_figure(sheet, folder / "contact_sheet.png")
-            parts.insert(0, findings)
     elif rows.size:
-        parts.append(_vector_findings(store, rows))
+        inputs = _vector_findings(store, rows)
+    shape = " × ".join(str(n) for n in store.inputs.shape[1:])
+    warnings = [*inputs.warnings, *table.warnings]
+    notice = Notice("Nothing looks wrong.", (), "The pictures below show what no check can.", good=True)
+    if warnings:
+        title = f"{len(warnings)} {'thing looks' if len(warnings) == 1 else 'things look'} wrong"
+        notice = Notice(title, [("", warning) for warning in warnings])
+    sections = [Section("Inputs", blocks=inputs.blocks), Section("Table", blocks=table.blocks)]
+    page = Page(
+        title=name,
+        subtitle=f"photoz_lit {photoz_lit.__version__} · {store.kind} of {shape}, {store.inputs.dtype} ·"
+        f" {store.folder}",
+        notices=[notice],
+        tiles=[*table.tiles, *inputs.tiles],
+        sections=[section for section in sections if section.blocks],
+    )
     path = folder / "data_report.html"
-    _replace(path, _render(parts, store, name))
+    write(path, page.render().encode())
     return path
 
 
-def _render(parts: list[Findings], store: Store, name: str) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shape = " × ".join(str(n) for n in store.inputs.shape[1:])
-    return environment.get_template(TEMPLATE).render(
-        version=photoz_lit.__version__,
-        name=name,
-        subtitle=f"photoz_lit {photoz_lit.__version__} · {store.kind} of {shape}, {store.inputs.dtype} · "
-        f"{store.folder}",
-        warnings=[w for part in parts for w in part.warnings],
-        tiles=[t for part in reversed(parts) for t in part.tiles],
-        sections=[s for part in parts for s in part.sections],
-    )
+def _names(store: Store) -> NDArray[np.str_]:
+    return np.char.add("object_id ", np.asarray(store.catalogue["object_id"]).astype(str))
 
 
-# ---- The table
-
-
-def _table_findings(store: Store, split: NDArray[np.str_] | None, target: Target) -> Findings:
+def _table_findings(
+    store: Store, split: NDArray[np.str_] | None, slices: MagnitudeSlices, target: Target
+) -> Findings:
     """Count galaxies, and describe the columns of the catalogue."""
-    n, flags = len(store.catalogue), store.flags
+    n, flags, names = len(store.catalogue), store.flags, _names(store)
     flagged = int((flags != "").sum())
     warnings = []
-    if flagged > 0.05 * n:
+    if flagged > limits.FLAGGED * n:
         warnings.append(f"{flagged / n:.0%} of the galaxies are flagged and cannot be used: see Counts.")
-    columns = {c: column(store, c) for c in _numeric(store)}
-    known = {c: v for c, v in columns.items() if v is not None}
-    for c, values in known.items():
-        missing = int((~np.isfinite(values)).sum())
-        if missing and missing < n:
-            warnings.append(f"Column {c} is empty or not finite in {missing} of {n} galaxies.")
+    numeric = [c for c in store.catalogue.colnames if store.catalogue[c].dtype.kind in "fiu"]
+    columns = {c: v for c in numeric if c != "object_id" and (v := column(store, c)) is not None}
+    usable = flags == ""
+    tiles = [Tile("galaxies", f"{n:,}", f"{flagged:,} flagged" if flagged else "none flagged")]
     wanted = dict.fromkeys((target.column, *DISTRIBUTIONS))
-    shown = {c: known[c] for c in wanted if c in known and np.isfinite(known[c]).any()}
+    shown = {c: columns[c] for c in wanted if c in columns and np.isfinite(columns[c]).any()}
+    if target.column in shown:
+        low, middle, high = np.nanpercentile(shown[target.column], [0, 50, 100])
+        tiles.append(Tile(f"median {target.column}", f"{middle:.3f}", f"from {low:.3f} to {high:.3f}"))
+    if "dered_petro_r" in shown:
+        r = shown["dered_petro_r"][usable]
+        warnings += slice_suspicions(r, slices)
+        span = f"of r, {slices.edges[0]:g} to {slices.edges[-1]:g}"
+        tiles.append(Tile("outside the slices", f"{outside(r, slices):,} of {len(r):,}", span))
+    warnings += table_suspicions({c: v[usable] for c, v in columns.items()}, names[usable])
     counts = [("all", f"{n:,}")]
     if split is not None:
         counts += [(s, f"{(split == s).sum():,}") for s in SPLITS if (split == s).any()]
     counts += [(f"flagged: {FLAGS[f]}", f"{(flags == f).sum():,}") for f in FLAGS if f and (flags == f).any()]
-    sections = [
-        Section("Counts", "", table=(("", "galaxies"), *counts)),
-        Section(
-            "Columns of the table",
-            "Numbers that are not finite count as missing.",
-            table=(
-                ("column", "missing", "least", "1 %", "median", "99 %", "greatest"),
-                *(_statistics(c, v) for c, v in known.items()),
-            ),
-        ),
-    ]
+    blocks = [Block("Counts", table=plain_table(("", "galaxies"), counts, "narrow"))]
     if shown:
         histograms = figures.figure_distributions(shown, split, target)
-        picture = _svg(histograms, "Histograms of " + ", ".join(shown))
-        text = (
-            ""
-            if split is None
-            else "Splits should look alike, unless the test galaxies have their own table."
+        text = "Splits should look alike, unless the test galaxies have their own table."
+        picture = svg(histograms, "Histograms of " + ", ".join(shown))
+        blocks.append(Block("Distributions", text if split is not None else "", figures=(picture,)))
+    blocks.append(
+        Block(
+            "Columns of the table",
+            "Numbers that are not finite count as missing.",
+            table=_statistics("column", columns),
         )
-        sections.insert(1, Section("Distributions", text, (picture,)))
-    tiles = [("galaxies", f"{n:,}", f"{flagged:,} flagged" if flagged else "none flagged")]
-    if target.column in shown:
-        low, middle, high = np.nanpercentile(shown[target.column], [0, 50, 100])
-        tiles.append((f"median {target.column}", f"{middle:.3f}", f"from {low:.3f} to {high:.3f}"))
-    return Findings(warnings, tiles, sections)
-
-
-def _numeric(store: Store) -> list[str]:
-    return [
-        c for c in store.catalogue.colnames if c != "object_id" and store.catalogue[c].dtype.kind in "fiu"
-    ]
-
-
-def _statistics(name: str, values: Values) -> tuple[str, ...]:
-    finite = values[np.isfinite(values)]
-    missing = f"{values.size - finite.size:,}"
-    if not finite.size:
-        return (name, missing, *["–"] * 5)
-    return (
-        name,
-        missing,
-        *(f"{q:.5g}".replace("-", "−") for q in np.percentile(finite, [0, 1, 50, 99, 100])),
     )
+    return Findings(warnings, tiles, blocks)
 
 
-# ---- Images
+def _statistics(what: str, columns: Mapping[str, Values]) -> Table:
+    """Make a table of the extremes and percentiles of columns."""
+    rows = []
+    for name, values in columns.items():
+        finite = values[np.isfinite(values)]
+        cells = [DASH] * 5
+        if finite.size:
+            cells = [f"{q:.5g}".replace("-", MINUS) for q in np.percentile(finite, [0, 1, 50, 99, 100])]
+        rows.append((name, f"{values.size - finite.size:,}", *cells))
+    return plain_table((what, "missing", "least", "1 %", "median", "99 %", "greatest"), rows)
 
 
 def _image_findings(
@@ -226,157 +185,115 @@ def _image_findings(
     cutouts = read_rows(store, rows)
     facts = measure(cutouts, bands, pixel_scale)
     r, ebv = column(store, "dered_petro_r"), column(store, "ebv")
-    dust = np.zeros(len(rows)) if ebv is None else ebv[rows]
+    dust = np.zeros(len(rows)) if ebv is None else np.nan_to_num(ebv[rows])
     comparison = None if r is None else compare_r(facts, r[rows], dust)
-    places = chosen(store, rows)
+    places, few = chosen(store, rows), chosen(store, rows, BY_BAND_SHOWN)
     stretch = figures.stretch_for(shown_noise(cutouts, bands))
     sheet = figures.figure_contact_sheet(cutouts[places], labels(store, rows[places]), bands, stretch)
-    few = chosen(store, rows, BY_BAND_SHOWN)
     noise = [f.noise for f in facts.bands]
     by_band = figures.figure_bands(cutouts[few], labels(store, rows[few]), bands, noise, facts.stack)
     z = column(store, "spec_z")
     order = "From low to high spec_z; " if z is not None and np.isfinite(z[rows]).any() else ""
     red, green, blue = (bands[i] for i in figures.colour_bands(bands))
-    sections = [
-        Section(
+    blocks = [
+        Block(
             "Galaxies",
             f"{order}{red}, {green}, {blue} as red, green, blue, brightness against the noise. Each galaxy "
             "should sit in the middle; nearby ones are large, distant ones redder.",
-            (_png(sheet, "Cutouts in colour"),),
+            figures=(png(sheet, "Cutouts in colour"),),
         ),
-        Section(
+        Block(
             "Band by band",
             f"Above, the median of {len(rows)} galaxies with a cross at the centre: a band that is shifted, "
             "turned or empty stands out. Below, single galaxies; each band has one scale.",
-            (_png(by_band, "Cutouts in each band"),),
+            figures=(png(by_band, "Cutouts in each band"),),
         ),
         _photometry(facts, comparison),
-        Section("Noise and centring by band", _BANDS_TEXT, table=_band_table(facts)),
+        Block(
+            "Noise and centring by band",
+            "Noise: of a pixel at the border. Depth: 5 sigma in 2 arcsec, if pixels are independent. Sky: "
+            "level of the border in units of the noise; lowest: the lowest pixel of all below it. About half "
+            "of all pixels is negative where the sky is subtracted.",
+            table=_band_table(facts),
+        ),
     ]
-    return sheet, Findings(suspicions(facts, comparison), _image_tiles(facts, comparison), sections)
+    said = suspicions(facts, comparison, _names(store)[rows])
+    return sheet, Findings(said, _image_tiles(facts, comparison), blocks)
 
 
-_BANDS_TEXT = (
-    "Noise: of a pixel at the border. Depth: 5 sigma in 2 arcsec, if pixels are independent. Sky: level of "
-    "the border in units of the noise. About half of all pixels is negative where the sky is subtracted."
-)
-
-
-def _image_tiles(facts: CutoutFacts, comparison: Comparison | None) -> list[tuple[str, str, str]]:
-    """Return name, value and verdict of what is to be seen first."""
+def _image_tiles(facts: CutoutFacts, comparison: Comparison | None) -> list[Tile]:
     reference = facts.bands[facts.reference]
+    centred = "far off" if facts.off_centre > limits.OFF_CENTRE else "centred"
     tiles = [
-        ("off the centre", f"{facts.off_centre:.1f} px", "far off" if facts.off_centre > FAR else "centred"),
-        (f"depth in {reference.band}", f"{reference.depth:.1f} mag", "5 sigma in 2 arcsec"),
+        Tile("off the centre", f"{facts.off_centre:.1f} px", centred),
+        Tile(f"depth in {reference.band}", f"{reference.depth:.1f} mag", "5 sigma in 2 arcsec"),
     ]
     if comparison is not None:
-        verdict = "wrong units?" if abs(comparison.offset) > LARGE_OFFSET else "agrees with the table"
-        tiles.insert(0, ("cutouts − table, in r", f"{signed(comparison.offset, 2)} mag", verdict))
+        verdict = "wrong units?" if abs(comparison.offset) > limits.OFFSET else "agrees with the table"
+        offset = f"{number(comparison.offset, 2, signed=True)} mag"
+        tiles.insert(0, Tile("cutouts − table, in r", offset, verdict))
     return tiles
 
 
-def _photometry(facts: CutoutFacts, comparison: Comparison | None) -> Section:
+def _photometry(facts: CutoutFacts, comparison: Comparison | None) -> Block:
     """Compare the brightness of the cutouts with the table, and band with band."""
     bands = "".join(f.band for f in facts.bands)
     brightness = figures.figure_brightness(facts.magnitudes, bands, [f.depth for f in facts.bands])
-    pictures = [_svg(brightness, "Brightness and depth by band")]
+    pictures = [svg(brightness, "Brightness and depth by band")]
     text = "Galaxies are brighter in redder bands: the line should rise."
     if comparison is not None:
         scatter = figures.figure_photometry(comparison.table, comparison.measured, comparison.offset)
-        pictures.insert(0, _svg(scatter, "Magnitudes of cutouts against the table"))
+        pictures.insert(0, svg(scatter, "Magnitudes of cutouts against the table"))
         side = "fainter" if comparison.offset > 0 else "brighter"
         text = (
             f"Within two Petrosian radii, corrected for ebv, the cutouts are {abs(comparison.offset):.2f} "
             f"mag {side} than dered_petro_r (median). Wrong units show as an offset, rows that do not "
             f"belong to their cutouts as a cloud, bright neighbours as points above the line. {text}"
         )
-    return Section("Brightness", text, tuple(pictures))
+    return Block("Brightness", text, figures=tuple(pictures))
 
 
-def _band_table(facts: CutoutFacts) -> tuple[tuple[str, ...], ...]:
-    head = (
-        "band",
-        "noise [nMgy]",
-        "depth [mag]",
-        "sky [noise]",
-        "shift in x [px]",
-        "in y [px]",
-        "negative",
-        "zero",
-    )
-    return (
-        head,
-        *(
-            (
-                f.band,
-                f"{f.noise:.4g}",
-                f"{f.depth:.2f}",
-                signed(f.sky, 2),
-                signed(f.shift[0], 1),
-                signed(f.shift[1], 1),
-                f"{f.negative:.1%}",
-                f"{f.zero:.1%}",
-            )
-            for f in facts.bands
-        ),
-    )
-
-
-# ---- Vectors and features
+def _band_table(facts: CutoutFacts) -> Table:
+    head = ("noise [nMgy]", "depth [mag]", "sky [noise]", "lowest [noise]", "shift in x [px]", "in y [px]")
+    rows = [
+        (
+            f.band,
+            f"{f.noise:.4g}",
+            f"{f.depth:.2f}",
+            number(f.sky, 2, signed=True),
+            number(-float(f.lowest.max()), 1),
+            number(f.shift[0], 1, signed=True),
+            number(f.shift[1], 1, signed=True),
+            f"{f.negative:.1%}",
+            f"{f.zero:.1%}",
+        )
+        for f in facts.bands
+    ]
+    return plain_table(("band", *head, "negative", "zero"), rows)
 
 
 def _vector_findings(store: Store, rows: NDArray[np.int64]) -> Findings:
     """Describe vectors as a whole, or each magnitude and its error."""
     values = read_rows(store, rows).astype(np.float64)
     if store.kind == "features":
-        table = [
-            _statistics(f"{what} {i + 1}", values[:, j, i])
+        columns = {
+            f"{what} {i + 1}": values[:, j, i]
             for i in range(values.shape[2])
             for j, what in enumerate(("magnitude", "error"))
-        ]
+        }
         text = f"As the network gets them, from {len(rows)} galaxies, in the order of data.magnitudes."
-        head = ("input", "missing", "least", "1 %", "median", "99 %", "greatest")
-        return Findings([], [], [Section("Inputs", text, table=(head, *table))])
+        block = Block("Magnitudes", text, table=_statistics("input", columns))
+        return Findings(table_suspicions(columns, _names(store)[rows]), [], [block])
     spread = values.std(axis=0)
     constant = int((spread == 0).sum())
     warnings = [f"{constant} of the {spread.size} numbers of a vector are the same for all galaxies."]
-    head = ("over the numbers of a vector", "missing", "least", "1 %", "median", "99 %", "greatest")
-    table = [
-        _statistics("mean", values.mean(axis=0)),
-        _statistics("standard deviation", spread),
-        _statistics("least", values.min(axis=0)),
-        _statistics("greatest", values.max(axis=0)),
-    ]
-    picture = _svg(figures.figure_vectors(values), "Lengths and spread of vectors")
-    section = Section("Vectors", f"From {len(rows)} galaxies.", (picture,), (head, *table))
-    return Findings(warnings if constant else [], [], [section])
-
-
-# ---- Files
-
-
-def _svg(figure: Figure, alt: str) -> Picture:
-    return _picture("image/svg+xml", as_svg(figure), alt, figure)
-
-
-def _png(figure: Figure, alt: str) -> Picture:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return _picture("image/png", buffer.getvalue(), alt, figure)
-
-
-def _picture(kind: str, content: bytes, alt: str, figure: Figure) -> Picture:
-    url = f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    return Picture(url, alt, round(96 * figure.get_figwidth()))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there, so that a reader never sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}): free some space") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    columns = {
+        "mean": values.mean(axis=0),
+        "standard deviation": spread,
+        "least": values.min(axis=0),
+        "greatest": values.max(axis=0),
+    }
+    picture = svg(figures.figure_vectors(values), "Lengths and spread of vectors")
+    table = _statistics("over the numbers of a vector", columns)
+    block = Block("Vectors", f"From {len(rows)} galaxies.", figures=(picture,), table=table)
+    return Findings(warnings if constant else [], [], [block])

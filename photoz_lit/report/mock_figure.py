@@ -29,20 +29,8 @@ def figure_examples(
 ) -> Figure:
     """Draw up to 5 x 6 simulated galaxies in colour, and a real stamp beside them at the same stretch.
 
-    Parameters
-    ----------
-    galaxies : Table
-        Columns ``spec_z`` and ``dered_petro_r``; the first 30 rows are shown.
-    cutouts : ndarray, shape (n, 5, y, x)
-        Nanomaggies, bands u g r i z.
-    real_stamp : ndarray, shape (5, y, x), optional
-        Nanomaggies, bands u g r i z.
-    real_label : str
-        What to write on the real stamp.
-
-    Returns
-    -------
-    Figure
+    `galaxies` has columns ``spec_z`` and ``dered_petro_r``; cutouts (n, 5, y, x) and stamp (5, y, x) are in
+    nanomaggies, bands u g r i z.
     """
     figure = Figure(figsize=(9.6 if real_stamp is None else 13.2, 8.2), layout="constrained")
     mosaic = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS).astype(str)
@@ -76,14 +64,7 @@ def _show(axis: Axes, stamp: NDArray[np.float32], label: str) -> None:
 def figure_against_real(mock: Table, real: Table) -> Figure:
     """Draw the distributions of colours, magnitude and redshift of simulated and of real galaxies.
 
-    Parameters
-    ----------
-    mock, real : Table
-        Columns ``spec_z`` and ``mag_u`` to ``mag_z``.
-
-    Returns
-    -------
-    Figure
+    Both tables have columns ``spec_z`` and ``mag_u`` to ``mag_z``.
     """
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, 3).ravel()

@@ -1,38 +1,60 @@
 """The HTML report and its summary table, from the runs under an output folder."""
 
-import base64
-import os
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import Any
 
 import photoz_lit
 from photoz_lit.errors import DataError
-from photoz_lit.report.calibrated import read_calibrated
-from photoz_lit.report.runs import Gathered, gather, sets_of_runs
-from photoz_lit.report.sections import Section, build_section
-from photoz_lit.report.table import corrections_table, nothing_finished, print_table, summary_csv
+from photoz_lit.report.answers import Answer, answers, contestants
+from photoz_lit.report.blocks import (
+    Rows,
+    build_blocks,
+    calibrated_block,
+    comparison_blocks,
+    sweep_block,
+)
+from photoz_lit.report.calibrated import CALIBRATED_COLUMNS, Calibrated, calibrated_rows, read_calibrated
+from photoz_lit.report.figures.labels import draw_labels
+from photoz_lit.report.figures.style import PROMINENT, colour_of, known_label, number
+from photoz_lit.report.html import Block, Cell, Notice, Page, Section, Table, Tile, plain_table, write
+from photoz_lit.report.runs import Gathered, NoResultsError, Run, gather, reason_of, sets_of_runs
+from photoz_lit.report.sweeps import reference_runs, sweeps_of
+from photoz_lit.report.table import (
+    COLUMNS,
+    by_correction,
+    columns_for,
+    corrections_csv,
+    corrections_table,
+    duration,
+    galaxies,
+    summary_csv,
+)
 from photoz_lit.target import REDSHIFT, Target
 
-__all__ = ["corrections_table", "print_table", "write_report"]
-
-TEMPLATE = "template.html.jinja"
+MANY = 12  # runs; more are folded away
 
 
-def write_report(output_dir: Path) -> tuple[Path, Path]:
-    """Gather all finished runs into `report.html` and `summary.csv`, and `figures/<run>/*.svg`.
+def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Path, list[dict[str, Any]]]:
+    """Gather finished runs into `report.html` and `summary.csv`, and their figures into files of their own.
+
+    `figures/<set of runs>/*.svg` are those of the page; those of a classifier's labels go into its folder.
 
     Parameters
     ----------
     output_dir : Path
         Folder that holds `<run>/<stage>/<name>/`; the two files are written into it.
+    family : str, optional
+        Name of the runs to show; those of all families without it.
 
     Returns
     -------
-    Path, Path
-        The page, which needs no other file, and the table with a row a run folder.
+    Path, Path, list of dict
+        The page, which needs no other file, the table with a row a run folder, and the rows of
+        `corrections_table`.
 
     Raises
     ------
@@ -41,100 +63,295 @@ def write_report(output_dir: Path) -> tuple[Path, Path]:
     DataError
         The folder cannot be written to.
     """
-    gathered = gather(output_dir)
+    gathered = gather(output_dir, family)
     if not gathered.runs:
-        error = nothing_finished(output_dir)
-        for folder, reason in gathered.broken:
-            error.add_note(f"{folder}: {reason}")
-        raise error
-    page, summary = output_dir / "report.html", output_dir / "summary.csv"
-    calibrated, broken = read_calibrated(output_dir)
+        raise _nothing_finished(output_dir, family, gathered)
+    calibrated, broken = read_calibrated(output_dir, family)
+    for run in gathered.runs:
+        try:
+            draw_labels(run.folder, run.survey)
+        except (DataError, KeyError) as error:
+            broken.append((run.folder, reason_of(error, run.folder)))
     gathered = replace(gathered, broken=(*gathered.broken, *broken))
     finished = {(r.run, r.folder.name) for r in gathered.runs}
+    rows = corrections_table(gathered.runs)
     sections = []
     for name, runs in sets_of_runs(gathered.runs).items():
         own = {(r.run, r.folder.name) for r in runs}
-        # Estimates of a table, or of a run that is gone, belong to the folder all the same.
-        products = [c for c in calibrated if c.run == runs[0].run and c.key not in finished - own]
-        sections.append(build_section(name, runs, products))
-    for section in sections:
-        _write_figures(section, output_dir / "figures" / section.run)
-    _replace(page, render(gathered, sections, output_dir))
-    _replace(summary, summary_csv(gathered.runs))
-    return page, summary
+        # Estimates of a table, or of a run that is gone, belong to the family all the same.
+        products = [c for c in calibrated if c.run == runs[0].run and (c.run, c.model) not in finished - own]
+        sections.append(build_section(name, runs, [row for row in rows if row["run"] == name], products))
+        _write_figures(sections[-1], output_dir / "figures" / name)
+    page, summary = output_dir / "report.html", output_dir / "summary.csv"
+    write(page, build_page(gathered, sections, output_dir).render().encode())
+    write(summary, summary_csv(gathered.runs).encode())
+    return page, summary, rows
 
 
-def render(gathered: Gathered, sections: list[Section], output_dir: Path) -> str:
-    """Render the page.
-
-    Parameters
-    ----------
-    gathered : Gathered
-        The runs, at least one of them finished.
-    sections : list of Section
-        What the page shows, a section a set of runs.
-    output_dir : Path
-        Their folder; paths on the page are relative to it.
-
-    Returns
-    -------
-    str
-        HTML with styles and figures inside.
-    """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _nothing_finished(output_dir: Path, family: str | None, gathered: Gathered) -> NoResultsError:
+    of = f" of run={family}" if family else ""
+    known = sorted({p.parents[2].name for p in output_dir.glob("*/*/*/done.json")})
+    error = NoResultsError(
+        f"no finished run{of} under {output_dir}"
+        + (f" (there are {', '.join(known)})" if family and known else "")
+        + ": run the demo with `make demo`, or a single run with"
+        " `python -m photoz_lit stage=representation`, then"
+        " `python -m photoz_lit stage=classifier correction=full`, and repeat the report"
     )
-    targets = list(dict.fromkeys(section.target for section in sections))
-    return environment.get_template(TEMPLATE).render(
-        version=photoz_lit.__version__,
-        title=f"Photometric {'redshifts' if targets == [REDSHIFT] else 'estimates'} and their biases",
-        targets=targets,
-        words=_words(targets),
-        subtitle=f"photoz_lit {photoz_lit.__version__} · {len(gathered.runs)} finished runs in {output_dir}",
-        sections=sections,
-        broken=[(folder.relative_to(output_dir), reason) for folder, reason in gathered.broken],
-        incomplete=[folder.relative_to(output_dir) for folder in gathered.incomplete],
-    )
-
-
-def _words(targets: list[Target]) -> dict[str, str]:
-    """Name what the page is about: the one target's words, or general ones for several."""
-    if len(targets) > 1:
-        general = ("a quantity", "values", "the truth", "the estimate", "the distribution of estimates")
-        return dict(zip(("what", "plural", "true", "estimated", "n_of"), general, strict=True))
-    (target,) = targets
-    return {
-        "what": "a redshift" if target.is_redshift else target.label,
-        "plural": target.plural,
-        "true": target.true,
-        "estimated": target.estimated,
-        "n_of": target.n_of,
-    }
+    for folder, reason in gathered.broken:
+        error.add_note(f"{folder}: {reason}")
+    return error
 
 
 def _write_figures(section: Section, folder: Path) -> None:
     """Write the figures of a section as SVG files, named by their headings, for talks and papers."""
+    pictures: dict[str, list[bytes]] = {}
+    for block in section.blocks:
+        for heading, picture in block.pictures():
+            slug = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
+            pictures.setdefault(slug, []).append(picture.content)
     folder.mkdir(parents=True, exist_ok=True)
-    for block in section.all_blocks:
-        slug = re.sub(r"[^a-z0-9]+", "-", block.heading.lower()).strip("-")
-        for i, picture in enumerate((*block.figures, *block.more)):
-            ending = f"-{i + 1}" if len(block.figures) + len(block.more) > 1 else ""
-            _replace(folder / f"{slug}{ending}.svg", base64.b64decode(picture.data).decode())
+    for slug, contents in pictures.items():
+        for i, content in enumerate(contents):
+            ending = f"-{i + 1}" if len(contents) > 1 else ""
+            write(folder / f"{slug}{ending}.svg", content)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there, so that a reader never sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error.strerror}): free some space or choose another output_dir"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+def build_page(gathered: Gathered, sections: list[Section], output_dir: Path) -> Page:
+    """Put sections below what the page is about; paths on it are relative to the output folder."""
+    targets = list(dict.fromkeys(run.survey.target for run in gathered.runs))
+    what, plural, true, estimated, n_of = _words(targets)
+    definitions = ", ".join(_definition(target) for target in targets)
+    folders = [(str(folder.relative_to(output_dir)), reason) for folder, reason in gathered.broken]
+    begun = [(str(folder.relative_to(output_dir)), "") for folder in gathered.incomplete]
+    notices = (
+        Notice("Left out, because the results cannot be read:", folders),
+        Notice("Incomplete: begun, not finished.", begun, "The same command resumes them."),
+    )
+    return Page(
+        title=f"Photometric {'redshifts' if targets == [REDSHIFT] else 'estimates'} and their biases",
+        subtitle=f"photoz_lit {photoz_lit.__version__} · {len(gathered.runs)} finished runs in {output_dir}",
+        text=f"A classifier that reads {what} from a galaxy's image is biased in three ways. Below, each"
+        " correction is judged by how much of each bias it leaves, and by what it costs in scatter."
+        f" Throughout, {definitions}, on test galaxies that no training has seen.",
+        asides=(
+            (
+                "Uneven training numbers",
+                f"Estimates are drawn towards crowded {plural}: the mean residual tilts with {true}. Look for"
+                " flat lines at zero.",
+            ),
+            (
+                "Edges of the range",
+                "At the ends estimates can only scatter inward: the mean residual bends up at low and down at"
+                f" high {true}.",
+            ),
+            (
+                "Mode collapse",
+                f"Many galaxies pile up on a few values of {estimated}: spikes in {n_of} that {true} does not"
+                " have.",
+            ),
+        ),
+        notices=[notice for notice in notices if notice.items],
+        sections=sections,
+    )
+
+
+def _definition(target: Target) -> str:
+    truth, estimate = (f"{target.symbol}_{{{name}}}" for name in target.subscripts)
+    difference = f"{estimate} − {truth}"
+    return f"{target.delta} = " + (f"({difference}) / (1 + {truth})" if target.relative else difference)
+
+
+def _words(targets: list[Target]) -> tuple[str, str, str, str, str]:
+    """Name what the page is about: the one target's words, or general ones for several."""
+    if len(targets) > 1:
+        return "a quantity", "values", "the truth", "the estimate", "the distribution of estimates"
+    (t,) = targets
+    return "a redshift" if t.is_redshift else t.label, t.plural, t.true, t.estimated, t.n_of
+
+
+def build_section(
+    name: str, runs: Sequence[Run], table: Rows, calibrated: Sequence[Calibrated] = ()
+) -> Section:
+    """Build the section of one set of runs from them, their rows of the table, and calibrated estimates."""
+    corrections, target = by_correction(runs), runs[0].survey.target
+    before, after = calibrated_rows(calibrated, corrections)
+    sweeps = sweeps_of(runs)
+    blocks = [sweep_block(sweep, target) for sweep in sweeps]
+    if sweeps:
+        # Numbers of different values do not compete: bins or galaxies differ, for trainz too.
+        table = contestants(table)
+        blocks.append(_corrections_block(name, table, target, swept=True))
+        value, shown = reference_runs(sweeps[0])
+        rows = corrections_table(shown)
+        summary = f"Figures of every correction at {sweeps[0].key} = {value}"
+        drawn = [Block(summary=summary, folded=tuple(build_blocks(by_correction(shown), rows)))]
+    else:
+        blocks.append(_corrections_block(name, table, target, swept=False))
+        blocks += _answers_blocks(answers(table, after, target))
+        blocks += comparison_blocks(contestants(table), target)
+        drawn = build_blocks(corrections, table)
+    if before:
+        blocks += [calibrated_block(before, after, target), _changes_block(before, after, target)]
+    return Section(
+        heading=name,
+        text=_facts(runs, list(corrections)),
+        tiles=() if sweeps else _tiles(table, target),
+        blocks=[*blocks, *drawn, *_runs_blocks(corrections)],
+    )
+
+
+def _facts(runs: Sequence[Run], labels: Sequence[str]) -> str:
+    """Say what the set is made of; where its runs differ, say so too."""
+    survey, grid, target = runs[0].survey, runs[0].survey.grid, runs[0].survey.target
+    sizes = sorted({r.spec_z.size for r in runs})
+    bins = sorted({r.survey.grid.n_bins for r in runs})
+    number_of, n_bins = (f"{s[0]:,}" if len(s) == 1 else f"{s[0]:,} to {s[-1]:,}" for s in (sizes, bins))
+    estimates = " or ".join(dict.fromkeys(r.survey.estimate for r in runs))
+    stores = ", ".join(dict.fromkeys(r.store for r in runs if r.store))
+    seeds = len({r.seed for r in runs})
+    n_corrections = len({known_label(label) for label in labels})
+    settings = f" in {len(labels)} settings" if len(labels) > n_corrections else ""
+    unit = f" {target.unit}" if target.unit else ""
+    return (
+        f"Survey {survey.name}{f', data set {stores}' if stores else ''}:"
+        f" {target.plural} {grid.z_min:g} to {grid.z_max:g}{unit} in {n_bins} bins."
+        f" Estimates are the {estimates} of {target.pdf}."
+        f" {number_of} test galaxies. {len(runs)} runs of {n_corrections} corrections{settings},"
+        f" {seeds} {'seed' if seeds == 1 else 'seeds'}."
+    )
+
+
+def _tiles(table: Rows, target: Target) -> tuple[Tile, ...]:
+    """Compare the full correction with the Baseline, or with what else no correction was applied to."""
+    rows = {row["label"]: row for row in table}
+    reference = next((rows[name] for name in ("Baseline", "Step 1", "none") if name in rows), None)
+    full = rows.get("full")
+    if reference is None or full is None:
+        return ()
+    floor = number(full["total_variation_floor"], 3)
+    names = {
+        "slope_spec_z": f"Tilt: slope against {target.true}",
+        "total_variation": f"Mode collapse: total variation (floor {floor})",
+        "sigma_mad": "Cost: scatter σ_MAD",
+    }
+    tiles = []
+    for column in (c for c in COLUMNS if c.key in names):
+        before, after = abs(reference[column.key]), abs(full[column.key])
+        change = f": {'|slope|' if column.signed else 'ratio'} × {number(after / before, 2)}"
+        verdict = f"{reference['label']} to full{change if before > 0 else ''}"
+        tiles.append(Tile(names[column.key], column.text(full), verdict, column.text(reference)))
+    return tuple(tiles)
+
+
+def _corrections_block(name: str, table: Rows, target: Target, *, swept: bool) -> Block:
+    """Show the table of corrections, the best of each column marked where they compete."""
+    several = any(row["spread"] == "seeds" for row in table)
+    text = (
+        "Medians over seeds, with half their range; bootstrap errors where there is one seed."
+        if several
+        else "One seed; errors from the bootstrap."
+    )
+    if not swept:
+        text += (
+            f" ▸ marks the best correction of a column. trainz gives every galaxy the {target.n_of} of the"
+            " training set: what one reaches without looking at any galaxy."
+        )
+    judged = contestants(table)
+    best = {
+        c.key: min((c.miss(row) for row in judged if math.isfinite(row[c.key])), default=math.nan)
+        for c in COLUMNS
+        if c.key != "total_variation_floor"  # which describes the sample, not the correction
+    }
+    rows = []
+    for row in table:
+        label, seconds, compete = str(row["label"]), row["seconds"], len(judged) > 1 and not swept
+        kind = label if label == "trainz" else "highlight" if label in PROMINENT else ""
+        cells = [
+            Cell(label, value=label, kind=kind, colour=colour_of(label)),
+            Cell(str(row["seeds"]), value=str(row["seeds"])),
+            Cell(galaxies(row), value=repr(row["n"])),
+        ]
+        for c in COLUMNS:
+            leads = compete and label != "trainz" and c.miss(row) == best.get(c.key)
+            spread = f"± {c.spread(row)}" if c.spread(row) else ""
+            cells.append(Cell(c.text(row), spread, repr(row[c.key]), c.key, "best" if leads else ""))
+        rows.append([*cells, Cell(duration(seconds), value=repr(seconds))])
+    headings = [
+        ("correction", ""),
+        ("seeds", ""),
+        ("n", "test galaxies, median over seeds"),
+        *((c.heading, c.meaning) for c in columns_for(target)),
+        ("time", "median wall-clock time of a run"),
+    ]
+    return Block(
+        "Corrections",
+        f"{text} A click on a heading sorts.",
+        download=(f"corrections-{name}.csv", corrections_csv(table)),
+        table=Table(headings, rows, "sortable"),
+    )
+
+
+def _answers_blocks(found: Sequence[Answer]) -> list[Block]:
+    """Say which correction is best at what; nothing where none competes."""
+    rows = [
+        [
+            Cell(a.question),
+            Cell(a.best, a.best_value, kind="winner"),
+            Cell(a.scatter),
+            Cell(a.second, a.second_value),
+            Cell(a.verdict, kind="apart" if a.told_apart else "alike"),
+        ]
+        for a in found
+    ]
+    names = ("judged by", "best", "its σ_MAD", "runner-up", "verdict on the best")
+    block = Block(
+        "Corrections compared: which is best at what",
+        "The best by each number, its cost in scatter, and whether it can be told apart from the others: two"
+        " corrections are told apart if they differ by more than both spreads together. The best of many is"
+        " always a little lucky, and these are test galaxies: choose on a validation set.",
+        table=Table([(name, "") for name in names], rows, "answers"),
+    )
+    return [block] if rows else []
+
+
+def _changes_block(before: Rows, after: Rows, target: Target) -> Block:
+    """Show the numbers of calibrated estimates before and after."""
+    columns = columns_for(target, CALIBRATED_COLUMNS)
+    rows = []
+    for b, a in zip(before, after, strict=True):
+        changes = [Cell(f"{c.with_spread(b)} → {c.with_spread(a)}") for c in columns]
+        rows.append([Cell(b["title"]), Cell(str(b["seeds"])), *changes])
+    headings = [("calibrated", ""), ("seeds", ""), *((c.heading, c.meaning) for c in columns)]
+    return Block(
+        table=Table(headings, rows, "changes"),
+        note=f"Residuals against {target.estimated}: mean over galaxies, and largest, of the absolute mean"
+        " residual of their bin, of bins with more than 100 galaxies.",
+    )
+
+
+def _runs_blocks(corrections: dict[str, list[Run]]) -> list[Block]:
+    """List the run folders and the settings of each correction; many are folded away."""
+    heading = "Runs and settings"
+    rows = [
+        [
+            label,
+            r.stage,
+            str(r.seed),
+            f"{r.spec_z.size:,}",
+            duration(r.seconds),
+            f"{r.run}/{r.stage}/{r.folder.name}",
+        ]
+        for label, same in corrections.items()
+        for r in same
+    ]
+    table = plain_table(("correction", "stage", "seed", "test galaxies", "time", "folder"), rows, "runs")
+    settings = [
+        Block(summary=f"Settings of {label}", folded=(Block(code=same[0].config),))
+        for label, same in corrections.items()
+        if same[0].config
+    ]
+    if len(rows) <= MANY:
+        return [Block(heading, table=table), *settings]
+    summary = f"{len(rows)} runs and their settings"
+    return [Block(heading, summary=summary, folded=(Block(table=table), *settings))]

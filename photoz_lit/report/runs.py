@@ -1,20 +1,25 @@
 """Finished runs, as they lie on disk: `<output_dir>/<run>/<stage>/<name>/` with `done.json` in it."""
 
+import itertools
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.files import read_json
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.target import REDSHIFT, Target
 
+TARGET = ("column", "label", "symbol", "unit", "residual")
 STAGES = ("representation", "classifier")
 METRICS = (
     "n",
@@ -34,34 +39,25 @@ METRICS = (
     "total_variation_floor",
     "wasserstein",
 )
-# Numbers that runs of before them lack; they are read as "not measured".
-ADDED = ("pit_cvm", "cde_loss", "coverage_68", "coverage_95")
 
 
-class NoResultsError(DataError, ValueError):
+class NoResultsError(DataError):
     """There is no finished run to report on."""
-
-
-class BrokenRunError(DataError, ValueError):
-    """A run says that it is finished, but its results cannot be read."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The survey that a run was made for, from its `survey.json`.
+    """What a run was made for, from its `survey.json`.
 
     Parameters
     ----------
     name : str
-        Name of the survey.
     grid : RedshiftGrid
         Its redshift bins, without extension.
     slices : MagnitudeSlices
         Its slices of r.
     outlier_cut : float
         abs(dz) beyond which an estimate is an outlier.
-    slope_high_from : float
-        spec_z from which the second slope is fitted.
     estimate : str
         Which estimate of p(z) is photo_z: mode, median or mean.
     target : Target
@@ -72,7 +68,6 @@ class Survey:
     grid: RedshiftGrid
     slices: MagnitudeSlices
     outlier_cut: float
-    slope_high_from: float
     estimate: str
     target: Target = REDSHIFT
 
@@ -86,20 +81,21 @@ class Run:
     folder : Path
         Where it lies.
     run, stage, label, group : str
-        Name of the set of runs, stage, name of the correction, settings without the seed.
+        Family of runs, stage, name of the correction, settings without the seed.
     seed : int
-        Seed of the run.
     seconds : float
         Wall-clock time, s.
     metrics, trainz : dict of str to float
         The numbers of `metrics.json`, and those of the estimator that gives every galaxy the training n(z).
     survey : Survey
         Grids and cuts.
+    store : str
+        The data set that it was made from: name of its folder below `data_dir`.
     spec_z, photo_z, dered_petro_r, pit : ndarray, shape (n,)
         Test galaxies: truth and estimate of the target, redshift or another; the estimate is the one that
         the survey names, r in mag.
-    config : str
-        The resolved settings, as YAML.
+    config, settings : str, dict
+        The resolved settings, as YAML and as values.
     """
 
     folder: Path
@@ -112,11 +108,20 @@ class Run:
     metrics: dict[str, float]
     trainz: dict[str, float]
     survey: Survey
+    store: str
     spec_z: NDArray[np.float64]
     photo_z: NDArray[np.float64]
     dered_petro_r: NDArray[np.float64]
     pit: NDArray[np.float64]
     config: str
+    settings: dict[str, Any]
+
+    def setting(self, key: str) -> Any:
+        """Return a setting by its dotted key; None where it is not there."""
+        value: Any = self.settings
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
 
 
 @dataclass(frozen=True)
@@ -138,56 +143,46 @@ class Gathered:
     broken: tuple[tuple[Path, str], ...]
 
 
-def gather(output_dir: Path) -> Gathered:
-    """Read every run under an output folder; a broken one is named, not fatal.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Folder that holds `<run>/<stage>/<name>/`.
-
-    Returns
-    -------
-    Gathered
-        Finished, incomplete and broken runs.
-    """
+def gather(output_dir: Path, family: str | None = None) -> Gathered:
+    """Read the runs of a family below an output folder, or of all; a broken one is named, not fatal."""
     runs: list[Run] = []
     incomplete: list[Path] = []
     broken: list[tuple[Path, str]] = []
-    for folder in sorted(f for stage in STAGES for f in output_dir.glob(f"*/{stage}/*/") if f.is_dir()):
+    for folder in folders(output_dir, family, STAGES):
         if (folder / "done.json").is_file():
             try:
                 runs.append(read_run(folder))
-            except BrokenRunError as error:
-                broken.append((folder, str(error)))
+            except DataError as error:
+                broken.append((folder, reason_of(error, folder)))
         elif "seed=" in folder.name:  # other folders are caches, not runs
             incomplete.append(folder)
     runs.sort(key=lambda r: (r.run, STAGES.index(r.stage), r.group, r.seed))
     return Gathered(tuple(runs), tuple(incomplete), tuple(broken))
 
 
+def folders(output_dir: Path, family: str | None, stages: Sequence[str], below: str = "*") -> Iterator[Path]:
+    """Yield the folders of stages, sorted; of one family or of all."""
+    own = escape(family) if family else "*"
+    yield from sorted(f for stage in stages for f in output_dir.glob(f"{own}/{stage}/{below}/") if f.is_dir())
+
+
+def reason_of(error: Exception, folder: Path) -> str:
+    """Return what is wrong with a file of a folder that is named already."""
+    return str(error).removeprefix(f"{folder}/")
+
+
 def read_run(folder: Path) -> Run:
-    """Read one finished run.
-
-    Parameters
-    ----------
-    folder : Path
-        `<output_dir>/<run>/<stage>/<name>`.
-
-    Returns
-    -------
-    Run
-        Its numbers and estimates.
+    """Read one finished run, `<output_dir>/<run>/<stage>/<name>`.
 
     Raises
     ------
-    BrokenRunError
+    DataError
         A file is missing, truncated or lacks an entry; the message names it.
     """
-    done = read_json(folder / "done.json")
+    done, origin = read_json(folder / "done.json"), folder / "origin.json"
     survey = _read_survey(folder / "survey.json")
     spec_z, photo_z, r, pit = _read_estimates(folder / "photo_z.fits", survey.target)
-    config = folder / "config.yaml"
+    config = _read_text(folder / "config.yaml")
     try:
         return Run(
             folder=folder,
@@ -197,42 +192,92 @@ def read_run(folder: Path) -> Run:
             group=str(done["group"]),
             seed=int(done["seed"]),
             seconds=read_number(done.get("seconds")),
-            metrics=_read_metrics(folder / "metrics.json"),
-            trainz=_read_metrics(folder / "trainz.json"),
+            metrics=read_numbers(folder / "metrics.json", METRICS),
+            trainz=read_numbers(folder / "trainz.json", METRICS),
             survey=survey,
+            store=str(read_json(origin).get("store", "")) if origin.is_file() else "",
             spec_z=spec_z,
             photo_z=photo_z,
             dered_petro_r=r,
             pit=pit,
-            config=config.read_text(encoding="utf-8") if config.is_file() else "",
+            config=config,
+            settings=_parsed(config),
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        if isinstance(error, BrokenRunError):
-            raise
-        raise BrokenRunError(f"done.json: {_reason(error)}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / 'done.json'}: {_words(error)}") from error
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _parsed(config: str) -> dict[str, Any]:
+    """Return settings as values; those that cannot be read are none: the run's numbers are whole."""
+    try:
+        content = yaml.load(config, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def sets_of_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Sort runs into sets that can be compared: one `<run>` folder and one target each.
+    """Sort runs into sets that can be compared: of one family, target, survey and data set each.
 
-    Parameters
-    ----------
-    runs : sequence of Run
-        Finished runs.
+    A setting of data or survey that the runs of a family were swept along may differ within a set.
 
     Returns
     -------
     dict of str to list of Run
-        Runs under the name of their folder, with the target where a folder holds several.
+        Runs under the name of their family, with what tells its sets apart where there are several.
     """
-    sets: dict[tuple[str, str], list[Run]] = {}
+    axes: dict[str, set[str]] = {}
     for run in runs:
-        sets.setdefault((run.run, run.survey.target.label), []).append(run)
-    names = [name for name, _ in sets]
-    return {n if names.count(n) == 1 else f"{n}: {label}": same for (n, label), same in sets.items()}
+        axes.setdefault(run.run, set()).add(str(run.setting("sweep.axis")))
+    sets: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        sets.setdefault((run.run, *_identity(run, axes[run.run])), []).append(run)
+    named: dict[str, list[Run]] = {}
+    for (family, *_), same in sets.items():
+        siblings = [_words_of(other[0]) for (of, *_), other in sets.items() if of == family]
+        differ = [len(set(words)) > 1 for words in zip(*siblings, strict=True)]
+        apart = ", ".join(itertools.compress(_words_of(same[0]), differ))
+        name = f"{family}: {apart}" if apart else family
+        named[name if name not in named else f"{name} ({len(named)})"] = same
+    return named
 
 
-def _reason(error: Exception) -> str:
+def _identity(run: Run, axes: set[str]) -> tuple[str, ...]:
+    """Return target, survey and data set of a run, without what is swept along the axes."""
+    survey = run.survey
+    facts = {"name": survey.name, **vars(survey.grid), **vars(survey.slices)}
+    survey_facts = {key: value for key, value in facts.items() if f"survey.{key}" not in axes}
+    store = run.store
+    if any(axis.startswith("data.") for axis in axes):  # each value may have a store of its own
+        store = data_settings(run, axes)
+    return survey.target.label, json.dumps(survey_facts), store
+
+
+def data_settings(run: Run, without: set[str]) -> str:
+    """Return the settings of `data` of a run, as text, without some."""
+    own = run.setting("data")
+    kept = {k: v for k, v in own.items() if f"data.{k}" not in without} if isinstance(own, dict) else {}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _words_of(run: Run) -> tuple[str, ...]:
+    """Return what may tell the sets of a family apart, in words."""
+    survey = run.survey
+    grid, slices = survey.grid, survey.slices
+    return (
+        survey.target.label,
+        survey.name,
+        run.store,
+        f"{grid.n_bins} bins from {grid.z_min:g} to {grid.z_max:g}",
+        f"{slices.n_slices} slices of {slices.width:g} mag from {slices.r_min:g}",
+    )
+
+
+def _words(error: Exception) -> str:
     return f"no entry {error}" if isinstance(error, KeyError) else f"{error}"
 
 
@@ -241,34 +286,22 @@ def read_number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of names and values; BrokenRunError where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BrokenRunError(f"{path.name} is missing") from error
-    except (OSError, ValueError) as error:
-        raise BrokenRunError(f"{path.name} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise BrokenRunError(f"{path.name} holds no table of names and values")
-    return content
-
-
-def _read_metrics(path: Path) -> dict[str, float]:
+def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, float]:
+    """Read numbers and their errors, `<key>_err`; DataError where one is missing or is none."""
     content = read_json(path)
-    missing = [key for key in METRICS if key not in content and key not in ADDED]
+    missing = [key for key in keys if key not in content]
     if missing:
-        raise BrokenRunError(f"{path.name} lacks {', '.join(missing)}")
-    keys = [name for key in METRICS for name in (key, f"{key}_err")]
+        raise DataError(f"{path}: lacks {', '.join(missing)}")
     try:
-        return {key: read_number(content.get(key)) for key in keys}
+        return {name: read_number(content.get(name)) for key in keys for name in (key, f"{key}_err")}
     except (TypeError, ValueError) as error:
-        raise BrokenRunError(f"{path.name} holds an entry that is no number ({error})") from error
+        raise DataError(f"{path}: holds an entry that is no number ({error})") from error
 
 
 def _read_survey(path: Path) -> Survey:
     content = read_json(path)
     try:
+        target = [str(content["target"][key]) for key in TARGET] if content.get("target") else None
         return Survey(
             name=str(content["name"]),
             grid=RedshiftGrid(float(content["z_min"]), float(content["z_max"]), int(content["n_bins"])),
@@ -276,36 +309,24 @@ def _read_survey(path: Path) -> Survey:
                 float(content["r_min"]), float(content["r_width"]), int(content["n_slices"])
             ),
             outlier_cut=float(content["outlier_cut"]),
-            slope_high_from=float(content["slope_high_from"]),
             estimate=str(content["estimate"]),
-            target=_target(content.get("target")),
+            target=Target(*target) if target else REDSHIFT,
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise BrokenRunError(f"{path.name}: {_reason(error)}") from error
-
-
-def _target(content: dict[str, Any] | None) -> Target:
-    """Read what is estimated; runs of before there was a choice do not say it."""
-    if content is None:
-        return REDSHIFT
-    return Target(*(str(content[key]) for key in ("column", "label", "symbol", "unit", "residual")))
+        raise DataError(f"{path}: {_words(error)}") from error
 
 
 def _read_estimates(path: Path, target: Target) -> tuple[NDArray[np.float64], ...]:
     """Read truth, estimate, r and PIT, each (n,), of the galaxies whose truth is known."""
     names = (target.column, target.estimate, "dered_petro_r", "pit")
-    if not path.is_file():
-        raise BrokenRunError(f"{path.name} is missing")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
-            table = Table.read(path, format="fits")
+            table = Table.read(path, format="fits", unit_parse_strict="silent")
         columns = [np.ma.filled(np.ma.asarray(table[name], dtype=np.float64), np.nan) for name in names]
-    except (
-        Exception
-    ) as error:  # a damaged FITS file fails in many ways, none of which should hide the other runs
-        raise BrokenRunError(f"{path.name} cannot be read ({_reason(error)})") from error
+    except Exception as error:  # a damaged FITS file fails in many ways; none should hide the other runs
+        raise DataError(f"{path}: cannot be read ({_words(error)})") from error
     known = np.isfinite(columns[0]) & np.isfinite(columns[1])
     if not known.any():
-        raise BrokenRunError(f"{path.name} holds no galaxy with a known {target.label}")
+        raise DataError(f"{path}: holds no galaxy with a known {target.label}")
     return tuple(column[known] for column in columns)

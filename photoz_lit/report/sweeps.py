@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from photoz_lit.report.figures.style import known_label
 from photoz_lit.report.figures.sweep import SweepAxis, SweepLine
-from photoz_lit.report.runs import Run
+from photoz_lit.report.runs import Run, data_settings
 from photoz_lit.report.table import by_correction, middle_and_spread
 
 KEYS = ("slope_spec_z", "total_variation", "total_variation_floor", "sigma_mad", "crps")
@@ -48,68 +47,37 @@ class Sweep:
 
 
 def sweeps_of(runs: Sequence[Run]) -> list[Sweep]:
-    """Find the swept settings of a set of runs.
+    """Find the swept settings of a set of runs: each with two values or more, and with one choice of data.
 
-    Parameters
-    ----------
-    runs : sequence of Run
-        Runs of one set.
-
-    Returns
-    -------
-    list of Sweep
-        One a setting with two values or more. Runs of the set that were not part of any sweep join each, at
-        the value that they have.
+    Runs of the set that were not part of any sweep join each, at the value that they have.
     """
-    settings = [(run, _settings(run)) for run in runs]
-    axes: dict[str, dict[str, Any]] = {}
-    for _, own in settings:
-        if axis := _value(own, "sweep.axis"):
-            axes.setdefault(str(axis), own["sweep"])
+    axes = {str(run.setting("sweep.axis")): run for run in runs if run.setting("sweep.axis")}
     found = []
-    for key, swept in axes.items():
-        along = [
-            (run, _hashable(_value(own, key)))
-            for run, own in settings
-            if _value(own, "sweep.axis") in (key, None)
-        ]
-        values = _sorted({value for run, value in along if _touches(key, run)})
-        if len(values) < 2:
-            continue
-        numeric = all(_is_number(value) and (value > 0 or swept.get("scale") != "log") for value in values)
-        scale = str(swept.get("scale") or CATEGORY) if numeric else CATEGORY
-        ticks = tuple(_tick(value) for value in values)
-        found.append(
-            Sweep(
-                key,
-                SweepAxis(str(swept.get("label") or key), scale, ticks),
-                tuple(values),
-                tuple((run, values.index(value) if _touches(key, run) else None) for run, value in along),
-            )
-        )
+    for key, first in axes.items():
+        of_data: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.setting("sweep.axis") in (key, None):
+                of_data.setdefault(data_settings(run, {key}), []).append(run)
+        for same in of_data.values():
+            sweep = _sweep(key, first.settings["sweep"], same)
+            if len(sweep.values) > 1:
+                found.append(sweep)
     return found
+
+
+def _sweep(key: str, swept: dict[str, Any], runs: Sequence[Run]) -> Sweep:
+    along = [(run, _hashable(run.setting(key)), _touches(key, run)) for run in runs]
+    values = _sorted({value for _, value, touched in along if touched})
+    numeric = all(_is_number(value) and (value > 0 or swept.get("scale") != "log") for value in values)
+    scale = str(swept.get("scale") or CATEGORY) if numeric else CATEGORY
+    axis = SweepAxis(str(swept.get("label") or key), scale, tuple(_tick(value) for value in values))
+    placed = ((run, values.index(value) if touched else None) for run, value, touched in along)
+    return Sweep(key, axis, tuple(values), tuple(placed))
 
 
 def _touches(key: str, run: Run) -> bool:
     """Whether a run depends on a setting at all: a representation comes before what is fitted on it."""
     return not (run.stage == "representation" and key.startswith(LATER))
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """Read the resolved settings of a run; those that cannot be read are none."""
-    try:
-        content = OmegaConf.to_container(OmegaConf.create(run.config))
-    except Exception:  # a damaged file fails in many ways; the run's numbers are whole all the same
-        return {}
-    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
-
-
-def _value(settings: dict[str, Any], key: str) -> Any:
-    """Return a setting by its dotted key; None where it is not there."""
-    value: Any = settings
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def _hashable(value: Any) -> Any:
@@ -141,23 +109,15 @@ def _tick(value: Any) -> str:
 
 
 def lines_of(sweep: Sweep) -> list[SweepLine]:
-    """Summarise each correction along a sweep: medians over seeds with half their range.
+    """Summarise each named correction along a sweep, whatever its settings, in the order of the table.
 
-    Parameters
-    ----------
-    sweep : Sweep
-        The setting and its runs.
-
-    Returns
-    -------
-    list of SweepLine
-        One a named correction, in the order of the table; its further settings are not told apart. `none` is
-        left out where Step 1 is there, whose output it is.
+    Numbers are medians over seeds with half their range. `none` is left out where Step 1 is there, whose
+    output it is.
     """
     order = [known_label(label) for label in by_correction([run for run, _ in sweep.runs])]
     groups: dict[str, dict[int | None, list[Run]]] = {label: {} for label in order}
     for run, place in sweep.runs:
-        groups[known_label(run.label)].setdefault(place, []).append(run)
+        groups.setdefault(known_label(run.label), {}).setdefault(place, []).append(run)
     if "Step 1" in groups:
         groups.pop("none", None)
     return [_line(label, members, sweep) for label, members in groups.items()]
@@ -167,13 +127,14 @@ def _line(label: str, members: dict[int | None, list[Run]], sweep: Sweep) -> Swe
     places = sorted(place for place in members if place is not None)
     groups = [members[place] for place in places] or [members[None]]
     summaries = {
-        key: [middle_and_spread([run.metrics for run in group], key) for group in groups] for key in KEYS
+        key: np.array([middle_and_spread([run.metrics for run in group], key) for group in groups])
+        for key in KEYS
     }
     return SweepLine(
         label,
         sweep.places[places] if places else np.empty(0),
-        {key: np.array([middle for middle, _ in of_key]) for key, of_key in summaries.items()},
-        {key: np.array([spread for _, spread in of_key]) for key, of_key in summaries.items()},
+        {key: of_key[:, 0] for key, of_key in summaries.items()},
+        {key: of_key[:, 1] for key, of_key in summaries.items()},
     )
 
 

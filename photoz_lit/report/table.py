@@ -4,9 +4,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from photoz_lit.report.curves import residual_rms
-from photoz_lit.report.figures.style import ALTERNATIVES, PROMINENT, known_label
-from photoz_lit.report.runs import METRICS, NoResultsError, Run, gather, sets_of_runs
+from photoz_lit.report.figures.style import ALTERNATIVES, DASH, PROMINENT, known_label, number
+from photoz_lit.report.runs import METRICS, Run, sets_of_runs
 from photoz_lit.target import Target
 
 PRINCIPAL = (
@@ -24,7 +23,8 @@ PRINCIPAL = (
 )
 ORDER = ("trainz", *PRINCIPAL, *ALTERNATIVES)
 KEYS = (*METRICS, "residual_rms")
-DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+# Without Steps 2 and 3 a correction is the representation's own output.
+TWINS = {"none": "Step 1", "none · head=single": "Baseline"}
 
 
 @dataclass(frozen=True)
@@ -62,31 +62,35 @@ class Column:
 
 
 # Words in braces are the target's: `columns_for` puts them in.
+BULK = Column(
+    "slope_photo_z",
+    "slope {estimated}",
+    "slope of the mean residual against {estimated}: bulk bias; 0 is best",
+    3,
+    signed=True,
+)
+INDIVIDUAL = Column(
+    "slope_spec_z",
+    "slope {true}",
+    "slope of the mean residual against {true}: individual bias; 0 is best",
+    3,
+    signed=True,
+)
+HIGH = Column(
+    "slope_spec_z_high",
+    "slope high {symbol}",
+    "the same slope at high {true} only; 0 is best",
+    3,
+    signed=True,
+)
+SCATTER = Column("sigma_mad", "σ_MAD", "scatter 1.4826 median|{delta} − median({delta})|; small is best", 4)
 ESTIMATE_COLUMNS = (
-    Column(
-        "slope_spec_z",
-        "slope {true}",
-        "slope of the mean residual against {true}: individual bias; 0 is best",
-        3,
-        signed=True,
-    ),
-    Column(
-        "slope_spec_z_high",
-        "slope high {symbol}",
-        "the same slope at high {true} only; 0 is best",
-        3,
-        signed=True,
-    ),
-    Column(
-        "slope_photo_z",
-        "slope {estimated}",
-        "slope of the mean residual against {estimated}: bulk bias; 0 is best",
-        3,
-        signed=True,
-    ),
+    INDIVIDUAL,
+    HIGH,
+    BULK,
     Column("total_variation", "TV", "total variation between n({estimated}) and n({true}); small is best", 3),
     Column("total_variation_floor", "TV floor", "total variation that remains without mode collapse", 3),
-    Column("sigma_mad", "σ_MAD", "scatter 1.4826 median|{delta} − median({delta})|; small is best", 4),
+    SCATTER,
     Column("bias", "bias", "mean residual of all test galaxies; 0 is best", 4, signed=True),
     Column(
         "outlier_fraction",
@@ -117,24 +121,11 @@ COLUMNS = (*ESTIMATE_COLUMNS[:3], RMS_COLUMN, *ESTIMATE_COLUMNS[3:], *PDF_COLUMN
 
 def columns_for(target: Target, columns: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
     """Put a target's words into the headings and meanings of columns."""
-    words = {
-        "true": target.true,
-        "estimated": target.estimated,
-        "symbol": target.symbol,
-        "delta": target.delta,
-        "pdf": target.pdf,
-    }
+    names = ("true", "estimated", "symbol", "delta", "pdf")
+    words = {name: getattr(target, name) for name in names}
     return tuple(
         replace(c, heading=c.heading.format(**words), meaning=c.meaning.format(**words)) for c in columns
     )
-
-
-def number(value: float, digits: int, *, signed: bool = False) -> str:
-    """Write a number with fixed digits and a true minus; a dash where it could not be measured."""
-    if not math.isfinite(value):
-        return DASH
-    value = round(value, digits) + 0.0  # no "-0.000"
-    return f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:
@@ -148,17 +139,10 @@ def duration(seconds: float) -> str:
 
 
 def by_correction(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Sort the runs of one set into corrections, in the order of the table.
+    """Sort the runs of one set into corrections, in the order of the table, each with its runs by seed.
 
-    Parameters
-    ----------
-    runs : sequence of Run
-        Runs of one `<run>` folder.
-
-    Returns
-    -------
-    dict of str to list of Run
-        Runs by seed under a name: the label, with further settings where several groups share it.
+    The name is the label, with further settings where several groups share it. `none` is Step 1's own
+    output: it is not shown beside Step 1, and gives it the seeds that Step 1 lacks.
     """
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda r: r.seed):
@@ -168,6 +152,10 @@ def by_correction(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for (label, _, group), members in groups.items():
         further = _further_settings(group)
         named[f"{label} · {further}" if sharing.count(label) > 1 and further else label] = members
+    for name, twin in TWINS.items():
+        if name in named and twin in named:
+            seeds = {run.seed for run in named[twin]}
+            named[twin] += [run for run in named.pop(name) if run.seed not in seeds]
     return dict(sorted(named.items(), key=lambda item: _rank(item[0])))
 
 
@@ -185,47 +173,26 @@ def _rank(name: str) -> tuple[int, list[tuple[float, str]]]:
     return (ORDER.index(label) if label in ORDER else len(ORDER), by_size)
 
 
-def corrections_table(source: Path | Sequence[Run]) -> list[dict[str, Any]]:
-    """Summarise finished runs: one row a correction and set of runs.
-
-    Parameters
-    ----------
-    source : Path or sequence of Run
-        The output folder, or runs already read.
+def corrections_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Summarise finished runs: one row a correction and set of runs, each set with its own `trainz`.
 
     Returns
     -------
     list of dict
-        `run`, `label`, `group`, `target`, `seeds` (their number), `seconds` (median); for each key of
-        `metrics.json`, and `residual_rms`, the median over seeds, and under `<key>_spread` half their
-        range, or the error of one seed. `spread` says which: "seeds" or "bootstrap". Numbers that were not
-        measured are NaN.
+        `run` (name of the set), `label`, `group`, `target`, `seeds` (their number), `seconds` (median); for
+        each key of `metrics.json`, with the number `n` of test galaxies, and `residual_rms`, the median over
+        seeds, and under `<key>_spread` half their range, or the error of one seed. `spread` says which:
+        "seeds" or "bootstrap". Numbers that were not measured are NaN.
     """
-    if isinstance(source, Path):
-        runs: Sequence[Run] = gather(source).runs
-        if not runs:
-            raise nothing_finished(source)
-    else:
-        runs = source
     rows: list[dict[str, Any]] = []
     for name, members in sets_of_runs(runs).items():
-        target = members[0].survey.target
         first_of_seed = {r.seed: r for r in reversed(members)}  # trainz depends on the seed's split only
-        common = {"run": name, "target": target}
+        common = {"run": name, "target": members[0].survey.target}
         rows.append(common | _row("trainz", "", [r.trainz for r in first_of_seed.values()], []))
         for label, same in by_correction(members).items():
             numbers = [r.metrics | residual_rms(r) for r in same]
             rows.append(common | _row(label, same[0].group, numbers, [r.seconds for r in same]))
     return rows
-
-
-def nothing_finished(output_dir: Path) -> NoResultsError:
-    """Make the error for an output folder without finished runs."""
-    return NoResultsError(
-        f"no finished run under {output_dir}: run the demo with `make demo`, or a single run with"
-        " `python -m photoz_lit stage=representation`, then"
-        " `python -m photoz_lit stage=classifier correction=full`, and repeat the report"
-    )
 
 
 def _row(
@@ -250,23 +217,26 @@ def middle_and_spread(metrics: Sequence[dict[str, float]], key: str) -> tuple[fl
     return middle, float(np.ptp(values)) / 2 if values.size > 1 else math.nan
 
 
-def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """Print the table of corrections: for each set of runs one table of estimates and one of p(z).
+def galaxies(row: dict[str, Any]) -> str:
+    """Write how many test galaxies a row is made from, the median over seeds."""
+    return f"{row['n']:,.0f}" if math.isfinite(row["n"]) else DASH
 
-    Parameters
-    ----------
-    console : Console
-        Where to print.
-    rows : sequence of dict
-        From `corrections_table`.
-    """
+
+def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    """Print the rows of `corrections_table`: for each set a table of estimates and one of p(z)."""
     for run in dict.fromkeys(row["run"] for row in rows):
         of_run = [row for row in rows if row["run"] == run]
         several, target = any(row["spread"] == "seeds" for row in of_run), of_run[0]["target"]
-        estimates, pdfs = columns_for(target, ESTIMATE_COLUMNS), columns_for(target, PDF_COLUMNS)
         caption = "median over seeds, ± half their range" if several else "± bootstrap error"
-        _print(console, _console_table(f"Corrections, run {run!r}", of_run, estimates, timed=True))
-        _print(console, _console_table(f"Their {target.pdf}, run {run!r}", of_run, pdfs, caption=caption))
+        estimates, pdfs = columns_for(target, ESTIMATE_COLUMNS), columns_for(target, PDF_COLUMNS)
+        for table in (
+            _console_table(f"Corrections, run {run!r}", of_run, estimates, timed=True),
+            _console_table(f"Their {target.pdf}, run {run!r}", of_run, pdfs, caption=caption),
+        ):
+            # A pipe or a narrow terminal gets the whole table: cut numbers are worse than wrapped lines.
+            needed = console.measure(table, options=console.options.update(max_width=400)).maximum
+            wide = console if console.width >= needed else Console(file=console.file, width=needed)
+            wide.print(table)
 
 
 def _console_table(
@@ -288,54 +258,38 @@ def _console_table(
     )
     table.add_column("correction", no_wrap=True)
     headings = [c.heading.replace(" ", "\n", 1) for c in columns]
-    for heading in ("seeds", *headings, *(["time"] if timed else [])):
+    for heading in ("seeds", "n", *headings, *(["time"] if timed else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         cells = [f"{c.text(row)}\n[dim]{'±' + c.spread(row) if c.spread(row) else ''}[/dim]" for c in columns]
         cells += [duration(row["seconds"])] if timed else []
         style = "bold" if row["label"] in PROMINENT else None
-        table.add_row(row["label"], str(row["seeds"]), *cells, style=style)
+        table.add_row(row["label"], str(row["seeds"]), galaxies(row), *cells, style=style)
     return table
-
-
-def _print(console: Console, table: Table) -> None:
-    # A pipe or a narrow terminal gets the whole table: cut numbers are worse than wrapped lines.
-    needed = console.measure(table, options=console.options.update(max_width=400)).maximum
-    wide = console if console.width >= needed else Console(file=console.file, width=needed)
-    wide.print(table)
 
 
 def summary_csv(runs: Sequence[Run]) -> str:
     """Write one row a run folder as CSV; numbers that were not measured stay empty."""
     keys = [name for key in METRICS for name in (key, f"{key}_err")]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["run", "stage", "label", "group", "seed", *keys, "seconds"])
-    for r in runs:
-        numbers = [*(r.metrics[key] for key in keys), r.seconds]
-        cells = [repr(x) if math.isfinite(x) else "" for x in numbers]
-        writer.writerow([r.run, r.stage, r.label, r.group, r.seed, *cells])
-    return buffer.getvalue()
+    return _csv(
+        ["run", "stage", "label", "group", "seed", *keys, "seconds"],
+        ([r.run, r.stage, r.label, r.group, r.seed, *(r.metrics[k] for k in keys), r.seconds] for r in runs),
+    )
 
 
 def corrections_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Write the rows of one set of runs as CSV, as the page shows them but with all digits.
+    """Write the rows of one set of runs as CSV, as the page shows them but with all digits."""
+    keys = ["n", *(name for c in COLUMNS for name in (c.key, f"{c.key}_spread")), "seconds"]
+    return _csv(
+        ["correction", "seeds", *keys],
+        ([row["label"], row["seeds"], *(row[key] for key in keys)] for row in rows),
+    )
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        From `corrections_table`, in the order of the page.
 
-    Returns
-    -------
-    str
-        A column a number and one `<key>_spread` beside it; seconds at the end; empty where not measured.
-    """
-    keys = [name for column in COLUMNS for name in (column.key, f"{column.key}_spread")]
+def _csv(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["correction", "seeds", *keys, "seconds"])
+    writer.writerow(heading)
     for row in rows:
-        numbers = [row[key] for key in (*keys, "seconds")]
-        writer.writerow([row["label"], row["seeds"], *(repr(x) if math.isfinite(x) else "" for x in numbers)])
+        writer.writerow(["" if isinstance(x, float) and not math.isfinite(x) else x for x in row])
     return buffer.getvalue()

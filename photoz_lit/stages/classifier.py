@@ -36,7 +36,6 @@ from photoz_lit.grids import RedshiftGrid, cell_counts, cell_index
 from photoz_lit.models.encoders.precomputed import Precomputed
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet
 from photoz_lit.models.module import OneHotLoss, PhotozModule
-from photoz_lit.report import figures
 from photoz_lit.stages.evaluate import check_origin, finish, n_of_z, predict, require_representation, start
 from photoz_lit.stages.prepare import member_subset, prepare, splits, store_folder, training_labels
 from photoz_lit.stages.representation import fit_missing, inputs_of, load, membership, new_outputs
@@ -75,7 +74,7 @@ def run(config: Config) -> None:
         train_rows[member_subset(config, spec_z[train_rows], r[train_rows], m)] for m in range(c.members)
     ]
     if c.balance:
-        draw_counts(config, spec_z, r, train_rows, subsets[0], folder)
+        keep_counts(config, spec_z, r, train_rows, subsets[0], folder)
 
     # Their embeddings under several views, and those of validation and test in view 0: made once, cached.
     n_views = min(c.views, inputs.n_views)
@@ -229,7 +228,7 @@ def fit_corrected(
     training = config.training.hidden if c.n_hidden else config.training.step3
     new = fit_head(config, new, table, training, galaxies, folder / f"step3{of_member}")
     if member == 0:
-        draw_labels(config, table, folder)
+        keep_labels(table, folder)
     return Fitted(new, out_grid, prior)
 
 
@@ -457,7 +456,7 @@ def step2_folder(config: Config, checkpoint: str, member: int = 0) -> Path:
     return config.folder("representation") / f"step2-{key}"
 
 
-def draw_counts(
+def keep_counts(
     config: Config,
     spec_z: NDArray[np.float64],
     r: NDArray[np.float64],
@@ -465,9 +464,9 @@ def draw_counts(
     subset: NDArray[np.int64],
     folder: Path,
 ) -> None:
-    """Draw how many galaxies each cell holds before and after balancing; warn where nothing is balanced."""
+    """Write how many galaxies each cell holds before and after balancing; warn where nothing is balanced."""
     grid, slices = config.survey.grid(), config.survey.slices()
-    before, after = (cell_counts(spec_z[rows], r[rows], grid, slices).T for rows in (train_rows, subset))
+    before, after = (cell_counts(spec_z[rows], r[rows], grid, slices) for rows in (train_rows, subset))
     log.info("balanced subset: %d of %d galaxies", len(subset), len(train_rows))
     if len(subset) == len(train_rows):
         log.warning(
@@ -475,38 +474,29 @@ def draw_counts(
             before.max(),
             config.correction.threshold,
         )
-    figure = figures.figure_counts(before, after, grid, slices, config.target)
-    figure.savefig(folder / "counts.png", dpi=150)
+    write_arrays(folder / "counts.npz", {"before": before, "after": after})
 
 
-def draw_labels(config: Config, table: LabelTable, folder: Path) -> None:
-    """Draw what the labels were made from and what they look like."""
-    fit, grid, slices, words = table.fit, config.survey.grid(), config.survey.slices(), config.target
+def keep_labels(table: LabelTable, folder: Path) -> None:
+    """Write what the labels were made from and, of the fullest slice of r, three of them, for figures."""
+    fit = table.fit
     assert fit is not None
-    occupied = fit.counts > 0
-    figures.figure_dispersions(fit.spec_z_hist.T, fit.photo_z_hist.T, fit.sigma_1, grid, words).savefig(
-        folder / "dispersions.png", dpi=150
-    )
-    figures.figure_shift(table.mean, table.membership, grid, occupied, slices, words).savefig(
-        folder / "shift.png", dpi=150
-    )
     s = int(fit.counts.sum(axis=1).argmax())
-    bins = np.flatnonzero(occupied[s])
-    chosen = bins[[0, len(bins) // 2, -1]]
+    bins = np.flatnonzero(fit.counts[s] > 0)
+    cells = np.array([(s, k) for k in bins[[0, len(bins) // 2, -1]]])
     output = int(np.flatnonzero(table.membership[s])[0])
-    rows = table.rows(np.full(3, s), chosen)[:, output]
-    r = slices.edges[s]
-    labels = [
-        (f"r {r:g}-{r + slices.width:g}, {config.target.column} {grid.centres[k]:.3f}", row)
-        for k, row in zip(chosen, rows, strict=True)
-    ]
-    figures.figure_labels(table.grid, labels, chosen, words).savefig(folder / "labels.png", dpi=150)
-    np.savez(
+    write_arrays(
         folder / "labels.npz",
-        sigma_dispersion=fit.sigma_1,
-        sigma_scatter=fit.sigma_2,
-        spec_z_hist=fit.spec_z_hist,
-        photo_z_hist=fit.photo_z_hist,
-        counts=fit.counts,
-        mean=table.mean,
+        {
+            "sigma_dispersion": fit.sigma_1,
+            "sigma_scatter": fit.sigma_2,
+            "spec_z_hist": fit.spec_z_hist,
+            "photo_z_hist": fit.photo_z_hist,
+            "counts": fit.counts,
+            "mean": table.mean,
+            "membership": table.membership,
+            "edges": table.grid.edges,
+            "example_cells": cells,
+            "examples": table.rows(*cells.T)[:, output],
+        },
     )

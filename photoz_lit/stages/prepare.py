@@ -59,6 +59,7 @@ def run(config: Config) -> None:
             split=split,
             bands=s.bands,
             pixel_scale=s.pixel_scale,
+            slices=s.slices(),
             name=s.name,
             target=config.target,
         )

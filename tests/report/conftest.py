@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from simulated_runs import KINDS, write_run
 
-from photoz_lit.report.blocks import Block
+from photoz_lit.report.html import Block
 from photoz_lit.report.page import write_report
 
 
@@ -29,11 +29,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures out of the page, which take most of the time."""
-    empty = Block("no figure", "", ())
-    monkeypatch.setattr("photoz_lit.report.sections.build_blocks", lambda corrections, rows: ())
-    monkeypatch.setattr("photoz_lit.report.sections.comparison_blocks", lambda rows, target: ())
-    monkeypatch.setattr("photoz_lit.report.sections.sweep_block", lambda sweep, target: empty)
-    monkeypatch.setattr("photoz_lit.report.sections.calibrated_block", lambda before, after, target: empty)
+    empty = Block("no figure")
+    for name, left in (
+        ("build_blocks", lambda corrections, rows: []),
+        ("comparison_blocks", lambda rows, target: []),
+        ("sweep_block", lambda sweep, target: empty),
+        ("calibrated_block", lambda before, after, target: empty),
+    ):
+        monkeypatch.setattr(f"photoz_lit.report.page.{name}", left)
 
 
 @pytest.fixture

@@ -80,6 +80,7 @@ def write_run(
     n: int = 1500,
     config: str = "",
     target: dict[str, str] | None = None,
+    store: str = "mock-1",
 ) -> Path:
     """Write one finished run folder and return it; with further settings and another target where given."""
     rng = np.random.default_rng((seed, *kind.label.encode()))
@@ -113,6 +114,7 @@ def write_run(
     for name, content in (
         ("metrics.json", numbers(kind, seed, n)), ("trainz.json", numbers(trainz, seed, n)),
         ("survey.json", SURVEY | ({"target": target} if target else {})), ("done.json", done),
+        ("origin.json", {"store": store}),
     ):  # fmt: skip
         (folder / name).write_text(json.dumps(content))
     (folder / "config.yaml").write_text(f"stage: {kind.stage}\nseed: {seed}\nname: <{kind.label}>\n{config}")
@@ -129,12 +131,14 @@ def write_sweep(
     seeds: Sequence[int] = (1, 2),
     run: str = "swept",
     n: int = 300,
+    data: str = "{}",
 ) -> None:
     """Write runs of each kind at each value of a setting, a section and a name with a dot between them."""
     section, name = key.split(".")
     for value in values:
         config = f"sweep: {{axis: {key}, label: number of {name}, scale: {scale}}}\n"
         config += f"{section}: {{{name}: {value}}}\n"
+        config += f"data: {data}\n" if section != "data" else ""
         for kind in kinds:
             further = replace(
                 kind, group=f"{kind.group},{key}={value}", label=f"{kind.label} · {name}={value}"
@@ -154,3 +158,28 @@ def write_calibrated(
     for name, content in (("metrics_before.json", before), ("metrics.json", after), ("done.json", {})):
         (folder / name).write_text(json.dumps(content))
     return folder
+
+
+def write_labels(folder: Path, seed: int = 0) -> None:
+    """Write the arrays of a classifier's labels into its folder."""
+    rng = np.random.default_rng(seed)
+    slices, bins, extension = SURVEY["n_slices"], SURVEY["n_bins"], 10
+    outputs = (slices + 1) // 2
+    before = rng.poisson(4.0, (slices, bins))
+    centres = np.arange(bins + 2 * extension) - extension
+    cells = np.array([(3, 5), (3, 40), (3, 85)])
+    means = cells[:, 1] + np.array([3.0, 0.0, -3.0])
+    arrays = {
+        "sigma_dispersion": rng.uniform(0.5, 3.0, outputs),
+        "sigma_scatter": rng.uniform(0.5, 3.0, outputs),
+        "spec_z_hist": rng.poisson(20.0, (outputs, bins)),
+        "photo_z_hist": rng.poisson(20.0, (outputs, bins)),
+        "counts": before,
+        "mean": np.broadcast_to(np.arange(bins)[:, None] + 1.0, (slices, bins, outputs)),
+        "membership": np.abs(np.arange(slices)[:, None] - 2 * np.arange(outputs)) <= 1,
+        "edges": (np.arange(bins + 2 * extension + 1) - extension) * 0.4 / bins,
+        "examples": np.exp(-0.5 * ((centres - means[:, None]) / 2.0) ** 2),
+        "example_cells": cells,
+    }
+    np.savez(folder / "labels.npz", **arrays)
+    np.savez(folder / "counts.npz", before=before, after=np.minimum(before, 3))

@@ -16,7 +16,6 @@ def row(label: str, spread: float, *values: float) -> dict[str, Any]:
 ROWS = [
     row("trainz", 0.0, 0.0, 0.0, 0.0, 0.0, 0.68, 0.05),
     row("Step 1", 0.002, -0.11, 0.004, 0.24, 0.0100, 0.75, 0.0142),
-    row("none", 0.002, -0.11, 0.004, 0.24, 0.0100, 0.75, 0.0142),
     row("full", 0.002, -0.02, 0.12, 0.080, 0.0110, 0.86, 0.0150),
     row("trend", 0.002, 0.001, 0.15, 0.230, 0.0112, 0.74, 0.0168),
     row("unshifted", 0.002, -0.06, 0.07, 0.083, 0.0106, 0.681, 0.0140),
@@ -70,9 +69,8 @@ def test_calibrated_estimates_compete_for_the_bulk_bias_only() -> None:
     assert "The same with calibrated photo z" not in by_question(ROWS, [])
 
 
-def test_trainz_and_the_double_of_step_1_do_not_compete() -> None:
+def test_trainz_does_not_compete() -> None:
     assert [r["label"] for r in contestants(ROWS)] == ["Step 1", "full", "trend", "unshifted"]
-    assert [r["label"] for r in contestants(ROWS[2:3])] == ["none"]
 
 
 @pytest.mark.parametrize("n", [0, 1])

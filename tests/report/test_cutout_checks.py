@@ -35,7 +35,8 @@ def survey(n: int = 40, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
 
 def words(cutouts: np.ndarray, r: np.ndarray, bands: str = BANDS) -> str:
     facts = measure(cutouts.astype(np.float32), bands, SCALE)
-    return "\n".join(suspicions(facts, compare_r(facts, r, np.zeros(len(r)))))
+    names = np.array([f"object_id {i}" for i in range(len(r))])
+    return "\n".join(suspicions(facts, compare_r(facts, r, np.zeros(len(r))), names))
 
 
 def test_right_cutouts_raise_no_suspicion_and_are_measured() -> None:
@@ -67,11 +68,53 @@ def test_extinction_is_taken_out_before_comparing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "said"), [(1e-2, "5.0 mag fainter than dered_petro_r"), (2.0, "0.8 mag brighter than")]
+    ("factor", "said"),
+    [
+        (1e-2, "5.0 mag fainter than dered_petro_r (median): are they in nanomaggies"),
+        (2.0, "0.8 mag brighter than"),
+        (3.631, "1.4 mag brighter than dered_petro_r (median), as those in microjansky are"),
+        (3631, "8.9 mag brighter than dered_petro_r (median), as those in nanojansky are"),
+        (3.631e-6, "13.6 mag fainter than dered_petro_r (median), as those in jansky are"),
+        (10 ** (0.4 * 7.5), "data.zero_point=30.0."),
+    ],
 )
 def test_wrong_units(factor: float, said: str) -> None:
     cutouts, r = survey()
-    assert words(factor * cutouts, r).startswith(f"The cutouts are {said}")
+    assert said in words(factor * cutouts, r).splitlines()[0]
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e5])
+def test_wrong_units_without_a_table(factor: float) -> None:
+    cutouts, r = survey()
+    magnitude = f"{np.median(r) - 2.5 * np.log10(factor):.1f}"
+    said = words(factor * cutouts, np.full(len(r), np.nan))
+    assert f"Galaxies have {magnitude} mag in r (median): are the cutouts in nanomaggies" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "pixels", "said"),
+    [
+        (-9999.0, 1, "1 of 40 cutouts have pixels in r far below the sky, first"),
+        (-99.0, 30, "far below the sky"),
+        (-5.0, 1, "times the noise in object_id 7: are they masked by a number?"),
+        (1e6, 30, "30 pixels in r have the same value 1e+06, the highest of all"),
+        (65535.0, 12, "12 pixels in r have the same value 65535"),
+        (1e6, 1, ""),  # one bright pixel is a star or a cosmic ray
+    ],
+)
+def test_pixels_masked_by_a_number(value: float, pixels: int, said: str) -> None:
+    cutouts, r = survey()
+    cutouts[7, 2, 3, 2 : 2 + pixels] = value
+    found = words(cutouts, r)
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, -1.0])
+def test_blank_cutouts(value: float) -> None:
+    cutouts, r = survey()
+    cutouts[[5, 9], 1] = value
+    assert "2 of 40 cutouts are blank in g, first object_id 5." in words(cutouts, r)
 
 
 def test_wrong_order_of_bands() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from photoz_lit.data.sources.mock import draw_galaxies, render_cutouts
 from photoz_lit.data.store import write_store
 from photoz_lit.errors import DataError
+from photoz_lit.grids import MagnitudeSlices
 from photoz_lit.report.data_page import write_data_report
 
 GALAXIES = draw_galaxies(24, seed=3)
@@ -27,6 +28,7 @@ def page(
     kind: str = "images",
     split: np.ndarray | None = None,
     bands: str = "ugriz",
+    slices: MagnitudeSlices = MagnitudeSlices(12.5, 0.5, 11),  # noqa: B008
 ) -> str:
     table = GALAXIES[COLUMNS] if table is None else table
     store = write_store(
@@ -39,7 +41,9 @@ def page(
         settings={},
         keep_faulty=True,
     )
-    path = write_data_report(store, folder, split=split, bands=bands, pixel_scale=0.396, name="Twenty <four>")
+    path = write_data_report(
+        store, folder, split=split, bands=bands, pixel_scale=0.396, slices=slices, name="Twenty <four>"
+    )
     assert path == folder / "data_report.html"
     return path.read_text(encoding="utf-8")
 
@@ -60,9 +64,9 @@ def test_images_are_shown_and_nothing_is_fetched(tmp_path: Path, cutouts: NDArra
     assert warnings_of(text) == []
     assert "Nothing looks wrong" in text
     assert "Twenty &lt;four&gt;" in text
-    assert all(target.startswith("data:") for target in re.findall('(?:src|href)="(.*?)"', text))
-    headings = re.findall("<h2>(.*?)</h2>", text)
-    assert headings == [
+    assert all(target.startswith(("data:", "#")) for target in re.findall('(?:src|href)="(.*?)"', text))
+    assert re.findall("<h2>(.*?)</h2>", text) == ["Inputs", "Table"]
+    assert re.findall("<h3>(.*?)</h3>", text) == [
         "Galaxies",
         "Band by band",
         "Brightness",
@@ -74,7 +78,7 @@ def test_images_are_shown_and_nothing_is_fetched(tmp_path: Path, cutouts: NDArra
     assert [cells(text, name) for name in ("all", "train", "val", "test")] == [["24"], ["16"], ["3"], ["5"]]
     assert cells(text, "spec_z")[0] == "0"
     assert cells(text, "spec_z")[3] == f"{np.median(GALAXIES['spec_z']):.5g}"
-    assert len(cells(text, "u")) == 7
+    assert len(cells(text, "u")) == 8
     assert (tmp_path / "s" / "contact_sheet.png").stat().st_size > 10_000
     assert {p.name for p in (tmp_path / "s").iterdir()} == {
         *("catalogue.fits", "contact_sheet.png", "data_report.html", "inputs.npy", "store.json")
@@ -91,7 +95,7 @@ def test_faults_are_said_at_the_top(tmp_path: Path, cutouts: NDArray[np.float32]
     assert any("mag fainter than dered_petro_r" in w for w in said)
     assert any("are the bands in the order ugriz?" in w for w in said)
     assert "8% of the galaxies are flagged and cannot be used: see Counts." in said
-    assert "Column dered_petro_r is empty or not finite in 3 of 24 galaxies." in said
+    assert "Column dered_petro_r is empty or not finite in 3 of 22 galaxies." in said
     assert cells(text, "flagged: NaN or infinite pixels, or none but zeros") == ["2"]
 
 
@@ -101,6 +105,16 @@ def test_galaxies_to_predict_have_no_labels(tmp_path: Path, cutouts: NDArray[np.
     assert warnings_of(text) == []
     assert "From low to high spec_z" not in text
     assert "cutouts − table" not in text
+
+
+@pytest.mark.parametrize(("r_min", "n", "fault"), [(12.5, 0, False), (20.0, 24, True), (5.0, 24, True)])
+def test_galaxies_beyond_the_slices_are_counted(
+    tmp_path: Path, cutouts: NDArray[np.float32], r_min: float, n: int, fault: bool
+) -> None:
+    text = page(tmp_path / "s", cutouts, slices=MagnitudeSlices(r_min, 0.5, 11))
+    assert f'<div class="values">{n} of 24</div>' in text
+    said = f"{n} of 24 galaxies lie outside the slices (survey.r_min, survey.r_width, survey.n_slices)"
+    assert any(warning.startswith(said) for warning in warnings_of(text)) == fault
 
 
 def test_all_flagged(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:

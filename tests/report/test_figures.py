@@ -1,113 +1,98 @@
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from simulated_runs import KINDS, write_labels, write_run
 
+from photoz_lit.files import read_arrays
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.metrics import fit_line, residuals_by_photo_z
-from photoz_lit.report import figures
-from photoz_lit.report.figures.style import ALTERNATIVES, STYLE, colour_of, marker_of
-from photoz_lit.report.table import ORDER
+from photoz_lit.report.figures import comparison, labels, residuals, results, style, sweep
+from photoz_lit.report.runs import Run, Survey, read_run
+from photoz_lit.report.table import KEYS, ORDER
 
 GRID = RedshiftGrid(0.0, 0.4, 40)
-SLICES = MagnitudeSlices(12.5, 0.5, 5)
+SURVEY = Survey("mock", RedshiftGrid(0.0, 0.4, 90), MagnitudeSlices(12.5, 0.5, 11), 0.05, "mode")
 
 
-def sample(label: str, seed: int = 0) -> figures.Sample:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read_run(write_run(tmp_path_factory.mktemp("run"), KINDS[-1], 1, n=600))
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    folder = tmp_path_factory.mktemp("labels")
+    write_labels(folder)
+    return read_arrays(folder / "labels.npz") | read_arrays(folder / "counts.npz")
+
+
+def curve(label: str, seed: int = 0) -> residuals.Curve:
     rng = np.random.default_rng(seed)
     spec_z = rng.uniform(0.0, 0.4, 600)
-    return figures.Sample(
-        label, spec_z, spec_z + 0.01 * rng.standard_normal(600), rng.uniform(size=600), "TV 0.1"
-    )
+    binned = residuals_by_photo_z(spec_z, spec_z + 0.01 * rng.standard_normal(600), GRID)
+    return residuals.Curve(label, binned, fit_line(binned))
 
 
-def curve(label: str, seed: int = 0) -> figures.Curve:
-    s = sample(label, seed)
-    binned = residuals_by_photo_z(s.spec_z, s.photo_z, GRID)
-    return figures.Curve(label, binned, fit_line(binned))
+def row(label: str, slope: float, total_variation: float) -> dict[str, Any]:
+    numbers = {key: 0.05 for key in (*KEYS, "bulk_mean")} | {f"{key}_spread": 0.01 for key in KEYS}
+    own = {"slope_spec_z": slope, "total_variation": total_variation, "sigma_mad": 0.01 + slope / 9}
+    return numbers | own | {"label": label, "title": label, "correction": label}
 
 
-def scatter(label: str) -> figures.MagnitudeCurve:
-    return figures.MagnitudeCurve(label, np.arange(13.0, 18.0), np.full(5, 0.013), np.full(5, 0.001))
-
-
-def trade_off(label: str, slope: float) -> figures.TradeOff:
-    return figures.TradeOff(label, slope, 0.002, 0.1, 0.01)
-
-
-def standing(label: str, slope: float, total_variation: float) -> figures.Standing:
-    values = (slope, 0.05, total_variation, 0.004, 0.014 + total_variation / 100)
-    return figures.Standing(label, *(figures.Score(value, 0.01) for value in values))
-
-
-def sweep_line(label: str) -> figures.SweepLine:
+def sweep_line(label: str) -> sweep.SweepLine:
     keys = ("slope_spec_z", "total_variation", "sigma_mad", "crps")
     values = {key: np.array([0.1, -0.2, 0.3]) for key in keys}
-    return figures.SweepLine(label, np.arange(3.0), values, {key: np.full(3, 0.05) for key in keys})
-
-
-def counts(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).poisson(4.0, shape)
+    return sweep.SweepLine(label, np.arange(3.0), values, {key: np.full(3, 0.05) for key in keys})
 
 
 CURVES = [curve("Baseline"), curve("full", 1), curve("full · threshold=20", 2)]
-SAMPLES = [
-    sample("Baseline"),
-    sample("full", 1),
-    sample("unheard of", 2),
-    sample("hard", 3),
-    sample("none", 4),
+NAMES = ("Baseline", "full", "unheard of", "hard", "none")
+POINTS = np.arange(13.0, 18.0), np.full(5, 0.013), np.full(5, 0.001)
+ROWS = [
+    row("full", 0.02, 0.08),
+    row("trend", 0.001, 0.24),
+    row("lds", -0.08, 0.2),
+    row("full · threshold=20", 0.02, 0.3),
+    row("none", np.nan, np.nan) | {"total_variation_spread": np.nan},
 ]
-STANDINGS = [
-    standing("full", 0.02, 0.08),
-    standing("trend", 0.001, 0.24),
-    standing("lds", 0.08, 0.2),
-    standing("full · threshold=20", 0.02, 0.3),
-    figures.Standing("none", *[figures.Score(np.nan, np.nan)] * 5),
-]
-LABEL = np.exp(-0.5 * ((np.arange(80) - 25) / 2.0) ** 2)
-MEAN = np.tile(np.arange(40.0)[None, :, None], (5, 1, 3)) + 1.0
+AXIS = sweep.SweepAxis("number of bins", "linear")
+CATEGORY = sweep.SweepAxis("encoder", "category", ("a", "b", "c"))
+FLOOR = np.arange(3.0), np.full(3, 0.06)
 
 FIGURES = {
-    "residuals": lambda: figures.figure_residuals(CURVES, CURVES),
-    "residual_panels": lambda: figures.figure_residual_panels(CURVES, CURVES[0]),
-    "residual_panels_alone": lambda: figures.figure_residual_panels(CURVES[:1], against="photo_z"),
-    "n_of_z": lambda: figures.figure_n_of_z(SAMPLES, GRID),
-    "density": lambda: figures.figure_density(SAMPLES, GRID, 0.05),
-    "pit": lambda: figures.figure_pit(SAMPLES),
-    "sigma_mad": lambda: figures.figure_sigma_mad([scatter("Baseline"), scatter("full")], [scatter("hard")]),
-    "trade_off": lambda: figures.figure_trade_off(
-        [trade_off("Baseline", -0.1), trade_off("full", 0.0)], 0.06, [trade_off("lds", -0.05)]
+    "residuals": lambda run, arrays: residuals.figure_residuals(CURVES, CURVES),
+    "residual_panels": lambda run, arrays: residuals.figure_residual_panels(CURVES, CURVES[0]),
+    "against_photo_z": lambda run, arrays: residuals.figure_residual_panels(
+        CURVES[:1], CURVES[0], against="photo_z"
     ),
-    "pareto": lambda: figures.figure_pareto(STANDINGS, 0.06),
-    "biases": lambda: figures.figure_biases(STANDINGS),
-    "sweep": lambda: figures.figure_sweep(
-        figures.SweepAxis("number of bins", "linear"), [sweep_line("Baseline"), sweep_line("full")]
-    ),
-    "sweep_of_a_category": lambda: figures.figure_sweep(
-        figures.SweepAxis("encoder", "category", ("a", "b", "c")),
-        [sweep_line("full")],
-        (np.arange(3.0), np.full(3, 0.06)),
-    ),
-    "calibrated": lambda: figures.figure_calibrated(
-        [figures.BeforeAfter("full", "full (target=training)", (0.004, 0.001), (0.02, 0.1))]
-    ),
-    "counts": lambda: figures.figure_counts(counts((40, 5)), np.minimum(counts((40, 5)), 2), GRID, SLICES),
-    "dispersions": lambda: figures.figure_dispersions(
-        counts((40, 3)) * 1.0, counts((40, 3)) * 1.0, np.array([0.05, 1.0, 3.0]), GRID
-    ),
-    "labels": lambda: figures.figure_labels(
-        GRID.extended(20, 20), [("z = 0.05", LABEL), ("z = 0.06", LABEL)], [5, 6]
-    ),
-    "shift": lambda: figures.figure_shift(MEAN, SLICES.membership, GRID, np.ones((5, 40), bool), SLICES),
+    "n_of_z": lambda run, arrays: results.figure_n_of_z(dict.fromkeys(NAMES, run)),
+    "density": lambda run, arrays: results.figure_density(dict.fromkeys(NAMES, run)),
+    "pit": lambda run, arrays: results.figure_pit(dict.fromkeys(NAMES, run)),
+    "sigma_mad": lambda run, arrays: results.figure_sigma_mad(dict.fromkeys(NAMES, POINTS), ["full"]),
+    "trade_off": lambda run, arrays: comparison.figure_trade_off(ROWS, ["full", "lds"], 0.06),
+    "pareto": lambda run, arrays: comparison.figure_pareto(ROWS, 0.06),
+    "biases": lambda run, arrays: comparison.figure_biases(ROWS),
+    "calibrated": lambda run, arrays: comparison.figure_calibrated(ROWS[:1], ROWS[1:2]),
+    "sweep": lambda run, arrays: sweep.figure_sweep(AXIS, [sweep_line("Baseline"), sweep_line("full")]),
+    "category": lambda run, arrays: sweep.figure_sweep(CATEGORY, [sweep_line("full")], FLOOR),
+    "counts": lambda run, arrays: labels.figure_counts(arrays, SURVEY),
+    "dispersions": lambda run, arrays: labels.figure_dispersions(arrays, SURVEY),
+    "labels": lambda run, arrays: labels.figure_labels(arrays, SURVEY),
+    "shift": lambda run, arrays: labels.figure_shift(arrays, SURVEY),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_labelled_axes_and_renders(name: str) -> None:
-    figure = FIGURES[name]()
+def test_every_figure_has_labelled_axes_and_renders(
+    name: str, run: Run, arrays: dict[str, np.ndarray]
+) -> None:
+    figure = FIGURES[name](run, arrays)
     assert isinstance(figure, Figure)
     shared_x, shared_y = figure.get_supxlabel(), figure.get_supylabel()
     for ax in figure.axes:
@@ -117,41 +102,42 @@ def test_every_figure_has_labelled_axes_and_renders(name: str) -> None:
         assert ax.get_xlabel() or shared_x
         # Beside each other on one y axis, the first panel's label serves all.
         assert ax.get_ylabel() or shared_y or ax.get_shared_y_axes().joined(ax, figure.axes[0])
-    root = ET.fromstring(figures.as_svg(figure))
+    root = ET.fromstring(style.as_svg(figure))
     assert root.tag.endswith("svg")
 
 
-def test_svg_is_the_same_each_time() -> None:
-    assert figures.as_svg(FIGURES["pit"]()) == figures.as_svg(FIGURES["pit"]())
+def test_svg_is_the_same_each_time(run: Run) -> None:
+    first, second = (style.as_svg(results.figure_pit({"full": run})) for _ in range(2))
+    assert first == second
 
 
 def test_figures_leave_no_trace_in_the_settings_of_matplotlib() -> None:
-    before = {key: matplotlib.rcParams[key] for key in STYLE}
-    figures.as_svg(FIGURES["trade_off"]())
-    assert {key: matplotlib.rcParams[key] for key in STYLE} == before
+    before = {key: matplotlib.rcParams[key] for key in style.STYLE}
+    style.as_svg(comparison.figure_trade_off(ROWS, ["full"]))
+    assert {key: matplotlib.rcParams[key] for key in style.STYLE} == before
 
 
-def test_n_of_z_shows_estimates_beyond_the_survey() -> None:
-    wide = figures.Sample("full", np.full(500, 0.39), np.linspace(0.38, 0.45, 500), np.full(500, 0.5))
-    assert figures.figure_n_of_z([wide], GRID).axes[0].get_xlim()[1] > 0.44
+def test_n_of_z_shows_estimates_beyond_the_survey(run: Run) -> None:
+    wide = replace(run, spec_z=np.full(500, 0.39), photo_z=np.linspace(0.38, 0.45, 500))
+    assert results.figure_n_of_z({"full": wide}).axes[0].get_xlim()[1] > 0.44
 
 
 def test_no_other_beats_what_is_on_the_front() -> None:
     points = np.array([[1.0, 4.0], [2.0, 2.0], [2.0, 2.0], [2.0, 3.0], [4.0, 1.0], [5.0, 1.0], [np.nan, 0.0]])
-    assert figures.non_dominated(points).tolist() == [True, True, True, False, True, False, False]
+    assert comparison.non_dominated(points).tolist() == [True, True, True, False, True, False, False]
     points = np.random.default_rng(0).uniform(size=(60, 3))
     beaten = [any((q <= p).all() and (q < p).any() for q in points) for p in points]
-    assert figures.non_dominated(points).tolist() == [not b for b in beaten]
+    assert comparison.non_dominated(points).tolist() == [not b for b in beaten]
 
 
 def test_pareto_names_every_correction_once_where_it_can_be_read() -> None:
     rng = np.random.default_rng(1)
-    many = [standing(name, *rng.uniform(0.0, 0.3, 2)) for name in ALTERNATIVES]
-    figure = figures.figure_pareto(many, 0.06)
+    many = [row(name, *rng.uniform(0.0, 0.3, 2)) for name in style.ALTERNATIVES]
+    figure = comparison.figure_pareto(many, 0.06)
     figure.draw_without_rendering()
     (ax, _) = figure.axes
     texts = [t for t in ax.texts if not t.get_text().startswith("floor")]
-    assert sorted(t.get_text() for t in texts) == sorted(ALTERNATIVES)
+    assert sorted(t.get_text() for t in texts) == sorted(style.ALTERNATIVES)
     boxes = [t.get_window_extent() for t in texts]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     frame = ax.get_window_extent()
@@ -160,7 +146,7 @@ def test_pareto_names_every_correction_once_where_it_can_be_read() -> None:
 
 def test_bars_of_absolute_slopes_end_at_zero() -> None:
     line = sweep_line("full")
-    figure = figures.figure_sweep(figures.SweepAxis("x", "linear"), [line])
+    figure = sweep.figure_sweep(AXIS, [line])
     (points, _, (bars,)) = figure.axes[0].containers[0]
     np.testing.assert_allclose(points.get_ydata(), [0.1, 0.2, 0.3])
     assert min(segment[:, 1].min() for segment in bars.get_segments()) >= 0.0
@@ -168,36 +154,51 @@ def test_bars_of_absolute_slopes_end_at_zero() -> None:
 
 def test_every_correction_has_its_own_mark() -> None:
     names = [name for name in ORDER if name not in ("none",)]  # which is Step 1's own output
-    marks = {(colour_of(name), marker_of(name)) for name in names}
+    marks = {(style.colour_of(name), style.marker_of(name)) for name in names}
     assert len(marks) == len(names)
-    assert colour_of("none") == colour_of("Step 1")
+    assert style.colour_of("none") == style.colour_of("Step 1")
 
 
 def test_a_name_unheard_of_has_one_mark_that_no_known_one_has() -> None:
     unheard = [f"method {i}" for i in range(40)]
-    known = {(colour_of(name), marker_of(name)) for name in ORDER}
-    assert not known & {(colour_of(name), marker_of(name)) for name in unheard}
-    assert len({(colour_of(name), marker_of(name)) for name in unheard}) > 10
-    assert colour_of("method 1 · threshold=20") == colour_of("method 1")
+    known = {(style.colour_of(name), style.marker_of(name)) for name in ORDER}
+    assert not known & {(style.colour_of(name), style.marker_of(name)) for name in unheard}
+    assert len({(style.colour_of(name), style.marker_of(name)) for name in unheard}) > 10
+    assert style.colour_of("method 1 · threshold=20") == style.colour_of("method 1")
 
 
-def test_no_estimate_or_nan_pit_still_draws() -> None:
-    empty = figures.Sample("full", np.array([0.1, 0.1]), np.array([0.1, 0.1]), np.array([np.nan, np.nan]))
-    assert figures.as_svg(figures.figure_pit([empty]))
+def test_one_value_or_nan_pit_still_draws(run: Run) -> None:
+    z = np.array([0.1, 0.1])
+    empty = replace(run, spec_z=z, photo_z=z, pit=np.array([np.nan, np.nan]))
+    assert style.as_svg(results.figure_pit({"full": empty}))
+    assert style.as_svg(results.figure_density({"full": empty}))
 
 
-def test_counts_lose_none_of_the_galaxies() -> None:
-    before = counts((40, 5))
-    figure = figures.figure_counts(before, np.minimum(before, 2), GRID, SLICES)
-    assert figure.axes[0].get_title(loc="left") == f"Training set: {before.sum():,} galaxies"
+def test_counts_lose_none_of_the_galaxies(arrays: dict[str, np.ndarray]) -> None:
+    figure = labels.figure_counts(arrays, SURVEY)
+    assert figure.axes[0].get_title(loc="left") == f"Training set: {arrays['before'].sum():,} galaxies"
 
 
-def test_labels_name_their_shift() -> None:
-    figure = figures.figure_labels(GRID.extended(20, 20), [("a cell", LABEL)], [3])
-    # The label's mean is output 25, that is bin 5 of the survey, two bins of 0.01 above the galaxy's own.
-    assert "+0.020" in figure.axes[0].texts[0].get_text()
+def test_labels_name_their_cells_and_shifts(arrays: dict[str, np.ndarray]) -> None:
+    axes = labels.figure_labels(arrays, SURVEY).axes
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        f"r 14-14.5, spec_z {z:.3f}" for z in (0.4 / 90 * np.array([5.5, 40.5, 85.5]))
+    ]
+    # Three bins of 0.4 / 90 up, none, and three down.
+    assert [ax.texts[0].get_text().split()[1] for ax in axes] == ["+0.013", "0.000", "\N{MINUS SIGN}0.013"]
+
+
+def test_labels_are_drawn_from_the_arrays_of_a_folder(tmp_path: Path) -> None:
+    assert labels.draw_labels(tmp_path, SURVEY) == []
+    write_labels(tmp_path)
+    (tmp_path / "counts.npz").unlink()
+    names = ["dispersions.png", "labels.png", "shift.png"]
+    assert [path.name for path in labels.draw_labels(tmp_path, SURVEY)] == names
+    assert labels.draw_labels(tmp_path, SURVEY) == []
+    write_labels(tmp_path)
+    assert [path.name for path in labels.draw_labels(tmp_path, SURVEY)] == ["counts.png"]
 
 
 def test_figure_without_panels_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one panel"):
-        figures.figure_pit([])
+        results.figure_pit({})

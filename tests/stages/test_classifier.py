@@ -96,8 +96,8 @@ def test_sweep_shares_one_representation_one_set_of_embeddings_and_one_step_2(
             extended = correction not in ("none", "balanced")
             assert file["pdf"].shape == (24, 40 if extended else 20)
             np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
-        assert (folder / "counts.png").is_file() == (correction not in ("none", "skip_balanced"))
-        assert (folder / "labels.png").is_file() == extended
+        assert (folder / "counts.npz").is_file() == (correction not in ("none", "skip_balanced"))
+        assert (folder / "labels.npz").is_file() == extended
     assert not [p for p in tmp_path.rglob("*") if "partial" in p.name]
     shutil.rmtree(only(tmp_path / "runs", "sweep"))  # Hydra's note of what was typed
     before = state(tmp_path)

@@ -1,7 +1,11 @@
-"""Figures that compare corrections by their numbers: what is best at what, and at which price."""
+"""Figures that compare corrections by their numbers: what is best at what, and at which price.
+
+`rows` are those of `corrections_table`: under each key of `metrics.json` a number, under `<key>_spread` its
+spread, which is NaN where it was not measured; slopes are drawn by their absolute values.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,70 +20,29 @@ from numpy.typing import NDArray
 from photoz_lit.report.figures.style import (
     FULL_WIDTH,
     GREY,
+    HALF_WIDTH,
+    INK,
+    LIGHT,
     PROMINENT,
     STYLE,
-    colour_of,
-    edge_of,
-    face_of,
+    draw_floor,
     known_label,
-    marker_of,
-    size_of,
+    mark,
 )
 from photoz_lit.target import REDSHIFT, Target
+
+Rows = Sequence[dict[str, Any]]
 
 # Even in lightness, for colour-blind readers too; without the yellow, which vanishes on white paper.
 SCATTER_COLOURS = ListedColormap(
     matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1.0, 256)), name="scatter"
 )
-FINE = "#3c4043"
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number with its spread; the spread is NaN where it was not measured."""
-
-    value: float
-    spread: float
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The numbers of one correction.
-
-    Parameters
-    ----------
-    label : str
-        Name of the correction.
-    slope_true, slope_estimate : Score
-        Absolute slopes of the mean residual against truth and estimate.
-    total_variation : Score
-        Between the distributions of estimates and truth.
-    residual_rms : Score
-        Root mean square of the mean residuals in bins of the truth.
-    sigma_mad : Score
-        Scatter.
-    """
-
-    label: str
-    slope_true: Score
-    slope_estimate: Score
-    total_variation: Score
-    residual_rms: Score
-    sigma_mad: Score
 
 
 def non_dominated(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which points no other point beats, all coordinates being the better the smaller.
+    """Return which points (n, d) no other point beats, all coordinates being the better the smaller.
 
-    Parameters
-    ----------
-    points : ndarray, shape (n, d)
-        Points with a coordinate that is not finite are never among them.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Equal points do not beat each other.
+    Equal points do not beat each other; a point with a coordinate that is not finite is never among them.
     """
     usable = np.isfinite(points).all(axis=1)
     others = points[usable]
@@ -90,61 +53,72 @@ def non_dominated(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 @matplotlib.rc_context(STYLE)
-def figure_pareto(
-    standings: Sequence[Standing], floor: float | None = None, target: Target = REDSHIFT
+def figure_trade_off(
+    rows: Rows, shown: Sequence[str], floor: float | None = None, target: Target = REDSHIFT
 ) -> Figure:
-    """Draw mode collapse against tilt with the scatter as colour; a line joins those that none beats in both.
+    """Draw total variation against slope: a marker for each correction shown, small grey dots for others.
 
-    Parameters
-    ----------
-    standings : sequence of Standing
-        One a correction.
-    floor : float, optional
-        Total variation that remains without any mode collapse.
-    target : Target
-        What is estimated.
-
-    Returns
-    -------
-    Figure
-        The best place is the lower left corner, and dark blue the largest scatter.
+    The best place is at the bottom, on the vertical line.
     """
-    shown = [s for s in standings if np.isfinite([s.slope_true.value, s.total_variation.value]).all()]
+    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    ax = figure.subplots()
+    ax.axvline(0.0, color=INK, linewidth=1.0)
+    draw_floor(ax, floor)
+    others = [row for row in rows if row["label"] not in shown]
+    if others:
+        x, y = ([row[key] for row in others] for key in ("slope_spec_z", "total_variation"))
+        ax.plot(x, y, "o", color=LIGHT, markersize=5, label="others")
+    for row in rows:
+        if row["label"] in shown:
+            ax.errorbar(
+                row["slope_spec_z"],
+                row["total_variation"],
+                xerr=row["slope_spec_z_spread"],
+                yerr=row["total_variation_spread"],
+                **mark(row["label"], 9),
+                linestyle="none",
+                elinewidth=1.4,
+                capsize=2.5,
+                label=row["label"],
+            )
+    ax.set(
+        xlabel=rf"slope of $\langle{target.delta_math}\rangle$ against ${target.true_math}$",
+        ylabel=f"total variation of {target.n_of}",
+    )
+    ax.set_ylim(bottom=0.0)
+    ax.margins(x=0.12)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_pareto(rows: Rows, floor: float | None = None, target: Target = REDSHIFT) -> Figure:
+    """Draw mode collapse against tilt, colour is scatter; a line joins those that none beats in both.
+
+    The best place is the lower left corner.
+    """
+    x, y = "slope_spec_z", "total_variation"
+    shown = [row for row in rows if np.isfinite([row[x], row[y]]).all()]
     figure = Figure(figsize=(FULL_WIDTH, 5.6))
     ax = figure.subplots()
-    places = np.array([[s.slope_true.value, s.total_variation.value] for s in shown]).reshape(-1, 2)
+    places = np.array([[abs(row[x]), row[y]] for row in shown]).reshape(-1, 2)
     best = non_dominated(places)
-    scatter = np.array([s.sigma_mad.value for s in shown])
-    norm = _norm(scatter)
+    norm = _norm(np.array([row["sigma_mad"] for row in shown]))
     front = places[best][np.argsort(places[best][:, 0])]
     # Between two corrections on the front nothing is known: steps claim no more than the points do.
-    ax.step(front[:, 0], front[:, 1], where="post", color=FINE, linewidth=1.2, linestyle=":", zorder=1)
-    for s, own, on_front in zip(shown, scatter, best, strict=True):
-        colour = SCATTER_COLOURS(norm(own)) if np.isfinite(own) else GREY
-        _bars(ax, s.slope_true, s.total_variation)
-        ax.plot(
-            s.slope_true.value,
-            s.total_variation.value,
-            marker_of(s.label),
-            color=colour,
-            markersize=size_of(s.label, 10),
-            markeredgecolor="black" if on_front else "white",
-            markeredgewidth=1.3 if on_front else 0.6,
-            zorder=4 if on_front else 3,
-        )
-    if floor is not None and np.isfinite(floor):
-        ax.axhline(floor, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        ax.annotate(
-            f"floor {floor:.3f}",
-            (1.0, floor),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=9,
-            color=GREY,
-        )
+    ax.step(front[:, 0], front[:, 1], where="post", color=INK, linewidth=1.2, linestyle=":", zorder=1)
+    for row, place, on_front in zip(shown, places, best, strict=True):
+        colour = SCATTER_COLOURS(norm(row["sigma_mad"])) if np.isfinite(row["sigma_mad"]) else GREY
+        rim = {
+            "color": colour,
+            "markerfacecolor": colour,
+            "markeredgecolor": "black" if on_front else "white",
+            "markeredgewidth": 1.3 if on_front else 0.6,
+        }
+        _bars(ax, row, x, y)
+        ax.plot(*place, **mark(row["label"], 10) | rim, zorder=4 if on_front else 3)
+    draw_floor(ax, floor, right=True)
     ax.set_xlabel(rf"|slope| of $\langle{target.delta_math}\rangle$ against ${target.true_math}$   (tilt)")
     ax.set_ylabel(f"total variation of {target.n_of}   (mode collapse)")
     ax.set(xlim=(0.0, None), ylim=(0.0, None))
@@ -155,8 +129,8 @@ def figure_pareto(
         aspect=30,
         pad=0.01,
     )
-    spreads = np.array([[s.slope_true.spread, s.total_variation.spread] for s in shown]).reshape(-1, 2)
-    _name_points(ax, places, np.nan_to_num(spreads), [s.label for s in shown], best)
+    spreads = np.array([[row[f"{x}_spread"], row[f"{y}_spread"]] for row in shown]).reshape(-1, 2)
+    _name_points(ax, places, np.nan_to_num(spreads), [row["label"] for row in shown], best)
     return figure
 
 
@@ -166,14 +140,12 @@ def _norm(values: NDArray[np.float64]) -> Normalize:
     return Normalize(low, high if high > low else low + max(abs(low), 1e-9) / 10)
 
 
-def _bars(ax: Axes, x: Score, y: Score, colour: str = "#8a9096") -> None:
+def _bars(ax: Axes, row: dict[str, Any], x: str, y: str, colour: str = "#8a9096") -> None:
     """Draw error bars that stop at zero: neither coordinate can be negative."""
-    errors = [
-        [[min(s.spread, s.value)], [s.spread]] if np.isfinite(s.spread) else [[0.0], [0.0]] for s in (x, y)
-    ]
-    ax.errorbar(
-        x.value, y.value, xerr=errors[0], yerr=errors[1], fmt="none", ecolor=colour, elinewidth=1.0, zorder=2
-    )
+    values = [abs(row[key]) for key in (x, y)]
+    spreads = [float(np.nan_to_num(row[f"{key}_spread"])) for key in (x, y)]
+    xerr, yerr = ([[min(s, value)], [s]] for value, s in zip(values, spreads, strict=True))
+    ax.errorbar(values[0], values[1], yerr, xerr, fmt="none", ecolor=colour, elinewidth=1.0, zorder=2)
 
 
 def _name_points(
@@ -199,7 +171,7 @@ def _name_points(
     distance = np.sort(np.linalg.norm(points[:, None] - points[None], axis=2), axis=1)
     for i in np.argsort(-distance[:, :4].sum(axis=1), kind="stable"):
         text = ax.text(0, 0, names[i], fontsize=9, fontweight="bold" if strong[i] else "normal", zorder=6)
-        text.set_color("black" if strong[i] else FINE)
+        text.set_color("black" if strong[i] else INK)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # legible on top of lines
         text.set_in_layout(False)  # a name at the rim must not move what it was placed by
         size = text.get_window_extent()
@@ -245,41 +217,18 @@ def _overlap(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray
 
 
 @matplotlib.rc_context(STYLE)
-def figure_biases(standings: Sequence[Standing], target: Target = REDSHIFT) -> Figure:
-    """Draw bias against scatter, and the two views of bias against each other.
-
-    Parameters
-    ----------
-    standings : sequence of Standing
-        One a correction.
-    target : Target
-        What is estimated.
-
-    Returns
-    -------
-    Figure
-        Two panels with one legend below; the best place of both is the lower left corner.
-    """
-    longest = max((len(s.label) for s in standings), default=1)
+def figure_biases(rows: Rows, target: Target = REDSHIFT) -> Figure:
+    """Draw bias against scatter, and the two views of bias; the lower left corner is the best of both."""
+    longest = max((len(row["label"]) for row in rows), default=1)
     columns = int(np.clip(130 // (longest + 8), 1, 7))  # of the legend: 130 letters fit the width
-    figure = Figure(figsize=(FULL_WIDTH, 4.6 + 0.21 * -(-len(standings) // columns)))
+    figure = Figure(figsize=(FULL_WIDTH, 4.6 + 0.21 * -(-len(rows) // columns)))
     left, right = figure.subplots(1, 2)
-    for s in standings:
-        for ax, x, y in ((left, s.residual_rms, s.sigma_mad), (right, s.slope_true, s.slope_estimate)):
-            _bars(ax, x, y, colour_of(s.label))
-            ax.plot(
-                x.value,
-                y.value,
-                marker_of(s.label),
-                linestyle="none",
-                color=colour_of(s.label),
-                markersize=size_of(s.label, 9),
-                markerfacecolor=face_of(s.label),
-                markeredgecolor=edge_of(s.label),
-                markeredgewidth=0.7,
-                label=s.label,
-                zorder=5 if known_label(s.label) in PROMINENT else 3,
-            )
+    for row in rows:
+        label = row["label"]
+        look = mark(label, 9) | {"linestyle": "none", "zorder": 5 if known_label(label) in PROMINENT else 3}
+        for ax, x, y in ((left, "residual_rms", "sigma_mad"), (right, "slope_spec_z", "slope_photo_z")):
+            _bars(ax, row, x, y, look["color"])
+            ax.plot(abs(row[x]), abs(row[y]), **look, label=label)
     left.set_title("Bias and scatter")
     rms = rf"rms of $\langle{target.delta_math}\rangle$ over bins of ${target.true_math}$"
     left.set_xlabel(rms + target.residual_unit_text)
@@ -292,4 +241,35 @@ def figure_biases(standings: Sequence[Standing], target: Target = REDSHIFT) -> F
     right.set(xlim=(0.0, None), ylim=(0.0, None))
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_calibrated(before: Rows, after: Rows, target: Target = REDSHIFT) -> Figure:
+    """Draw both views of bias before (open) and after (filled) calibration, a line a product.
+
+    Left the bulk bias, which calibration cures; right the individual bias, which it brings back.
+    """
+    figure = Figure(figsize=(FULL_WIDTH, 1.25 + 0.34 * len(before)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for ax, key in ((left, "bulk_mean"), (right, "slope_spec_z")):
+        for i, (old, new) in enumerate(zip(before, after, strict=True)):
+            look, start, end = mark(old["correction"], 8), abs(old[key]), abs(new[key])
+            ax.annotate(
+                "", (end, i), (start, i), arrowprops={"arrowstyle": "->", "color": GREY, "shrinkB": 6}
+            )
+            rim = {"markeredgecolor": look["color"], "markeredgewidth": 1.0}
+            ax.plot(start, i, **look | rim | {"markerfacecolor": "white"})
+            ax.plot(end, i, **look | rim | {"markerfacecolor": look["color"]})
+        ax.set_xlim(left=0.0)
+        ax.margins(x=0.08)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    left.set_yticks(range(len(before)), [row["title"] for row in before])
+    left.set_ylim(len(before) - 0.5, -0.5)
+    left.set_ylabel("calibrated")
+    mean = rf"|\langle{target.delta_math}\rangle|"
+    left.set_xlabel(rf"mean ${mean}$ in bins of ${target.estimated_math}${target.residual_unit_text}")
+    right.set_xlabel(f"|slope| against ${target.true_math}$")
+    left.set_title("Bulk bias")
+    right.set_title("Individual bias")
     return figure

@@ -1,4 +1,8 @@
-"""Figures of a data set before any training: cutouts in colour and by band, distributions, photometry."""
+"""Figures of a data set before any training: cutouts in colour and by band, distributions, photometry.
+
+Cutouts are arrays (n, bands, y, x) in nanomaggies; `bands` has their names, a letter each; `labels` has what
+is written beside each.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,18 +14,28 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from photoz_lit.report.figures.style import GREY, HALF_WIDTH, STYLE, note, signed
+from photoz_lit.report.figures.style import (
+    BLUE,
+    GREY,
+    HALF_WIDTH,
+    INK,
+    ORANGE,
+    STYLE,
+    VERMILION,
+    note,
+    number,
+)
 from photoz_lit.target import REDSHIFT, Target
 
 Cutouts = NDArray[np.float32]
+Values = NDArray[np.float64]
 
 # Weights of the colour images of SDSS relative to r, and their stretch (Lupton et al. 2004, PASP 116, 133).
 WEIGHTS = {"i": 0.86, "r": 1.0, "g": 1.37}
 STRETCH, SOFTENING = 0.35, 8.0  # nanomaggies per pixel of 0.396 arcsec; its ratio to the noise of SDSS is
 STRETCH_OVER_NOISE = 14.0
 
-SPLIT_COLOURS = {"train": "#0072b2", "val": "#e69f00", "test": "#d55e00", "unused": GREY, "all": "#0072b2"}
-SPLIT_LINES = {"train": "-", "val": "--", "test": "-.", "unused": ":", "all": "-"}
+SPLIT_LOOKS = {"train": (BLUE, "-"), "val": (ORANGE, "--"), "test": (VERMILION, "-."), "unused": (GREY, ":")}
 
 
 def colour_bands(bands: str) -> tuple[int, int, int]:
@@ -33,21 +47,9 @@ def colour_bands(bands: str) -> tuple[int, int, int]:
 
 
 def colour_image(stamp: Cutouts, bands: str, stretch: float = STRETCH) -> NDArray[np.uint8]:
-    """Return the colour image of a cutout on an asinh scale.
+    """Return the colour image (y, x, 3) of a cutout (bands, y, x) on an asinh scale.
 
-    Parameters
-    ----------
-    stamp : array (bands, y, x)
-        Nanomaggies.
-    bands : str
-        Names of the bands, a letter each.
-    stretch : float
-        Flux per pixel where the scale turns from linear to logarithmic, nanomaggies.
-
-    Returns
-    -------
-    array (y, x, 3)
-        Red, green and blue.
+    The scale turns from linear to logarithmic at a flux per pixel of `stretch`, nanomaggies.
     """
     planes = (stamp[i] * WEIGHTS.get(bands[i], 1.0) for i in colour_bands(bands))
     with np.errstate(invalid="ignore"):  # astropy divides by pixels that are zero before it masks them
@@ -63,25 +65,7 @@ def stretch_for(noise: float) -> float:
 def figure_contact_sheet(
     cutouts: Cutouts, labels: Sequence[str], bands: str, stretch: float = STRETCH, columns: int = 6
 ) -> Figure:
-    """Draw cutouts in colour, side by side.
-
-    Parameters
-    ----------
-    cutouts : array (n, bands, y, x)
-        Nanomaggies.
-    labels : sequence of str
-        What is written above each.
-    bands : str
-        Names of the bands, a letter each.
-    stretch : float
-        As in `colour_image`.
-    columns : int
-        Cutouts a row.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw cutouts in colour, side by side, `columns` a row."""
     rows = max(1, -(-len(cutouts) // columns))
     figure = Figure(figsize=(1.9 * columns, 2.12 * rows))
     for ax in (axes := figure.subplots(rows, columns, squeeze=False).ravel()):
@@ -98,23 +82,7 @@ def figure_bands(
 ) -> Figure:
     """Draw each band in grey: a few galaxies, and on top the median of many, with a cross at the centre.
 
-    Parameters
-    ----------
-    cutouts : array (n, bands, y, x)
-        Nanomaggies.
-    labels : sequence of str
-        What is written beside each galaxy.
-    bands : str
-        Names of the bands, a letter each.
-    noise : sequence of float
-        Noise of each band, nanomaggies per pixel: the scale is the same for all galaxies of a band.
-    stack : array (bands, y, x)
-        Median of many cutouts.
-
-    Returns
-    -------
-    Figure
-        A row a galaxy, a column a band.
+    `noise` of each band, nanomaggies per pixel, sets one scale for all its galaxies.
     """
     n_rows, n_bands = len(cutouts) + 1, len(bands)
     figure = Figure(figsize=(1.45 * n_bands + 1.2, 1.47 * n_rows + 0.3))
@@ -135,67 +103,43 @@ def figure_bands(
                 reach = stack.shape[-1] / 2
                 for low, high in ((0.25, 0.7), (-0.7, -0.25)):
                     span = [middle + low * reach, middle + high * reach]
-                    ax.plot(span, [middle, middle], [middle, middle], span, color="#e69f00", linewidth=1.1)
+                    ax.plot(span, [middle, middle], [middle, middle], span, color=ORANGE, linewidth=1.1)
         axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9.5)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def figure_distributions(
-    columns: Mapping[str, NDArray[np.float64]],
-    split: NDArray[np.str_] | None,
-    target: Target = REDSHIFT,
+    columns: Mapping[str, Values], split: NDArray[np.str_] | None, target: Target = REDSHIFT
 ) -> Figure:
-    """Draw histograms of columns, that of the target by split.
-
-    Parameters
-    ----------
-    columns : mapping of str to array (n,)
-        Some of the target's column, spec_z, dered_petro_r (mag) and ebv (mag).
-    split : array of str (n,), optional
-        Split of each galaxy.
-    target : Target
-        What is to be estimated.
-
-    Returns
-    -------
-    Figure
-        A panel a column.
-    """
-    words = {target.column: f"{target.label}{target.unit_text}"}
-    words |= {
+    """Draw histograms of columns, a panel each, that of the target by split where there is one."""
+    words = {
         "spec_z": "spectroscopic redshift",
         "dered_petro_r": "dered_petro_r  [mag]",
         "ebv": "ebv  [mag]",
+        target.column: f"{target.label}{target.unit_text}",
     }
     # Room between panels: tick labels of neighbours must not touch.
     figure = Figure(figsize=(3.8 * len(columns), 3.0), layout=ConstrainedLayoutEngine(wspace=0.06))
-    for ax, (name, values) in zip(
-        figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True
-    ):
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]
+    for ax, (name, values) in zip(axes, columns.items(), strict=True):
         finite, by = values[np.isfinite(values)], split if name == target.column else None
         low, high = np.percentile(finite, [0.1, 99.9]) if finite.size else (0.0, 1.0)
         edges = np.linspace(low, high if high > low else low + 0.01, _bins(by, finite.size))
-        groups = ["all"] if by is None else [g for g in SPLIT_LINES if (by == g).any()]
-        for group in groups:
-            own = values if by is None else values[by == group]
+        parts = {"": (values, BLUE, "-")}
+        if by is not None:
+            parts = {g: (values[by == g], *look) for g, look in SPLIT_LOOKS.items() if (by == g).any()}
+        for group, (own, colour, line) in parts.items():
             counts = np.histogram(own[np.isfinite(own)], edges)[0]
-            ax.stairs(
-                counts / max(counts.sum(), 1),  # splits of different size are compared by shape
-                edges,
-                color=SPLIT_COLOURS[group],
-                linestyle=SPLIT_LINES[group],
-                fill=group == "all",
-                linewidth=1.5,
-                label=group,
-            )
+            share = counts / max(counts.sum(), 1)  # splits of different size are compared by shape
+            ax.stairs(share, edges, color=colour, linestyle=line, fill=not group, linewidth=1.5, label=group)
         ax.set(xlabel=words[name], yticks=[])
         ax.grid(visible=False)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_ylim(bottom=0.0)
-        if len(groups) > 1:
+        if len(parts) > 1:
             ax.legend(handlelength=1.8)
-    figure.supylabel("share of galaxies", fontsize=10.5)
+    figure.supylabel("share of galaxies")
     return figure
 
 
@@ -206,56 +150,26 @@ def _bins(split: NDArray[np.str_] | None, n: int) -> int:
 
 
 @matplotlib.rc_context(STYLE)
-def figure_photometry(
-    catalogue_r: NDArray[np.float64], measured_r: NDArray[np.float64], offset: float
-) -> Figure:
-    """Draw magnitudes measured on the cutouts against those of the catalogue.
-
-    Parameters
-    ----------
-    catalogue_r, measured_r : arrays (n,)
-        mag.
-    offset : float
-        Median of measured - catalogue, mag.
-
-    Returns
-    -------
-    Figure
-        Right units lie on the line.
-    """
+def figure_photometry(catalogue_r: Values, measured_r: Values, offset: float) -> Figure:
+    """Draw magnitudes measured on the cutouts against the catalogue's; right units lie on the line."""
     figure = Figure(figsize=(HALF_WIDTH, 3.9))
     ax = figure.subplots()
-    ax.plot(catalogue_r, measured_r, ".", color="#0072b2", markersize=4, alpha=0.6)
+    ax.plot(catalogue_r, measured_r, ".", color=BLUE, markersize=4, alpha=0.6)
     ends = np.percentile(catalogue_r, [0.5, 99.5]) + np.array([-0.3, 0.3])
-    ax.plot(ends, ends, color="#3c4043", linewidth=1.2, label="equal")
-    ax.plot(ends, ends + offset, color="#d55e00", linewidth=1.2, linestyle="--", label="median offset")
+    ax.plot(ends, ends, color=INK, linewidth=1.2, label="equal")
+    ax.plot(ends, ends + offset, color=VERMILION, linewidth=1.2, linestyle="--", label="median offset")
     shown = np.concatenate([ends, np.percentile(measured_r, [1, 99])])
     ax.set(xlim=ends, ylim=(shown.max() + 0.2, shown.min() - 0.2))  # bright at the top
     ax.set(xlabel="dered_petro_r of the table  [mag]", ylabel="r measured on the cutouts  [mag]")
-    note(ax, f"median offset {signed(offset, 2)} mag", x=0.97, y=0.04)
+    note(ax, f"median offset {number(offset, 2, signed=True)} mag", x=0.97, y=0.04)
     ax.invert_xaxis()
     ax.legend(loc="upper left")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def figure_brightness(magnitudes: NDArray[np.float64], bands: str, depth: Sequence[float]) -> Figure:
-    """Draw how bright galaxies are in each band, and how faint one could be seen.
-
-    Parameters
-    ----------
-    magnitudes : array (n, bands)
-        mag; not finite where nothing was measured.
-    bands : str
-        Names of the bands, a letter each.
-    depth : sequence of float
-        Magnitude of 5 sigma in each band.
-
-    Returns
-    -------
-    Figure
-        The middle 68 % of the galaxies as bars around the median.
-    """
+def figure_brightness(magnitudes: Values, bands: str, depth: Sequence[float]) -> Figure:
+    """Draw how bright galaxies (n, bands) are, the middle 68 % as bars, and how faint one could be seen."""
     figure = Figure(figsize=(HALF_WIDTH, 3.9))
     ax = figure.subplots()
     x = np.arange(len(bands))
@@ -264,8 +178,8 @@ def figure_brightness(magnitudes: NDArray[np.float64], bands: str, depth: Sequen
         [np.percentile(c, [16, 50, 84]) if c.size else [np.nan] * 3 for c in known]
     ).T
     errors = [middle - low, high - middle]
-    ax.errorbar(x, middle, errors, fmt="o-", color="#0072b2", capsize=4, label="galaxies, 68 %")
-    ax.plot(x, depth, "v", color="#d55e00", markersize=9, linestyle="none", label=r"depth, 5$\sigma$ in 2″")
+    ax.errorbar(x, middle, errors, fmt="o-", color=BLUE, capsize=4, label="galaxies, 68 %")
+    ax.plot(x, depth, "v", color=VERMILION, markersize=9, linestyle="none", label=r"depth, 5$\sigma$ in 2″")
     ax.set_xticks(x, list(bands))
     ax.set(ylabel="magnitude  [mag]", xlabel="band")
     ax.margins(x=0.12, y=0.12)
@@ -275,26 +189,16 @@ def figure_brightness(magnitudes: NDArray[np.float64], bands: str, depth: Sequen
 
 
 @matplotlib.rc_context(STYLE)
-def figure_vectors(vectors: NDArray[np.float64]) -> Figure:
-    """Draw lengths of vectors, and mean and spread of each of their numbers.
-
-    Parameters
-    ----------
-    vectors : array (n, d)
-
-    Returns
-    -------
-    Figure
-        Two panels.
-    """
+def figure_vectors(vectors: Values) -> Figure:
+    """Draw lengths of vectors (n, d), and mean and spread of each of their numbers."""
     figure = Figure(figsize=(2 * 4.6, 3.0))
     left, right = figure.subplots(1, 2)
-    left.hist(np.linalg.norm(vectors, axis=1), 40, color="#0072b2")
+    left.hist(np.linalg.norm(vectors, axis=1), 40, color=BLUE)
     left.set(xlabel="length of a vector", ylabel="galaxies")
     spread = vectors.std(axis=0)
     order = np.argsort(spread)
-    right.plot(spread[order], color="#0072b2", label="standard deviation")
-    right.plot(np.abs(vectors.mean(axis=0))[order], ".", color="#d55e00", markersize=3, label="|mean|")
+    right.plot(spread[order], color=BLUE, label="standard deviation")
+    right.plot(np.abs(vectors.mean(axis=0))[order], ".", color=VERMILION, markersize=3, label="|mean|")
     right.set(xlabel="number within the vector, sorted by its spread", ylabel="over all galaxies")
     right.legend()
     return figure

@@ -1,6 +1,7 @@
-"""One look for all figures: fonts, colours that colour-blind readers tell apart, panels, SVG."""
+"""One look for all figures: fonts, marks that colour-blind readers tell apart, numbers, panels, SVG."""
 
 import io
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,38 +12,25 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-GREY = "#5f6368"
-LIGHT = "#c9cdd2"
+GREY, LIGHT, INK = "#5f6368", "#c9cdd2", "#3c4043"
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 # Colours of Okabe and Ito (2008), less their yellow, which vanishes on white paper; a marker each, so that
 # black-and-white prints keep the key.
 VERMILION, ORANGE, GREEN, BLUE = "#d55e00", "#e69f00", "#009e73", "#0072b2"
 SKY, PINK, BLACK = "#56b4e9", "#cc79a7", "#1a1a1a"
-COLOURS: dict[str, str] = {
-    "trainz": GREY,
-    "Baseline": VERMILION,
-    "Step 1": ORANGE,
-    "none": ORANGE,
-    "balanced": SKY,
-    "hard": PINK,
-    "unshifted": GREEN,
-    "skip_balanced": BLACK,
-    "full": BLUE,
-    "best": GREEN,
-    "calibrated": GREEN,
-}
-MARKERS: dict[str, str] = {
-    "trainz": "x",
-    "Baseline": "o",
-    "Step 1": "s",
-    "none": "s",
-    "balanced": "^",
-    "hard": "X",
-    "unshifted": "D",
-    "skip_balanced": "P",
-    "full": "*",
-    "best": "H",
-    "calibrated": "D",
+LOOKS = {
+    "trainz": (GREY, "x"),
+    "Baseline": (VERMILION, "o"),
+    "Step 1": (ORANGE, "s"),
+    "none": (ORANGE, "s"),
+    "balanced": (SKY, "^"),
+    "hard": (PINK, "X"),
+    "unshifted": (GREEN, "D"),
+    "skip_balanced": (BLACK, "P"),
+    "full": (BLUE, "*"),
+    "best": (GREEN, "H"),
+    "calibrated": (GREEN, "D"),
 }
 PROMINENT = ("full", "best")
 
@@ -68,7 +56,7 @@ STYLE: dict[Any, Any] = {
     "axes.labelsize": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#3c4043",
+    "axes.edgecolor": INK,
     "axes.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -80,6 +68,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "lines.linewidth": 1.6,
+    "figure.labelsize": 10.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "figure.constrained_layout.use": True,
@@ -91,9 +80,7 @@ STYLE: dict[Any, Any] = {
 # Galaxies per cell: one alone must still be seen on white paper, so the lightest blues are left out.
 DENSITY = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.3, 1.0, 256)), name="density")
 
-PANEL_WIDTH = 2.85
-FULL_WIDTH = 11.4
-HALF_WIDTH = 5.6
+PANEL_WIDTH, HALF_WIDTH, FULL_WIDTH = 2.85, 5.6, 11.4  # inches
 COLUMNS = 4
 
 
@@ -105,28 +92,30 @@ def known_label(label: str) -> str:
 def colour_of(label: str) -> str:
     """Return the colour of a correction, the same in every figure."""
     known = known_label(label)
-    return COLOURS.get(known) or _COLOUR_CYCLE[_place(known) % len(_COLOUR_CYCLE)]
+    return LOOKS[known][0] if known in LOOKS else _COLOUR_CYCLE[_place(known) % len(_COLOUR_CYCLE)]
 
 
 def marker_of(label: str) -> str:
     """Return the marker of a correction, the same in every figure."""
     known = known_label(label)
-    return MARKERS.get(known) or _MARKER_CYCLE[_place(known) % len(_MARKER_CYCLE)]
+    return LOOKS[known][1] if known in LOOKS else _MARKER_CYCLE[_place(known) % len(_MARKER_CYCLE)]
 
 
-def size_of(label: str, size: float) -> float:
-    """Return the marker size of a correction where most have `size`: the principal ones are larger."""
-    return size * (1.55 if known_label(label) in PROMINENT else 1.0)
+def mark(label: str, size: float) -> dict[str, Any]:
+    """Return what `plot` and `errorbar` need to mark a correction; the principal ones are larger.
 
-
-def face_of(label: str) -> str:
-    """Return the fill of a marker: open where a correction has other settings than its name says."""
-    return "white" if label != known_label(label) else colour_of(label)
-
-
-def edge_of(label: str) -> str:
-    """Return the rim of a marker: white, so that marks on top of each other stay apart."""
-    return colour_of(label) if label != known_label(label) else "white"
+    The mark is open where a correction has other settings than its name says; otherwise its rim is white, so
+    that marks on top of each other stay apart.
+    """
+    known, colour = known_label(label), colour_of(label)
+    return {
+        "color": colour,
+        "marker": marker_of(label),
+        "markersize": size * (1.55 if known in PROMINENT else 1.0),
+        "markerfacecolor": colour if label == known else "white",
+        "markeredgecolor": "white" if label == known else colour,
+        "markeredgewidth": 0.6,
+    }
 
 
 def _place(label: str) -> int:
@@ -140,24 +129,7 @@ def _place(label: str) -> int:
 def panels(
     n: int, height: float, *, columns: int = COLUMNS, share_y: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `n` small panels of one size on shared axes.
-
-    Parameters
-    ----------
-    n : int
-        Number of panels.
-    height : float
-        Height of a row, inches.
-    columns : int
-        Panels a row at most.
-    share_y : bool
-        Whether the panels share their y axis.
-
-    Returns
-    -------
-    Figure, list of Axes
-        The figure and its n panels; the places that stay empty are removed.
-    """
+    """Make a figure of `n` small panels of one size (rows are `height` inches high) on shared axes."""
     if n < 1:
         raise ValueError("a figure of panels needs at least one panel")
     columns = min(columns, n)
@@ -174,7 +146,7 @@ def panels(
     return figure, axes[:n]
 
 
-def note(ax: Axes, text: str, *, x: float = 0.03, y: float = 0.96, colour: str = "#202124") -> None:
+def note(ax: Axes, text: str, *, x: float = 0.03, y: float = 0.96) -> None:
     """Write a short note in a panel, in axes coordinates, legible on top of what is drawn."""
     ax.text(
         x,
@@ -184,15 +156,36 @@ def note(ax: Axes, text: str, *, x: float = 0.03, y: float = 0.96, colour: str =
         ha="left" if x < 0.5 else "right",
         va="top" if y > 0.5 else "bottom",
         fontsize=9,
-        color=colour,
+        color="#202124",
         zorder=10,
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
     )
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """Format a number with its sign and a true minus; a value that is not finite is a dash."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "\N{EN DASH}"
+def draw_floor(ax: Axes, floor: float | None, *, right: bool = False) -> None:
+    """Draw the total variation that remains without mode collapse, named below the line: nothing is there."""
+    if floor is None or not math.isfinite(floor):
+        return
+    ax.axhline(floor, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
+    ax.annotate(
+        f"floor {floor:.3f}",
+        (1.0 if right else 0.02, floor),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2 if right else 0, -3),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="top",
+        fontsize=9,
+        color=GREY,
+    )
+
+
+def number(value: float, digits: int, *, signed: bool = False) -> str:
+    """Write a number with fixed digits and a true minus; a dash where it could not be measured."""
+    if not math.isfinite(value):
+        return DASH
+    value = round(value, digits) + 0.0  # no "-0.000"
+    return f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", MINUS)
 
 
 def symmetric_limit(values: Sequence[np.ndarray], at_least: float, at_most: float) -> float:
@@ -207,4 +200,11 @@ def as_svg(figure: Figure) -> bytes:
     """Render a figure as SVG, the same bytes each time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def as_png(figure: Figure) -> bytes:
+    """Render a figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """Figure of a sweep: how bias, mode collapse, scatter and the quality of p(z) follow one setting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from photoz_lit.report.figures.style import FULL_WIDTH, GREY, STYLE, colour_of, marker_of, size_of
+from photoz_lit.report.figures.style import FULL_WIDTH, GREY, STYLE, mark
 from photoz_lit.target import REDSHIFT, Target
 
 
@@ -41,7 +41,7 @@ class SweepAxis:
 
     label: str
     scale: str
-    ticks: tuple[str, ...] = field(default=())
+    ticks: tuple[str, ...] = ()
 
 
 @matplotlib.rc_context(STYLE)
@@ -51,23 +51,10 @@ def figure_sweep(
     floor: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     target: Target = REDSHIFT,
 ) -> Figure:
-    """Draw four numbers against a swept setting, one line a correction.
+    """Draw tilt, mode collapse, scatter and CRPS against a setting, one line a correction.
 
-    Parameters
-    ----------
-    axis : SweepAxis
-        What is swept.
-    lines : sequence of SweepLine
-        The corrections.
-    floor : (ndarray, ndarray), each of shape (m,), optional
-        Places on the axis and the total variation that remains there without mode collapse.
-    target : Target
-        What is estimated.
-
-    Returns
-    -------
-    Figure
-        Tilt, mode collapse, scatter, CRPS; corrections that the setting does not touch are dashed lines.
+    Corrections that the setting does not touch are dashed lines; `floor` has places on the axis, and the
+    total variation that remains there without mode collapse.
     """
     figure = Figure(figsize=(FULL_WIDTH, 6.2))
     axes: list[Axes] = list(figure.subplots(2, 2, sharex=True).ravel())
@@ -90,30 +77,20 @@ def figure_sweep(
     handles, names = axes[0].get_legend_handles_labels()
     handles += [h for h in axes[1].lines if h.get_label() == "floor"]
     figure.legend(handles, [*names, "floor"][: len(handles)], loc="outside right center")
-    figure.supxlabel(axis.label, fontsize=10.5)
+    figure.supxlabel(axis.label)
     return figure
 
 
 def _draw_line(ax: Axes, line: SweepLine, key: str) -> None:
-    colour = colour_of(line.label)
-    values = np.abs(line.numbers[key]) if key.startswith("slope") else line.numbers[key]
+    look = mark(line.label, 6)
+    slope = key.startswith("slope")
+    values = np.abs(line.numbers[key]) if slope else line.numbers[key]
     if line.x.size == 0:
-        ax.axhline(float(values[0]), color=colour, linestyle="--", linewidth=1.3, label=line.label)
+        ax.axhline(float(values[0]), color=look["color"], linestyle="--", linewidth=1.3, label=line.label)
         return
     spread = np.nan_to_num(line.spreads[key])
-    ax.errorbar(
-        line.x,
-        values,
-        [np.minimum(spread, values) if key.startswith("slope") else spread, spread],
-        color=colour,
-        marker=marker_of(line.label),
-        markersize=size_of(line.label, 6),
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        elinewidth=1.0,
-        capsize=2.0,
-        label=line.label,
-    )
+    below = np.minimum(spread, values) if slope else spread
+    ax.errorbar(line.x, values, [below, spread], **look, elinewidth=1.0, capsize=2.0, label=line.label)
 
 
 def _set_scale(axes: Sequence[Axes], axis: SweepAxis, lines: Sequence[SweepLine]) -> None:

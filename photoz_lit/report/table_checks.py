@@ -1,0 +1,71 @@
+"""What the table of a data set tells of itself, by its extremes: other units, sentinels, wrong survey."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz_lit.grids import MagnitudeSlices
+from photoz_lit.report import limits
+
+Values = NDArray[np.float64]
+
+
+def table_suspicions(columns: Mapping[str, Values], names: NDArray[np.str_]) -> list[str]:
+    """Say what looks wrong in columns of numbers (n,), a sentence each; `names` are the galaxies'."""
+    found = []
+    for column, values in columns.items():
+        finite = np.isfinite(values)
+        missing = int((~finite).sum())
+        if missing == len(values):
+            continue
+        if missing:
+            found.append(f"Column {column} is empty or not finite in {missing} of {len(values)} galaxies.")
+        left = finite
+        for what, bad in _unusual(column, values):
+            bad &= left
+            left = left & ~bad  # each value is named once
+            if bad.any():
+                first = np.flatnonzero(bad)[0]
+                found.append(
+                    f"Column {column} {what} in {bad.sum()} of {len(values)} galaxies,"
+                    f" first {values[first]:g} of {names[first]}."
+                )
+    return found
+
+
+def _unusual(column: str, values: Values) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Return what may be wrong with values of a column, and where it is."""
+    found = [("holds a number that stands for none", np.isin(values, limits.NO_NUMBERS))]
+    kind = "err" if "err" in column else "mag" if column.startswith("mag") else column
+    usual = limits.COLUMNS.get(kind)
+    if usual is not None:
+        low, high = usual
+        with np.errstate(invalid="ignore"):
+            found.append((f"lies outside {low:g} to {high:g}", (values < low) | (values > high)))
+    finite = values[np.isfinite(values)]
+    if finite.size >= limits.ENOUGH:
+        low, middle, high = np.percentile(finite, [1, 50, 99])
+        with np.errstate(invalid="ignore"):
+            far = np.abs(values - middle) > limits.FAR * (high - low)
+        if high > low and column not in ("ra", "dec"):
+            found.append(("lies far from all others", far))
+    return found
+
+
+def outside(r: Values, slices: MagnitudeSlices) -> int:
+    """Count the galaxies whose r (n,), mag, lies in none of the survey's slices."""
+    known = r[np.isfinite(r)]
+    return int(((known < slices.edges[0]) | (known >= slices.edges[-1])).sum())
+
+
+def slice_suspicions(r: Values, slices: MagnitudeSlices) -> list[str]:
+    """Say where more galaxies lie outside the slices than can be overlooked."""
+    n, known = outside(r, slices), int(np.isfinite(r).sum())
+    if not known or n < limits.OUTSIDE_SLICES * known:
+        return []
+    return [
+        f"{n} of {known} galaxies lie outside the slices (survey.r_min, survey.r_width, survey.n_slices),"
+        f" which hold dered_petro_r from {slices.edges[0]:g} to {slices.edges[-1]:g}: they count as of the"
+        " nearest slice."
+    ]
