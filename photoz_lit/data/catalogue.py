@@ -9,13 +9,31 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from photoz_lit.data.columns import find_column, identities, numbers, text
 from photoz_lit.data.dust import ebv_from_maps
+from photoz_lit.data.faults import (
+    FAR,
+    LIMITS,
+    STAND_INS,
+    Fault,
+    absent_faults,
+    far_from_others,
+    range_faults,
+    stand_ins,
+    value_faults,
+)
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
 
 OWN_COLUMNS = ("object_id", "spec_z", "dered_petro_r", "ebv", "ra", "dec", "split")
-LABELS = ("spec_z", "dered_petro_r")
+KINDS = {"ebv": "magnitude", "ra": "angle", "dec": "angle"}
+LABEL_KINDS = {"spec_z": "redshift", "dered_petro_r": "magnitude"}
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,8 @@ class TableRules:
         and are not checked, and every row is kept: those that cannot be used have the `flag` "table".
     ebv_maps : Path, optional
         Folder of the SFD dust maps: E(B-V) comes from them where the table has positions.
+    needed : sequence of str
+        Of ra and dec, those without which the source can do nothing with a row.
     target : str
         Column of the true values. Where it is another than spec_z, spec_z is not needed, and any quantity
         may stand in dered_petro_r.
@@ -49,6 +69,7 @@ class TableRules:
     drop_invalid: bool = False
     labelled: bool = True
     ebv_maps: Path | None = None
+    needed: Sequence[str] = ()
     target: str = "spec_z"
 
     @property
@@ -72,8 +93,9 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     Returns
     -------
     table : Table
-        The target, dered_petro_r, ebv, then object_id, spec_z, positions, split, magnitudes and errors as
-        given; `flag` where not labelled.
+        object_id, the target, spec_z, dered_petro_r, ebv, positions, split, magnitudes and errors, as far as
+        there; what is unknown and not needed is NaN, E(B-V) is 0. Where not labelled, `flag` is "table" for
+        rows that cannot be used, and `ebv_known` false for galaxies whose E(B-V) was given for others.
     rows : array (n,)
         Row of each kept galaxy in the input.
 
@@ -82,81 +104,81 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     DataError
         A column is missing or a value cannot be used; the message names both.
     """
-    columns, labelled = rules.columns, rules.labelled
-    magnitudes, magnitude_errors = rules.magnitudes, rules.magnitude_errors
-    unknown = sorted(set(columns) - set(rules.own_columns))
-    if unknown:
+    _check_rules(rules)
+    out, faults = _own_columns(table, origin, rules)
+    # Tables of another field try their columns as magnitudes first.
+    hint = "" if rules.target == "spec_z" else "; other quantities: data=embeddings data.vectors=[...]"
+    for key, names, kind in (
+        ("data.magnitudes", rules.magnitudes, "magnitude"),
+        ("data.magnitude_errors", rules.magnitude_errors, "error"),
+    ):
+        for name in names:
+            if (theirs := find_column(table, name, origin)) is None:
+                raise _missing(table, name, origin, key)
+            out[name] = numbers(table, theirs, origin, "magnitude")
+            faults += value_faults(out[name], name, kind, hint)
+    _add_ebv(out, origin, rules)
+    own = [n for n in rules.own_columns if n in out.colnames]
+    order = list(dict.fromkeys([*own, *rules.magnitudes, *rules.magnitude_errors]))  # spec_z may be a feature
+    out = out[order]
+    for name in rules.needed:
+        faults += absent_faults(out[name], name) + value_faults(out[name], name, name)
+    if not rules.labelled:
+        return _flagged(out, faults, origin, rules), np.arange(len(out))
+    faults = _label_faults(out, rules) + faults + absent_faults(out["ebv"], "ebv")
+    faults += value_faults(out["ebv"], "ebv", "ebv") + _position_faults(out, rules)
+    keep = _usable(len(out), faults, origin, rules.drop_invalid)
+    out = out[keep]
+    _doubt_identity(out, origin, rules.target)
+    return out, np.flatnonzero(keep)
+
+
+def _check_rules(rules: TableRules) -> None:
+    magnitudes, errors = rules.magnitudes, rules.magnitude_errors
+    if unknown := sorted(set(rules.columns) - set(rules.own_columns)):
         raise DataError(
             f"data.columns names {', '.join(unknown)}; it may name {', '.join(rules.own_columns)}"
         )
-    if rules.target in (*magnitudes, *magnitude_errors):
+    if rules.target in (*magnitudes, *errors):
         raise DataError(
             f"data.magnitudes names {rules.target}, the true values that are to be estimated: leave it out"
         )
-    if len(magnitude_errors) not in (0, len(magnitudes)):
+    if len(errors) not in (0, len(magnitudes)):
         raise DataError(
-            f"data.magnitude_errors has {len(magnitude_errors)} columns for {len(magnitudes)} magnitudes: "
+            f"data.magnitude_errors has {len(errors)} columns for {len(magnitudes)} magnitudes: "
             "give one each, or none"
         )
-    out, masks = Table(), {}
+
+
+def _own_columns(table: Table, origin: str, rules: TableRules) -> tuple[Table, list[Fault]]:
+    """Return the columns of our own names, and what is wrong with ids and splits of labelled rows."""
+    out, faults = Table(), list[Fault]()
+    required = {*rules.columns, *rules.needed, *((rules.target, "dered_petro_r") if rules.labelled else ())}
     for name in rules.own_columns:
-        theirs = columns.get(name, name)
-        required = (labelled and name in (rules.target, "dered_petro_r")) or name in columns
-        if theirs in table.colnames:
-            out[name], masks[name] = _plain(table, theirs, origin, text=name in ("object_id", "split"))
-        elif required:
+        wanted = rules.columns.get(name, name)
+        theirs = find_column(table, wanted, origin)
+        if theirs is None and name in required:
             other = name == rules.target != "spec_z"
             key = "target.column or data.columns.target" if other else f"data.columns.{name}"
-            raise _missing(table, theirs, origin, key)
-    for key, names in (("data.magnitudes", magnitudes), ("data.magnitude_errors", magnitude_errors)):
-        for name in names:
-            if name not in table.colnames:
-                raise _missing(table, name, origin, key)
-            out[name], masks[name] = _plain(table, name, origin)
-    if rules.ebv_maps is not None and {"ra", "dec"} <= set(out.colnames):
-        out["ebv"] = ebv_from_maps(np.asarray(out["ra"]), np.asarray(out["dec"]), rules.ebv_maps)
-    elif "ebv" not in out.colnames:
-        out["ebv"] = np.zeros(len(out))
-        log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
-    own = [n for n in rules.own_columns if n in out.colnames]
-    order = list(dict.fromkeys([*own, *magnitudes, *magnitude_errors]))  # spec_z may be a feature of a mass
-    if not labelled:
-        return _flagged(out[order], _faults(out, masks, rules), origin, rules), np.arange(len(out))
-    faults = _label_faults(out, masks, rules) + _faults(out, masks, rules)
-    keep = _usable(len(out), faults, origin, rules.drop_invalid)
-    return out[order][keep], np.flatnonzero(keep)
-
-
-def _plain(
-    table: Table, name: str, origin: str, text: bool = False
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Return a column as a plain array, and which of its cells are empty."""
-    column = table[name]
-    empty = np.asarray(getattr(column, "mask", np.zeros(len(table), bool)), dtype=bool)
-    if text:
-        filled = column.filled() if hasattr(column, "filled") else column
-        return np.asarray(filled), empty
-    return numbers(table, name, origin), empty
-
-
-def numbers(table: Table, name: str, origin: str) -> NDArray[np.float64]:
-    """Return a column as numbers, NaN in empty cells.
-
-    Raises
-    ------
-    DataError
-        It holds text.
-    """
-    column = table[name]
-    empty = np.ma.getmaskarray(column)
-    filled = (
-        np.ma.filled(np.ma.masked_array(np.asarray(column), empty), 0) if empty.any() else np.asarray(column)
-    )
-    try:
-        values = filled.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{origin}: column {name} holds text where numbers are needed: {error}") from error
-    return np.where(empty, np.nan, values)
+            raise _missing(table, wanted, origin, key)
+        if theirs is None or (name == "split" and not rules.labelled):
+            continue
+        if name == "object_id":
+            out[name], empty = identities(table, theirs, origin)
+            faults.append((f"column {theirs} has an empty cell", empty))
+            faults.append((f"column {theirs} is no identity but stands for none", stand_ins(out[name])))
+        elif name == "split":
+            out[name], empty = _split_words(table, theirs, origin)
+            faults.append((f"column {theirs} has an empty cell", empty))
+        else:
+            kinds = KINDS if rules.target != "spec_z" else {**KINDS, **LABEL_KINDS}
+            try:
+                out[name] = numbers(table, theirs, origin, kinds.get(name))
+            except DataError as error:
+                if name in required or rules.labelled:
+                    raise
+                log.warning("%s; the column is left out", error)
+    return out, faults if rules.labelled else []
 
 
 def _missing(table: Table, name: str, origin: str, key: str) -> DataError:
@@ -165,52 +187,42 @@ def _missing(table: Table, name: str, origin: str, key: str) -> DataError:
     )
 
 
-Fault = tuple[str, NDArray[np.bool_]]
+def _split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """Return the splits of a table in our words, and which cells are empty."""
+    given, empty = text(table, name, origin)
+    words = np.array([SPLIT_WORDS.get(word.casefold(), "") for word in given], dtype="U5")
+    if (unknown := (words == "") & ~empty).any():
+        rows = np.flatnonzero(unknown)
+        raise DataError(
+            f"{origin}: column {name} says {', '.join(repr(str(w)) for w in np.unique(given[rows])[:5])} in "
+            f"{rows.size} of {len(given)} rows (counted from 0): {_some(rows)}. It may say "
+            f"{', '.join(SPLIT_WORDS)}: mend it, or leave those rows out of the table"
+        )
+    return words, empty
 
 
-def _absent(table: Table, empty: Mapping[str, NDArray[np.bool_]], names: Sequence[str]) -> list[Fault]:
-    """Rows without a value, by column."""
-    faults = [(f"column {n} has an empty cell", empty[n]) for n in names if n in empty]
-    for name in [n for n in names if n not in ("object_id", "split")]:
-        mask = ~np.isfinite(np.asarray(table[name])) & ~empty.get(name, np.zeros(len(table), bool))
-        faults.append((f"column {name} is not finite", mask))
-    return faults
-
-
-def range_faults(values: NDArray[np.float64], name: str, z_range: tuple[float, float]) -> list[Fault]:
-    """Rows whose true value lies outside the survey's range, by kind of fault."""
-    low, high = z_range
-    negative = (values < 0) & (low >= 0)
-    outside = ~negative & ((values < low) | (values > high))
-    return [
-        (f"{name} is negative", negative),
-        (f"{name} is outside the survey's {low:g}{'-' if low >= 0 else ' to '}{high:g}", outside),
-    ]
-
-
-def _label_faults(table: Table, empty: Mapping[str, NDArray[np.bool_]], rules: TableRules) -> list[Fault]:
+def _label_faults(table: Table, rules: TableRules) -> list[Fault]:
     """Rows whose true value or r cannot be trained on, by kind of fault."""
-    faults = _absent(table, empty, (rules.target, "dered_petro_r"))
-    faults += range_faults(np.asarray(table[rules.target]), rules.target, rules.z_range)
-    if rules.target == "spec_z":
-        r = np.asarray(table["dered_petro_r"])
-        faults.append(("column dered_petro_r is no magnitude (outside 0-40)", (r < 0) | (r > 40)))
-    return faults
+    true, r = np.asarray(table[rules.target]), np.asarray(table["dered_petro_r"])
+    faults = absent_faults(true, rules.target) + range_faults(true, rules.target, rules.z_range)
+    if rules.target != "spec_z":
+        return faults + absent_faults(r, "dered_petro_r")
+    faults += value_faults(r, "dered_petro_r", "magnitude")
+    return [*faults, (f"column dered_petro_r is {FAR:g} mag from all others", far_from_others(r))]
 
 
-def _faults(table: Table, empty: Mapping[str, NDArray[np.bool_]], rules: TableRules) -> list[Fault]:
-    """Rows that can be used neither for training nor for prediction, by kind of fault."""
-    faults = _absent(table, empty, [n for n in table.colnames if n not in (rules.target, *LABELS)])
-    faults.append(("ebv is negative", np.asarray(table["ebv"]) < 0))
-    # Of another field, where data.magnitudes would be tried first.
-    hint = "" if rules.target == "spec_z" else "; other quantities: data=embeddings data.vectors=[...]"
-    for name in rules.magnitudes:
-        value = np.asarray(table[name])
-        faults.append((f"column {name} is no magnitude (outside 0-40{hint})", (value < 0) | (value > 40)))
-    if "dec" in table.colnames:
-        faults.append(("dec is outside -90 to 90 degrees", np.abs(np.asarray(table["dec"])) > 90))
-    for name in rules.magnitude_errors:
-        faults.append((f"column {name} is negative", np.asarray(table[name]) < 0))
+def _position_faults(table: Table, rules: TableRules) -> list[Fault]:
+    """Positions that cannot be; unknown ones are no fault."""
+    names = [n for n in ("ra", "dec") if n in table.colnames]
+    faults = [f for n in names for f in value_faults(np.asarray(table[n]), n, n)]
+    if len(names) == 2:
+        ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
+        known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+        shared = np.zeros(len(table), bool)
+        shared[known] = stand_ins(ra[known] + 1j * dec[known], [complex(v, v) for v in STAND_INS])
+        at = f"{ra[shared][0]:g}, {dec[shared][0]:g}" if shared.any() else ""
+        words = f"ra, dec are ({at}), no positions but one that stands for none (leave such cells empty),"
+        faults.append((words, shared))
     return faults
 
 
@@ -234,16 +246,52 @@ def _usable(n: int, faults: list[Fault], origin: str, drop_invalid: bool) -> NDA
 
 
 def _flagged(table: Table, faults: list[Fault], origin: str, rules: TableRules) -> Table:
-    """Keep all rows; flag those with a fault and set what is not finite in them to 0."""
+    """Keep all rows; flag those with a fault; give a value to what is unknown and asked for."""
     flag = np.full(len(table), "", dtype="U8")
     for what, mask in faults:
         if mask.any():
             log.warning("%s: %s in %d of %d rows: flagged", origin, what, mask.sum(), len(table))
         flag[mask] = "table"
-    for name in [n for n in table.colnames if n not in ("object_id", "split", rules.target, *LABELS)]:
+    for name in {*rules.magnitudes, *rules.magnitude_errors, *rules.needed}:
         table[name] = np.where(np.isfinite(table[name]), table[name], 0)
     table["flag"] = flag
+    ebv = np.asarray(table["ebv"])
+    known = np.isfinite(ebv) & (ebv >= LIMITS["ebv"][0]) & (ebv <= LIMITS["ebv"][1])
+    if not known.all():
+        log.warning(
+            "%s: E(B-V) is unknown or impossible for %d of %d galaxies, 0 is taken: with their positions "
+            "data.ebv_maps=<folder of the SFD maps> gives it",
+            *(origin, (~known).sum(), len(table)),
+        )
+        table["ebv"], table["ebv_known"] = np.where(known, ebv, 0), known
+    if "dered_petro_r" in table.colnames and rules.target == "spec_z":
+        r = np.asarray(table["dered_petro_r"])
+        if (wrong := (r <= 0) | (r > LIMITS["magnitude"][1])).any():
+            log.warning("%s: dered_petro_r is no magnitude in %d rows: unknown there", origin, wrong.sum())
+            table["dered_petro_r"] = np.where(wrong, np.nan, r)
     return table
+
+
+def _add_ebv(table: Table, origin: str, rules: TableRules) -> None:
+    if rules.ebv_maps is not None and {"ra", "dec"} <= set(table.colnames):
+        table["ebv"] = ebv_from_maps(np.asarray(table["ra"]), np.asarray(table["dec"]), rules.ebv_maps)
+    elif "ebv" not in table.colnames:
+        table["ebv"] = np.zeros(len(table))
+        log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
+
+
+def _doubt_identity(table: Table, origin: str, target: str) -> None:
+    """Warn of an object_id of many rows that are not one galaxy."""
+    if "object_id" not in table.colnames:
+        log.info("%s has no column object_id (data.columns.object_id): each row is an object", origin)
+        return
+    values, inverse, counts = np.unique(table["object_id"], return_inverse=True, return_counts=True)
+    for one in np.flatnonzero(counts > 10)[:3]:
+        if np.ptp(own := np.asarray(table[target])[inverse == one]) > 0.01:
+            log.warning(
+                "%s: object_id %s stands in %d rows of %s %g to %g: is that one galaxy?",
+                *(origin, values[one], counts[one], target, own.min(), own.max()),
+            )
 
 
 def _some(rows: NDArray[np.int64], most: int = 5) -> str:

@@ -1,6 +1,13 @@
-"""Which rows are one object, and which split, subset or fold an object belongs to."""
+"""Which rows are one object, and which split, subset or fold an object belongs to.
 
+Whatever is drawn is drawn by the names of objects: the same in any order of the rows, and no object moves
+when others come or go. Rows of a simulated survey, or of a table with neither ids nor positions, have numbers
+but no names (`NUMBERED` in the table's meta): they are drawn by a permutation of all.
+"""
+
+import hashlib
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,23 +23,26 @@ from photoz_lit.errors import DataError
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+NUMBERED = "NUMBERED"  # a keyword of FITS headers, so that stores know it too
 
 
-def with_ids(table: Table, labelled: bool = True) -> Table:
-    """Number the rows where they have no object_id.
-
-    Labelled rows that are equal, duplicates of one object, share the number of the first of them, so that
-    they land in one split. The number tells nothing of what the row holds.
-    """
+def with_ids(table: Table) -> Table:
+    """Number the rows where they have no object_id: each is an object of its own, unless positions agree."""
     if "object_id" in table.colnames:
         return table
-    if not labelled:
-        table.add_column(np.arange(len(table)), name="object_id", index=0)
-    else:
+    if "split" in table.colnames:
         names = [n for n in table.colnames if n != "split"]
         content = np.column_stack([np.asarray(table[n], dtype=np.float64) for n in names])
-        _, first, inverse = np.unique(content, axis=0, return_index=True, return_inverse=True)
-        table.add_column(first[inverse.ravel()].astype(np.int64), name="object_id", index=0)
+        _, alike = np.unique(content, axis=0, return_inverse=True)
+        test = np.asarray(table["split"]) == "test"
+        if both := int(np.isin(alike.ravel()[test], alike.ravel()[~test]).sum()):
+            log.warning(
+                "%d test rows equal rows that are trained on in every column: without object_id "
+                "(data.columns.object_id) they count as different objects",
+                both,
+            )
+    table.add_column(np.arange(len(table)), name="object_id", index=0)
+    table.meta[NUMBERED] = True
     return table
 
 
@@ -42,7 +52,7 @@ def same_object(table: Table, radius_arcsec: float = 1.0) -> NDArray[np.int64]:
     Parameters
     ----------
     table : Table
-        With object_id and, where known, ra and dec in degrees.
+        With object_id and, where known, ra and dec in degrees, NaN where they are not.
     radius_arcsec : float
         Largest separation of two entries of one object.
 
@@ -55,12 +65,46 @@ def same_object(table: Table, radius_arcsec: float = 1.0) -> NDArray[np.int64]:
     group = np.asarray(group.ravel(), dtype=np.int64)
     if not {"ra", "dec"} <= set(table.colnames):
         return group
-    sky = SkyCoord(np.asarray(table["ra"]) * u.deg, np.asarray(table["dec"]) * u.deg)
+    known = np.flatnonzero(np.isfinite(np.asarray(table["ra"]) + np.asarray(table["dec"])))
+    if not known.size:
+        return group
+    sky = SkyCoord(np.asarray(table["ra"])[known] * u.deg, np.asarray(table["dec"])[known] * u.deg)
     first, second, _, _ = search_around_sky(sky, sky, radius_arcsec * u.arcsec)
+    first, second = known[first], known[second]
     n = int(group.max()) + 1
     links = coo_array((np.ones(first.size), (group[first], group[second])), shape=(n, n))
     _, joined = connected_components(links, directed=False)
     return np.asarray(joined[group], dtype=np.int64)
+
+
+def object_names(table: Table) -> NDArray[np.str_] | None:
+    """Return what each row's object is called, (n,): its id, or else its place; None if neither is known."""
+    if not table.meta.get(NUMBERED, False):
+        return np.asarray(table["object_id"]).astype(str)
+    if not {"ra", "dec"} <= set(table.colnames):
+        return None
+    places = zip(*(np.asarray(table[n]).tolist() for n in ("ra", "dec", "object_id")), strict=True)
+    return np.array([str(n) if math.isnan(ra + dec) else f"{ra:.6f}{dec:+.6f}" for ra, dec, n in places])
+
+
+def draw(names: NDArray[np.str_] | None, n: int, seed: Sequence[int] | int) -> NDArray[np.uint64]:
+    """Return a random number for each of n rows, equal for equal names: what is drawn has the lowest.
+
+    Parameters
+    ----------
+    names : array of str (n,), optional
+        Of the rows' objects; None draws a permutation of the rows.
+    n : int
+        Number of rows.
+    seed : int or sequence of int
+        Same seed, same name: same number, whatever other rows there are.
+    """
+    if names is None:
+        return np.random.default_rng(seed).permutation(n).astype(np.uint64)
+    unique, inverse = np.unique(names, return_inverse=True)
+    salt = repr(np.atleast_1d(seed).tolist()).encode()
+    lots = [hashlib.blake2b(name.encode(), digest_size=8, key=salt).digest() for name in unique.tolist()]
+    return np.frombuffer(b"".join(lots), dtype=np.uint64)[inverse.ravel()]
 
 
 def assign_splits(
@@ -83,7 +127,7 @@ def assign_splits(
         (with all other rows of their objects); so do those that say `val`, or else `val` is drawn from the
         rest.
     test_fraction, val_fraction : float
-        Fractions of the objects.
+        Fractions of the objects, on average: each has its own lot.
     seed : int
         Same seed, same objects: same splits.
     n_train : int, optional
@@ -101,37 +145,32 @@ def assign_splits(
         `train`, `val`, `test` or `unused`.
     """
     group = same_object(table)
-    n_objects = int(group.max()) + 1
-    place = np.empty(n_objects)
+    names = object_names(table)
     rng = np.random.default_rng([seed, 71])
-    place[rng.permutation(n_objects)] = (np.arange(n_objects) + 0.5) / n_objects
+    place = _places(group, names, seed, rng)
     given = np.asarray(table["split"]).astype(str) if "split" in table.colnames else None
     if given is None:
-        names = np.where(
-            place < test_fraction, "test", np.where(place < test_fraction + val_fraction, "val", "train")
-        )
+        test_edge = _edge(place, 0.0, test_fraction)
+        in_test, in_val = place < test_edge, place < _edge(place, test_edge, test_edge + val_fraction)
     else:
-        in_test = np.zeros(n_objects, bool)
-        in_test[group[given == "test"]] = True
+        in_test = _any_of(group, given == "test")
         moved = int((in_test[group] & (given != "test")).sum())
         if moved:
             log.warning("%d other rows are objects of the test split: they join it and train nothing", moved)
-        in_val = place < val_fraction
+        in_val = place < _edge(place, 0.0, val_fraction)
         if (given == "val").any():
-            in_val = np.zeros(n_objects, bool)
-            in_val[group[given == "val"]] = True
-        names = np.where(in_test, "test", np.where(in_val, "val", "train"))
-    split = names[group].astype("<U6")
+            in_val = _any_of(group, given == "val")
+    split = np.where(in_test, "test", np.where(in_val, "val", "train"))[group].astype("<U6")
     if "flag" in table.colnames:
         split[np.char.strip(np.asarray(table["flag"]).astype(str)) != ""] = "unused"
     if len(thin) == 3:
         z_low, z_high, fraction = thin
         true = np.asarray(table[target])
         inside = np.flatnonzero((split == "train") & (true >= z_low) & (true < z_high))
-        spare = np.random.default_rng([seed, 73]).permutation(inside)[round(fraction * inside.size) :]
-        split[spare] = "unused"
+        spare = _drawn(inside, group, names, [seed, 73], np.random.default_rng([seed, 73]))
+        split[spare[round(fraction * inside.size) :]] = "unused"
     if n_train is not None or train_fraction < 1:
-        members = rng.permutation(np.flatnonzero(split == "train"))
+        members = _drawn(np.flatnonzero(split == "train"), group, names, [seed, 72], rng)
         kept = round(train_fraction * members.size)
         split[members[kept if n_train is None else min(kept, n_train) :]] = "unused"
     for name in SPLITS:
@@ -142,3 +181,50 @@ def assign_splits(
                 f"data.test_fraction and data.val_fraction{column}"
             )
     return np.asarray(split)
+
+
+def _lots(group: NDArray[np.int64], names: NDArray[np.str_], seed: Sequence[int]) -> NDArray[np.uint64]:
+    """Return the lot of each object, (n_objects,): the lowest of its rows."""
+    lots = np.full(int(group.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(lots, group, draw(names, len(group), seed))
+    return lots
+
+
+def _places(
+    group: NDArray[np.int64], names: NDArray[np.str_] | None, seed: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return a random number in 0-1 for each object, (n_objects,)."""
+    if names is not None:
+        return _lots(group, names, [seed, 71]) / 2.0**64
+    n = int(group.max()) + 1
+    place = np.empty(n)
+    place[rng.permutation(n)] = (np.arange(n) + 0.5) / n
+    return place
+
+
+def _edge(place: NDArray[np.float64], low: float, high: float) -> float:
+    """Return where a split from low to high ends: beyond high if no object of few is there."""
+    beyond = place[place >= low]
+    if (high - low) * place.size < 0.99 or not beyond.size or beyond.min() < high:
+        return high
+    return float(np.nextafter(beyond.min(), 1))
+
+
+def _any_of(group: NDArray[np.int64], rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say of each object whether any of its rows is among those given."""
+    any_of = np.zeros(int(group.max()) + 1, bool)
+    any_of[group[rows]] = True
+    return any_of
+
+
+def _drawn(
+    rows: NDArray[np.int64],
+    group: NDArray[np.int64],
+    names: NDArray[np.str_] | None,
+    seed: Sequence[int],
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Return rows in the random order of their objects."""
+    if names is None:
+        return rng.permutation(rows)
+    return rows[np.argsort(_lots(group, names, seed)[group[rows]], kind="stable")]

@@ -22,7 +22,8 @@ from photoz_lit.config import Config
 from photoz_lit.correction.calibration.deconvolution import Expected
 from photoz_lit.correction.calibration.sample import Sample, held_out_weights
 from photoz_lit.correction.calibration.smoothing import BIN_WIDTH, calibrate
-from photoz_lit.data.catalogue import numbers, range_faults
+from photoz_lit.data.columns import numbers
+from photoz_lit.data.faults import range_faults
 from photoz_lit.data.store import Store
 from photoz_lit.dispersion import variances
 from photoz_lit.errors import ConfigError, DataError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from photoz_lit.config import Config
 from photoz_lit.data.catalogue import TableRules, standard_table
 from photoz_lit.data.sources import arrays, catalogue, embeddings, mock, published, stamps
-from photoz_lit.data.splits import with_ids
+from photoz_lit.data.splits import NUMBERED, with_ids
 from photoz_lit.errors import DataError
 
 NANOMAGGIES = 22.5  # AB zero point
@@ -133,6 +133,7 @@ def _mock(config: Config) -> Plan:
     if real is not None:  # a galaxy that was drawn twice is one object: no split shares it with another
         for name in [c for c in ("object_id", "ra", "dec", "split") if c in real.colnames]:
             table[name] = real[name][galaxies["catalogue_row"]]
+        table.meta[NUMBERED] = real.meta.get(NUMBERED, False)
     return Plan(table, (n, len(s.bands), s.pixels, s.pixels), d.dtype, "images", chunks)
 
 
@@ -182,7 +183,7 @@ def _arrays(config: Config) -> Plan:
             yield from cutouts.chunks(rows[skip:])
             before += len(rows)
 
-    return _images(config, with_ids(table, d.labelled), chunks)
+    return _images(config, with_ids(table), chunks)
 
 
 def _published(config: Config) -> Plan:
@@ -195,7 +196,7 @@ def _published(config: Config) -> Plan:
     rules = table_rules(config)
     rules = replace(rules, columns={**reader.columns, **rules.columns})
     table, rows = standard_table(reader.table, d.path, rules)
-    return _images(config, with_ids(table, d.labelled), lambda start: reader.chunks(rows[start:]))
+    return _images(config, with_ids(table), lambda start: reader.chunks(rows[start:]))
 
 
 def _stamps(config: Config) -> Plan:
@@ -223,7 +224,7 @@ def _embeddings(config: Config) -> Plan:
     tables, vectors = [t for t, _ in loaded], np.concatenate([v for _, v in loaded])
     table = tables[0] if len(tables) == 1 else catalogue.with_test_table(*tables)
     return Plan(
-        with_ids(table, d.labelled),
+        with_ids(table),
         vectors.shape,
         "float32",
         "vectors",

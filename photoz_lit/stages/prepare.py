@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy.stats import truncnorm
 
 from photoz_lit.config import PARTS, Config
-from photoz_lit.data.catalogue import numbers, range_faults
+from photoz_lit.data.columns import numbers
+from photoz_lit.data.faults import outside_slices, range_faults
 from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.sources import mock
 from photoz_lit.data.splits import assign_splits
@@ -49,6 +50,10 @@ def run(config: Config) -> None:
             words = "too few to train on"
     if flagged:
         words += f", {flagged} flagged"
+    if "dered_petro_r" in store.catalogue.colnames:
+        r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
+        if outside := outside_slices(r, config.survey.slices()):
+            log.warning("%s: %s", store.folder, outside)
     log.info("%s: %d galaxies (%s), %s of shape %s", store.folder, n, words, store.kind, shape)
     page = store.folder / "data_report.html"
     if not page.is_file():

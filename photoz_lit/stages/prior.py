@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.posthoc import smoothed_prior, swap_prior
-from photoz_lit.data.catalogue import numbers
+from photoz_lit.data.columns import numbers
 from photoz_lit.data.formats import read_table
 from photoz_lit.errors import DataError
 from photoz_lit.grids import RedshiftGrid

@@ -30,8 +30,8 @@ def read(path: Path, part: str | None) -> "Table":
         if part is not None:
             tables = {name: sets for name, sets in tables.items() if name == f"/{part.strip('/')}"}
         elif len(tables) > 1:
-            root = [name for name in tables if name.count("/") == 1]
-            tables = {"/": [one for name in root for one in tables[name]]} if root else tables
+            root = [one for sets in tables.values() for one in sets if one.parent.name == "/"]
+            tables = {"/": root} if root else tables
         if len(tables) != 1:
             there = ", ".join(f"[{name.strip('/')}]" for name in tables or _tables(file))
             raise ValueError(

@@ -31,10 +31,12 @@ def read(path: Path, part: str | None) -> "Table":
     delimiter = max(DELIMITERS, key=lines[0].count)
     if comments and any(_is_number(cell) for cell in _cells(lines[0], delimiter)):
         lines.insert(0, comments[-1].lstrip("# "))  # the names are commented out; SkyServer's #Table1 is none
+    layout = {"format": "csv", "delimiter": delimiter}
+    if delimiter == "\t":  # as csv, empty cells at the start of a line would be lost
+        layout = {"format": "tab"}
     return astropy_text.read(
         "\n".join([*lines, ""]),
-        format="csv",
-        delimiter=delimiter,
+        **layout,
         guess=False,
         fill_values=[(word, "0") for word in EMPTY],
     )

@@ -34,6 +34,7 @@ from photoz_lit.data.mock.instrument import (
     ZERO_POINT,
 )
 from photoz_lit.data.mock.templates import BANDS, TYPES, load_templates
+from photoz_lit.data.splits import NUMBERED
 
 Array = NDArray[np.float64]
 
@@ -155,7 +156,7 @@ def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     # Moved off zero, where the inverse normal distribution is infinite.
     draws = dict(zip(DRAWS, rng.random((n, len(DRAWS))).T + 2.0**-54, strict=True))
-    table = Table({"object_id": np.arange(n, dtype=np.int64)}, meta={"seed": seed})
+    table = Table({"object_id": np.arange(n, dtype=np.int64)}, meta={"seed": seed, NUMBERED: True})
     if catalogue is None:
         _draw_luminosities(table, draws)
     else:

@@ -31,7 +31,7 @@ def load(path: Path, test_path: Path | None, rules: TableRules) -> tuple[Table, 
     """
     files = [path] if test_path is None else [path, test_path]
     checked = [standard_table(read_table(file), str(file), rules)[0] for file in files]
-    catalogue = with_ids(checked[0] if test_path is None else with_test_table(*checked), rules.labelled)
+    catalogue = with_ids(checked[0] if test_path is None else with_test_table(*checked))
     values = np.column_stack([catalogue[name] for name in rules.magnitudes])
     if rules.magnitude_errors:
         errors = np.column_stack([catalogue[name] for name in rules.magnitude_errors])

@@ -19,7 +19,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, numbers, standard_table
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.columns import numbers
 from photoz_lit.data.formats import read_table
 from photoz_lit.data.sdss import query as skyserver
 from photoz_lit.data.sdss.archive import UNREACHABLE, Archive, size_estimate
@@ -97,7 +98,7 @@ def read_positions(path: Path, rules: TableRules, limit: int | None) -> Table:
                 f"{', '.join(raw.colnames)}. Name yours by data.columns.{name}=..."
             )
     table, rows = standard_table(raw, str(path), rules)
-    table = with_ids(table, rules.labelled)
+    table = with_ids(table)
     for name in (*PLACE, *PIXEL_POSITION):
         if name in raw.colnames:
             values = numbers(raw, name, str(path))[rows]

@@ -60,15 +60,18 @@ def test_rows_of_the_test_table_are_the_test_split(kind: str, tmp_path: Path) ->
 
 
 def test_object_of_both_tables_is_tested_and_never_trained_on(tmp_path: Path) -> None:
-    magnitude_table(50).write(tmp_path / "a.csv")
-    magnitude_table(50)[[7, 20]].write(tmp_path / "b.csv")
-    table, _ = load(tmp_path / "a.csv", tmp_path / "b.csv")
+    given = magnitude_table(50)
+    given["object_id"] = np.arange(50) + 1237648720693755000
+    given.write(tmp_path / "a.csv")
+    given["object_id"] = given["object_id"].astype(str)
+    given[[7, 20]].write(tmp_path / "b.fits")
+    table, _ = load(tmp_path / "a.csv", tmp_path / "b.fits")
     split = assign_splits(table, test_fraction=0.2, val_fraction=0.1, seed=0)
     assert np.flatnonzero(split == "test").tolist() == [7, 20, 50, 51]
 
 
 def test_tables_must_have_the_same_columns(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", 50, ebv=0.1)
-    write(tmp_path / "b.csv", 20, ra=1.0, dec=2.0)
+    write(tmp_path / "b.csv", 20, ra=np.arange(20.0), dec=np.arange(20.0))
     with pytest.raises(DataError, match="only one of them has dec, ra"):
         load(tmp_path / "a.csv", tmp_path / "b.csv")
