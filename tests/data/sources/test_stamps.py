@@ -69,7 +69,7 @@ def test_one_file_a_band_with_and_without_a_pattern(name: str, pattern: str, tmp
         write_bands(tmp_path, name.replace("{i}", str(i)), i)
     for given in (pattern, None):
         table, files = stamps.load(tmp_path, given, None, UNLABELLED, BANDS, PIXELS)
-        assert list(table["object_id"]) == ["1", "2", "10"]
+        assert list(table["object_id"]) == [1, 2, 10]
         np.testing.assert_array_equal(read(files), [cube(1), cube(2), cube(10)])
 
 
