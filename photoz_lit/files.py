@@ -4,10 +4,12 @@ Whatever is written lies beside its place first, under a name of its own process
 whole: no reader ever sees half a file, and two writers do not harm each other.
 """
 
+import glob
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -109,7 +111,7 @@ def locked(folder: Path) -> Iterator[None]:
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    with (folder / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -147,9 +149,11 @@ def _behind(path: Path) -> Iterator[Path]:
         for folder, _, names in os.walk(path, followlinks=True):
             yield from (Path(folder) / name for name in names)
         return
-    if not path.exists() and any(letter in path.name for letter in "*?["):
-        found = [match for match in path.parent.glob(path.name) if match.is_file()]
-        if found:
-            yield from found
-            return
-    yield path
+    found = [] if path.exists() else [Path(name) for name in glob.glob(str(path))]
+    part_of = re.fullmatch(r"(.+)\[[^\[\]]+\]", str(path))
+    if found:
+        yield from (match for match in found if match.is_file())
+    elif part_of and not path.exists():  # one table of a file, such as galaxies.fits[2]
+        yield Path(part_of[1])
+    else:
+        yield path

@@ -10,7 +10,6 @@ from photoz_lit.config.schema import (
     ENCODERS,
     ESTIMATES,
     IMAGE_ENCODERS,
-    LAYOUTS,
     PARTS,
     SOURCES,
     STAGES,
@@ -149,8 +148,6 @@ def _check_data(c: Config) -> None:
         len(d.region) in (0, 4),
         f"data.region={d.region} must be four numbers in degrees: [ra_min,ra_max,dec_min,dec_max]",
     )
-    if d.layout is not None:
-        one_of("data.layout", d.layout, LAYOUTS)
     if c.stage.name in (None, "report"):
         return
     _check_source(d, c.target.column)
@@ -170,7 +167,10 @@ def _check_source(d: DataConfig, truth: str) -> None:
         "catalogue": f"a table with {truth}, e.g. data.path=galaxies.csv",
         "arrays": f"a table with {truth}, e.g. data.path=galaxies.csv",
         "embeddings": f"a table with {truth}, e.g. data.path=galaxies.csv",
-        "published": "the data set's file or folder, e.g. data.path=sdss_vagc.npz",
+        **dict.fromkeys(
+            ("pasquet", "npy_folder", "cfhtls", "galaxies_ml"),
+            "the data set's file or folder, e.g. data.path=sdss_vagc.npz",
+        ),
         "store": "a prepared folder, e.g. data.path=data/mock-0123456789ab",
     }
     if d.source in what:

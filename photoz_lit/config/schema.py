@@ -7,8 +7,10 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.target import Target
 
 STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "report")
-SOURCES = ("mock", "catalogue", "arrays", "sdss", "stamps", "published", "embeddings", "store")
-LAYOUTS = ("pasquet", "npy_folder", "cfhtls", "galaxies_ml")
+SOURCES = (
+    *("mock", "catalogue", "arrays", "sdss", "stamps", "embeddings", "store"),
+    *("pasquet", "npy_folder", "cfhtls", "galaxies_ml"),
+)
 IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
 ENCODERS = (*IMAGE_ENCODERS, "mlp", "precomputed")
 ESTIMATES = ("mode", "median", "mean")
@@ -70,8 +72,9 @@ class DataConfig:
     images: str | None = None
     test_images: str | None = None
     images_key: str | None = None
-    layout: str | None = None
     zero_point: float | None = None
+    repair: str = "none"
+    extension: str | None = None
     pattern: str | None = None
     vectors: list[str] = field(default_factory=list)
     frames: str | None = None

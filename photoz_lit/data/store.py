@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,15 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
+from photoz_lit.data.pixels import Inspected, inspect_numbers
 from photoz_lit.errors import DataError
+from photoz_lit.files import fingerprint
 
-VERSION = 1
+VERSION = 2
 FLAGS = {
     "": "can be used",
-    "repaired": "pixels without a value were filled from those around them",
-    "pixels": "NaN or infinite pixels, or none but zeros",
+    "repaired": "pixels without a flux were interpolated from their neighbours",
+    "pixels": "pixels without a flux (NaN, infinite, masked), or a band that is constant",
     "edge": "too much of the cutout lies off the frames",
     "frame": "no frame, or one that cannot be read",
     "table": "a value of the table cannot be used",
@@ -34,6 +36,11 @@ FLAGS = {
 }
 ESTIMATED = ("", "repaired", "far", "r_range", "ebv", "good")
 """Flags of galaxies that have an estimate."""
+MARKS = ("", "pixels", "repaired")  # what is noted of each row while a store is written
+
+
+class TooLargeForHalfError(Exception):
+    """A galaxy that can be used has values that float16 cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,10 @@ class Store:
     Parameters
     ----------
     folder : Path
-        Where it lies: `catalogue.fits`, `inputs.npy`, `store.json`.
+        Where it lies: `catalogue.fits`, `store.json` and `inputs.npy`, or the name of the user's own array.
     catalogue : Table
-        One row a galaxy. Where it has a column `flag`, galaxies whose flag is not empty cannot be used
-        (`FLAGS` says why) and their inputs are zeros.
+        One row a galaxy. A column `flag` says why a galaxy cannot be used, or was repaired (`FLAGS`); inputs
+        of those that cannot be used mean nothing.
     inputs : memory map
         Cutouts (n, bands, pixels, pixels) in nanomaggies, (n, 2, F) magnitudes and their errors, or (n, d)
         vectors.
@@ -61,10 +68,15 @@ class Store:
 
     @property
     def flags(self) -> NDArray[np.str_]:
-        """Why each galaxy cannot be used, (n,); empty where it can."""
+        """What is said of each galaxy, (n,); empty where nothing is."""
         if "flag" not in self.catalogue.colnames:
             return np.full(len(self.catalogue), "", dtype="U8")
         return np.char.strip(np.asarray(self.catalogue["flag"]).astype(str))
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which galaxies can be used, (n,)."""
+        return np.isin(self.flags, ESTIMATED)
 
     def read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
         """Read the inputs of rows from start to stop (excluded) into memory of their own.
@@ -72,11 +84,10 @@ class Store:
         A memory map counts every page it has touched as resident until the system wants it back; this does
         not, however large the store.
         """
+        assert isinstance(self.inputs, np.memmap)
         count = int(np.prod(self.inputs.shape[1:]))
-        with (self.folder / "inputs.npy").open("rb") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            file.seek(start * count * self.inputs.dtype.itemsize, os.SEEK_CUR)
+        with Path(str(self.inputs.filename)).open("rb") as file:
+            file.seek(self.inputs.offset + start * count * self.inputs.dtype.itemsize)
             flat = np.fromfile(file, dtype=self.inputs.dtype, count=(stop - start) * count)
         return flat.reshape(-1, *self.inputs.shape[1:])
 
@@ -92,23 +103,30 @@ def open_store(folder: Path) -> Store:
     Raises
     ------
     DataError
-        It is absent, truncated or of another version.
+        It is absent, truncated or of another version, or the array that it names has changed.
     """
-    remedy = f"Delete {folder} and prepare it again: python -m photoz_lit stage=prepare"
+    remedy = "Prepare it again under another data_dir, or move it away: python -m photoz_lit stage=prepare"
+    if not is_complete(folder):
+        raise DataError(f"{folder}: no prepared data set (a folder with store.json) is there")
     try:
         facts = json.loads((folder / "store.json").read_text())
         kind, shape, version = facts["kind"], facts["shape"], facts["version"]
+        if version != VERSION:
+            raise DataError(f"{folder}: a store of version {version}, this is {VERSION}. {remedy}")
+        array = facts["inputs"]
+        if array is not None and fingerprint([array[0]]) != [array]:
+            raise DataError(f"{folder}: its cutouts {array[0]} are gone or have changed. {remedy}")
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
             catalogue = Table.read(  # without a mask over what is NaN or empty
                 folder / "catalogue.fits", format="fits", character_as_bytes=False, mask_invalid=False
             )
-        inputs = np.load(folder / "inputs.npy", mmap_mode="r")
+        inputs = np.load(folder / "inputs.npy" if array is None else array[0], mmap_mode="r")
+    except DataError:
+        raise
     except (OSError, ValueError, TypeError, KeyError, EOFError, AstropyWarning) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{folder}: the store is truncated or cannot be read ({reason}). {remedy}") from error
-    if version != VERSION:
-        raise DataError(f"{folder}: a store of version {version}, this is {VERSION}. {remedy}")
     if len(catalogue) != len(inputs) or list(inputs.shape) != shape:
         raise DataError(
             f"{folder}: {len(catalogue)} rows in catalogue.fits, inputs of shape {inputs.shape}, "
@@ -126,7 +144,9 @@ def write_store(
     dtype: str,
     kind: str,
     settings: dict[str, Any],
+    inspect: Callable[[NDArray[Any]], Inspected] = inspect_numbers,
     keep_faulty: bool = False,
+    array: Path | None = None,
 ) -> Store:
     """Write a store in order, beside its place, and rename it; what an interrupted write left is kept.
 
@@ -138,17 +158,23 @@ def write_store(
         One row a galaxy.
     chunks : iterable of arrays
         The inputs from row `rows_written(folder, ...)` on, in order.
-    shape, dtype, kind : as in `Store`
-        Of the whole array of inputs.
+    shape, dtype, kind
+        Of the whole array of inputs, as in `Store`.
     settings : dict
         What the store was made from, for the record.
+    inspect : callable
+        Turns a chunk into inputs in the store's unit and says what is wrong with them.
     keep_faulty : bool
         Flag galaxies whose inputs cannot be used, instead of stopping at them.
+    array : Path, optional
+        A `.npy` that holds the inputs already: it is looked through and stays where it is.
 
     Raises
     ------
     DataError
-        A value is not finite, or does not fit the type, and `keep_faulty` is false.
+        The inputs of a galaxy cannot be used, and `keep_faulty` is false.
+    TooLargeForHalfError
+        They need float32.
     """
     partial = partial_folder(folder)
     partial.mkdir(parents=True, exist_ok=True)
@@ -156,7 +182,7 @@ def write_store(
     header = _header(shape, dtype)
     with (
         (partial / "inputs.npy").open("r+b" if row else "wb") as file,
-        (partial / "faulty.bin").open("r+b" if row else "wb") as marks,
+        (partial / "marks.bin").open("r+b" if row else "wb") as marks,
     ):
         if row == 0:
             file.write(header)
@@ -165,26 +191,44 @@ def write_store(
         marks.seek(row)
         marks.truncate()
         for chunk in chunks:
-            converted, bad = _converted(chunk, dtype)
-            if keep_faulty:
-                bad |= ~converted.any(axis=tuple(range(1, converted.ndim)))
-                converted[bad] = 0
-            elif bad.any():
-                raise _not_finite(bad, row, catalogue, dtype)
-            marks.write(bad.tobytes())
+            seen = inspect(chunk)
+            if seen.bad.any() and not keep_faulty:
+                raise _faulty(seen, row, catalogue)
+            if dtype == "float16" and array is None and not seen.fits_half:
+                raise TooLargeForHalfError
+            mark = np.where(seen.bad, 1, np.where(seen.repaired, 2, 0)).astype(np.uint8)
+            marks.write(mark.tobytes())
             marks.flush()  # a galaxy's mark is on disk before its inputs
-            file.write(converted.tobytes())
+            if array is None:
+                with np.errstate(over="ignore"):
+                    converted = np.array(seen.inputs, dtype=dtype, order="C", copy=True)
+                converted[seen.bad] = 0
+                file.write(converted.tobytes())
             row += len(chunk)
         file.flush()
         os.fsync(file.fileno())
     if row != shape[0]:
         raise DataError(f"{folder}: {row} rows of inputs were given for {shape[0]} galaxies")
-    faulty = np.fromfile(partial / "faulty.bin", dtype=bool)
-    if faulty.any() or "flag" in catalogue.colnames:
-        given = catalogue["flag"] if "flag" in catalogue.colnames else np.full(len(catalogue), "", "U8")
+    noted = np.array(MARKS)[np.fromfile(partial / "marks.bin", dtype=np.uint8)]
+    if (noted != "").any() or "flag" in catalogue.colnames:
+        given = np.asarray(catalogue["flag"] if "flag" in catalogue.colnames else np.full(len(noted), ""))
         catalogue = catalogue.copy(copy_data=False)
-        catalogue["flag"] = np.where((np.asarray(given) == "") & faulty, "pixels", np.asarray(given))
-    return finish_store(folder, catalogue, shape=shape, kind=kind, settings=settings)
+        catalogue["flag"] = np.where(given == "", noted, given).astype("U8")
+    return finish_store(folder, catalogue, shape=shape, kind=kind, settings=settings, array=array)
+
+
+def _faulty(seen: Inspected, row: int, catalogue: Table) -> DataError:
+    """Return what is wrong, by kind, each with its first row."""
+    told = []
+    for what, mask in seen.faults.items():
+        if mask.any():
+            first = row + int(np.flatnonzero(mask)[0])
+            galaxy = catalogue["object_id"][first]
+            told.append(f"{what}: {mask.sum()} galaxies, first in row {first} (object_id {galaxy})")
+    return DataError(
+        f"inputs that cannot be used: {'; '.join(told)}. Mend them, or leave these galaxies out with "
+        "data.drop_invalid=true; single pixels of cutouts can be filled with data.repair=interpolate"
+    )
 
 
 @contextmanager
@@ -226,17 +270,27 @@ def has_inputs(folder: Path, shape: tuple[int, ...], dtype: str) -> bool:
 
 
 def finish_store(
-    folder: Path, catalogue: Table, *, shape: tuple[int, ...], kind: str, settings: dict[str, Any]
+    folder: Path,
+    catalogue: Table,
+    *,
+    shape: tuple[int, ...],
+    kind: str,
+    settings: dict[str, Any],
+    array: Path | None = None,
 ) -> Store:
     """Write table and facts of a store whose inputs are all there, and put it in its place."""
     partial = partial_folder(folder)
     catalogue.write(partial / "catalogue.fits", overwrite=True)
-    facts = {"version": VERSION, "kind": kind, "shape": list(shape), "settings": settings}
+    own = None if array is None else fingerprint([array])[0]
+    facts = {"version": VERSION, "kind": kind, "shape": list(shape), "settings": settings, "inputs": own}
+    if array is not None:
+        (partial / "inputs.npy").unlink()
+    (partial / "marks.bin").unlink(missing_ok=True)
     (partial / "store.json").write_text(json.dumps(facts, indent=1))
-    (partial / "faulty.bin").unlink(missing_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    if is_complete(folder):  # of another process
+        shutil.rmtree(partial)
+    else:
+        partial.rename(folder)
     return open_store(folder)
 
 
@@ -247,11 +301,14 @@ def partial_folder(folder: Path) -> Path:
 
 def rows_written(folder: Path, shape: tuple[int, ...], dtype: str) -> int:
     """Rows of inputs that an interrupted write left whole."""
-    partial = partial_folder(folder)
-    path, marks = partial / "inputs.npy", partial / "faulty.bin"
+    partial, header = partial_folder(folder), _header(shape, dtype)
+    path, marks = partial / "inputs.npy", partial / "marks.bin"
     if not path.is_file() or not marks.is_file():
         return 0
-    whole = (path.stat().st_size - len(_header(shape, dtype))) // _row_bytes(shape, dtype)
+    with path.open("rb") as file:
+        if file.read(len(header)) != header:  # of another type
+            return 0
+    whole = (path.stat().st_size - len(header)) // _row_bytes(shape, dtype)
     return max(0, min(whole, marks.stat().st_size))
 
 
@@ -270,22 +327,3 @@ def _size(shape: tuple[int, ...], dtype: str) -> int:
 
 def _row_bytes(shape: tuple[int, ...], dtype: str) -> int:
     return int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
-
-
-def _converted(
-    chunk: NDArray[np.floating[Any]], dtype: str
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
-    """Convert a chunk to the store's type; say which galaxies hold values that are not finite in it."""
-    with np.errstate(over="ignore"):
-        converted = np.array(chunk, dtype=dtype, order="C", copy=True)
-    return converted, ~np.isfinite(converted).all(axis=tuple(range(1, converted.ndim)))
-
-
-def _not_finite(bad: NDArray[np.bool_], row: int, catalogue: Table, dtype: str) -> DataError:
-    first = row + int(np.flatnonzero(bad)[0])
-    return DataError(
-        f"the inputs of {int(bad.sum())} galaxies hold NaN or values beyond {dtype}, "
-        f"first in row {first} (object_id {catalogue['object_id'][first]}): "
-        "mend them, or leave them out with data.drop_invalid=true; "
-        "for very large values type data.dtype=float32"
-    )

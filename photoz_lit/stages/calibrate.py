@@ -40,9 +40,8 @@ from photoz_lit.files import (
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.results import read_pdf
 from photoz_lit.stages.evaluate import check_origin, enter, survey_facts
-from photoz_lit.stages.plans import plan_of
 from photoz_lit.stages.predict import Estimator, Trained, branches_of, counted, finished_runs, open_model
-from photoz_lit.stages.prepare import member_subset, prepare, splits, store_folder, training_labels
+from photoz_lit.stages.prepare import member_subset, plan_of, prepare, splits, store_folder, training_labels
 from photoz_lit.target import Target
 
 log = logging.getLogger(__name__)

@@ -37,9 +37,10 @@ from photoz_lit.models.encoders import encoder_class
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
+from photoz_lit.progress import progress_bar
 from photoz_lit.results import Results
 from photoz_lit.stages.evaluate import check_origin, enter, restored
-from photoz_lit.stages.prepare import prepare, progress_bar
+from photoz_lit.stages.prepare import prepare
 from photoz_lit.stages.prior import PriorSwap, read_prior, train_n_of_z
 from photoz_lit.stages.representation import build, inputs_of, new_outputs
 from photoz_lit.training import device_of, load_checkpoint, load_weights

@@ -1,20 +1,89 @@
-"""`data=arrays`: cutouts in .npy, .npz or HDF5 with a table beside them."""
+"""`data=arrays`: cutouts in .npy, .npz or HDF5 with a table beside them, one row a cutout."""
 
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import h5py
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, standard_table
-from photoz_lit.data.formats import read_table
-from photoz_lit.data.sources.published.reader import UNREADABLE
+from photoz_lit.data.sources.catalogue import stacked
+from photoz_lit.data.sources.published import UNREADABLE
+from photoz_lit.data.sources.settings import (
+    CutoutSettings,
+    Plan,
+    Survey,
+    cutout_plan,
+    facts_of,
+    need,
+    need_path,
+)
 from photoz_lit.errors import DataError
+from photoz_lit.setting import setting
+from photoz_lit.target import Target
 
+log = logging.getLogger(__name__)
+
+KINDS = ("images",)
 CHUNK = 1024
+
+
+@dataclass
+class Settings(CutoutSettings):
+    """A table and cutouts (n, bands, pixels, pixels); perhaps others for the test split."""
+
+    source: str = "arrays"
+    path: str | None = setting(None, kind="path")
+    images: str | None = setting(None, kind="path")
+    images_key: str | None = None
+    test_path: str | None = setting(None, kind="path")
+    test_images: str | None = setting(None, kind="path")
+
+
+def check(settings: Settings, survey: Survey) -> None:
+    """Ask for table and cutouts."""
+    need_path(settings, "path", "a table with the true values, e.g. data.path=galaxies.csv")
+    need_path(settings, "images", "the cutouts, e.g. data.images=cutouts.npy")
+    need(
+        (settings.test_path is None) == (settings.test_images is None),
+        "data.test_path and data.test_images go together: set both or neither",
+    )
+
+
+def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
+    """Return what the store depends on."""
+    return facts_of(settings, survey, target, of_survey=("bands", "pixels"))
+
+
+def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
+    """Read the tables; cutouts are read in chunks when they are asked for."""
+    from photoz_lit.data.catalogue import standard_table
+    from photoz_lit.data.formats import read_table
+    from photoz_lit.data.splits import with_ids
+
+    s, rules = settings, settings.rules(survey, target)
+    pairs = [(str(s.path), str(s.images))]
+    if s.test_path is not None and s.labelled:
+        pairs.append((s.test_path, str(s.test_images)))
+    tables, parts = [], []
+    for path, images in pairs:
+        table, cutouts = read_table(Path(path)), ArrayFile(Path(images), s.images_key)
+        shape = (len(survey.bands), survey.pixels, survey.pixels)
+        cutouts.check(shape, " (survey.bands, survey.pixels)", len(table), path)
+        checked, rows = standard_table(table, path, rules)
+        tables.append(checked)
+        parts.append((cutouts, rows))
+
+    def chunks(start: int) -> Iterator[NDArray[Any]]:
+        before = 0
+        for cutouts, rows in parts:
+            yield from cutouts.chunks(rows[min(max(start - before, 0), len(rows)) :])
+            before += len(rows)
+
+    table = with_ids(stacked(tables))
+    return cutout_plan(s, survey, table, chunks, array=None if s.labelled else parts[0][0].as_it_is(s))
 
 
 class ArrayFile:
@@ -54,6 +123,8 @@ class ArrayFile:
                 archive = np.load(self.path)
                 return archive[self._named(key, archive.files)]
             case ".h5" | ".hdf5":
+                import h5py
+
                 file = h5py.File(self.path)
                 names = [n for n, item in file.items() if getattr(item, "ndim", 0) == self.n_axes]
                 return file[self._named(key, names)]
@@ -69,7 +140,7 @@ class ArrayFile:
             raise DataError(f"{self.path}: data.images_key={key} names no array. Arrays: {', '.join(names)}")
         return key
 
-    def check(self, shape: tuple[int, ...], words: str, n_rows: int, table: Path) -> None:
+    def check(self, shape: tuple[int, ...], words: str, n_rows: int, table: str) -> None:
         """Raise DataError unless a row has the wanted shape, and the table as many rows."""
         found = tuple(self.array.shape)
         if len(found) != self.n_axes or (shape and found[1:] != shape):
@@ -80,7 +151,21 @@ class ArrayFile:
         if found[0] != n_rows:
             raise DataError(f"{self.path}: {found[0]} rows for {n_rows} rows of {table}")
 
-    def chunks(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.floating[Any]]]:
+    def as_it_is(self, settings: Settings) -> "np.memmap[Any, Any] | None":
+        """Return the memory map if it can serve as a store's inputs: nothing needs to be converted."""
+        reason = None
+        if self.path.suffix.lower() != ".npy":
+            reason = "not .npy"
+        elif self.array.dtype not in (np.float16, np.float32) or not self.array.flags.c_contiguous:
+            reason = f"of type {self.array.dtype}, or not in C order"
+        elif settings.scale != 1 or settings.repair != "none":
+            reason = "changed by data.zero_point or data.repair"
+        if reason is None:
+            return cast("np.memmap[Any, Any]", self.array)
+        log.info("%s: the cutouts are copied, being %s", self.path, reason)
+        return None
+
+    def chunks(self, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         """Yield sorted rows, a chunk at a time."""
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
@@ -90,25 +175,3 @@ class ArrayFile:
             except OSError as error:
                 raise DataError(f"{self.path}: rows {low} to {part[-1]} cannot be read: {error}") from error
             yield chunk[part - low]
-
-
-def load(
-    path: Path, images: Path, images_key: str | None, rules: TableRules, n_bands: int, pixels: int
-) -> tuple[Table, ArrayFile, NDArray[np.int64]]:
-    """Read and check a table and the cutouts beside it.
-
-    Returns
-    -------
-    catalogue : Table
-        The standard table of the usable rows.
-    cutouts : ArrayFile
-        All cutouts of the file.
-    rows : array (n,)
-        Which of them the table's rows are.
-    """
-    table = read_table(path)
-    cutouts = ArrayFile(images, images_key)
-    shape = (n_bands, pixels, pixels)
-    cutouts.check(shape, " (survey.bands, survey.pixels)", len(table), path)
-    catalogue, rows = standard_table(table, str(path), rules)
-    return catalogue, cutouts, rows

@@ -1,61 +1,93 @@
 """`data=catalogue`: any table of magnitudes with spec_z."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table, vstack
-from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, standard_table
-from photoz_lit.data.formats import read_table
-from photoz_lit.data.splits import with_ids
+from photoz_lit.data.sources.settings import (
+    Plan,
+    Survey,
+    TableSettings,
+    facts_of,
+    need,
+    need_path,
+)
 from photoz_lit.errors import DataError
+from photoz_lit.setting import setting
+from photoz_lit.target import Target
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+KINDS = ("features",)
 
 
-def load(path: Path, test_path: Path | None, rules: TableRules) -> tuple[Table, NDArray[np.float32]]:
-    """Read and check the table, and the separate test table where there is one.
+@dataclass
+class Settings(TableSettings):
+    """A table, the columns that are features, and perhaps a table for the test split."""
 
-    Parameters
-    ----------
-    path, test_path : Path
-        Tables; the rows of the second become the test split.
-    rules : TableRules
-        Names of columns, and what to check.
-
-    Returns
-    -------
-    catalogue : Table
-        The standard table.
-    inputs : array (n, 2, F)
-        Magnitudes and their errors (zero where none are given), mag.
-    """
-    files = [path] if test_path is None else [path, test_path]
-    checked = [standard_table(read_table(file), str(file), rules)[0] for file in files]
-    catalogue = with_ids(checked[0] if test_path is None else with_test_table(*checked))
-    values = np.column_stack([catalogue[name] for name in rules.magnitudes])
-    if rules.magnitude_errors:
-        errors = np.column_stack([catalogue[name] for name in rules.magnitude_errors])
-    else:
-        errors = 0 * values
-    return catalogue, np.stack([values, errors], axis=1).astype(np.float32)
+    source: str = "catalogue"
+    path: str | None = setting(None, kind="path")
+    test_path: str | None = setting(None, kind="path")
+    magnitudes: list[str] = setting(["mag_u", "mag_g", "mag_r", "mag_i", "mag_z"])
+    magnitude_errors: list[str] = setting([])
 
 
-def with_test_table(table: Table, test: Table) -> Table:
-    """Put the test table below the other and say so in the column `split`.
+def check(settings: Settings, survey: Survey) -> None:
+    """Ask for a table and columns."""
+    need_path(settings, "path", "a table with the true values, e.g. data.path=galaxies.csv")
+    need(
+        len(settings.magnitudes) > 0,
+        "data.magnitudes is empty: name the columns, e.g. data.magnitudes=[mag_g,mag_r,mag_i]",
+    )
+
+
+def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
+    """Return what the store depends on."""
+    return facts_of(settings, survey, target)
+
+
+def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
+    """Read the table, and that of the test split: inputs (n, 2, F) are magnitudes and errors (zero: none)."""
+    from photoz_lit.data.catalogue import standard_table
+    from photoz_lit.data.formats import read_table
+    from photoz_lit.data.splits import with_ids
+
+    magnitudes, errors = settings.magnitudes, settings.magnitude_errors
+    rules = settings.rules(survey, target, magnitudes=magnitudes, magnitude_errors=errors)
+    files = [path for path in (settings.path, settings.test_path if settings.labelled else None) if path]
+    tables = [standard_table(read_table(Path(file)), file, rules)[0] for file in files]
+    table = with_ids(stacked(tables))
+    values = np.column_stack([table[name] for name in magnitudes])
+    noise = np.column_stack([table[name] for name in errors]) if errors else 0 * values
+    inputs = np.stack([values, noise], axis=1).astype(np.float32)
+    return Plan(
+        table, inputs.shape, "features", lambda start: [inputs[start:]], keep_faulty=not settings.labelled
+    )
+
+
+def stacked(tables: list["Table"]) -> "Table":
+    """Put the table of the test split below that of training, and say so in the column `split`.
 
     Raises
     ------
     DataError
         One has a column that the other lacks.
     """
-    table["split"] = "train"
-    test["split"] = "test"
-    if lone := set(table.colnames) ^ set(test.colnames):
+    if len(tables) == 1:
+        return tables[0]
+    from astropy.table import vstack
+
+    train, test = tables
+    train["split"], test["split"] = "train", "test"
+    if lone := set(train.colnames) ^ set(test.colnames):
         raise DataError(
             f"data.path and data.test_path must have the same columns: only one of them has "
             f"{', '.join(sorted(lone))}"
         )
-    if "object_id" in table.colnames and table["object_id"].dtype.kind != test["object_id"].dtype.kind:
-        table["object_id"] = table["object_id"].astype(str)
-        test["object_id"] = test["object_id"].astype(str)
-    return vstack([table, test], join_type="exact", metadata_conflicts="silent")
+    if "object_id" in train.colnames and train["object_id"].dtype.kind != test["object_id"].dtype.kind:
+        for table in tables:
+            table["object_id"] = table["object_id"].astype(str)
+    return vstack([train, test], join_type="exact", metadata_conflicts="silent")

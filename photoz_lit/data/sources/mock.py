@@ -1,31 +1,137 @@
-"""The embedded simulated survey, a stand-in for the SDSS Main Galaxy Sample that needs no download.
+"""`data=mock`: the embedded simulated survey, a stand-in for SDSS that needs no files.
 
 Galaxies come from `photoz_lit.data.mock.population`, their cutouts from `photoz_lit.data.mock.render`.
-Redshifts and magnitudes may come from a catalogue of real galaxies instead.
+Redshifts and magnitudes may come from a catalogue of real galaxies instead (`data=semi_real`).
 """
 
-from dataclasses import replace
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from astropy.table import Table
+import numpy as np
+from numpy.typing import NDArray
 
-from photoz_lit.data.catalogue import TableRules, standard_table
-from photoz_lit.data.formats import read_table
-from photoz_lit.data.mock.population import draw_galaxies
-from photoz_lit.data.mock.render import render_cutouts
-from photoz_lit.data.mock.templates import BANDS
-from photoz_lit.data.splits import with_ids
+from photoz_lit.data.pixels import inspect_cutouts
+from photoz_lit.data.sources.settings import (
+    Plan,
+    Survey,
+    TableSettings,
+    facts_of,
+    need,
+)
 from photoz_lit.errors import DataError
+from photoz_lit.setting import setting
+from photoz_lit.target import Target
 
-Z_RANGE = (0.0, 0.4)  # of the survey that it stands in for
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from photoz_lit.data.catalogue import TableRules
+
+KINDS = ("images",)
 VERSION = 1  # raise it when the simulated survey changes: stores are made again
-
-__all__ = ["VERSION", "Z_RANGE", "draw_galaxies", "read_real_galaxies", "render_cutouts"]
-
+Z_RANGE = (0.0, 0.4)  # of the survey that it stands in for
 LEAST_SPEC_Z = 1e-4  # nearer ones have no distance to be drawn at
+CHUNK = 100  # galaxies: a second of work, so that little is lost and the bar moves
 
 
-def read_real_galaxies(path: Path, rules: TableRules) -> Table:
+@dataclass
+class Settings(TableSettings):
+    """How many galaxies are drawn, and the real catalogue that they may come from."""
+
+    source: str = "mock"
+    n_galaxies: int = setting(20000, least=10)
+    mock_seed: int = setting(0, least=0)
+    mock_catalogue: str | None = setting(None, kind="path")
+    magnitudes: list[str] = setting([])
+    magnitude_errors: list[str] = setting([])
+    dtype: str = setting("float16", choices=("float16", "float32"))
+
+
+def check(settings: Settings, survey: Survey) -> None:
+    """Refuse another survey than the one that is simulated."""
+    need(
+        survey.name == "sdss" and survey.bands == "ugriz",
+        f"data=mock simulates SDSS in ugriz but the survey is {survey.name} in {survey.bands}: "
+        "type survey=sdss, or bring cutouts with data=arrays",
+    )
+
+
+def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
+    """Return what the store depends on: one store serves all targets, and predictions too."""
+    own = facts_of(settings, survey, target, of_survey=("pixels",), nothing=("labelled",))
+    own |= {"version": VERSION, "target": "spec_z"}
+    return own if target.is_redshift else own | {"z_range": list(Z_RANGE)}
+
+
+def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
+    """Draw the galaxies; chunks of them are rendered by so many processes."""
+    from photoz_lit.data.mock.population import draw_galaxies
+    from photoz_lit.data.mock.render import render_cutouts
+    from photoz_lit.data.splits import NUMBERED
+
+    real, low, high = None, survey.z_min, survey.z_max
+    if settings.mock_catalogue is not None:
+        rules = settings.rules(
+            survey, target, magnitudes=settings.magnitudes, magnitude_errors=settings.magnitude_errors
+        )
+        rules = rules if target.is_redshift else replace(rules, z_range=Z_RANGE)
+        real = read_real_galaxies(Path(settings.mock_catalogue), rules)
+    n, seed = settings.n_galaxies, settings.mock_seed
+    try:
+        galaxies = draw_galaxies(n, seed, catalogue=real)
+    except ValueError as error:
+        raise DataError(f"{settings.mock_catalogue or 'data=mock'}: {error}") from error
+    outside = (galaxies["spec_z"] < low) | (galaxies["spec_z"] > high)
+    if target.is_redshift and outside.any():
+        raise DataError(
+            f"data=mock: spec_z is outside the survey's {low:g}-{high:g} in {outside.sum()} of "
+            f"{n} galaxies: widen survey.z_min and survey.z_max, or mend data.mock_catalogue"
+        )
+
+    def chunks(start: int) -> Iterator[NDArray[np.float32]]:
+        parts = [galaxies[i : i + CHUNK] for i in range(start, n, CHUNK)]
+        if workers == 1 or len(parts) == 1:
+            yield from (render_cutouts(part, seed, pixels=survey.pixels) for part in parts)
+            return
+        # Workers start afresh: a fork of a process that has run torch's threads can hang.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+            yield from pool.map(_render, parts, [seed] * len(parts), [survey.pixels] * len(parts))
+
+    table = galaxies[[c for c in galaxies.colnames if not c.startswith("true_")]]
+    if real is not None:  # a galaxy that was drawn twice is one object: no split shares it with another
+        for name in [c for c in ("object_id", "ra", "dec", "split") if c in real.colnames]:
+            table[name] = real[name][galaxies["catalogue_row"]]
+        table.meta[NUMBERED] = real.meta.get(NUMBERED, False)
+    shape = (n, len(survey.bands), survey.pixels, survey.pixels)
+    return Plan(table, shape, "images", chunks, inspect_cutouts, settings.dtype)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the main process is gone, killed even: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _render(part: "Table", seed: int, pixels: int) -> NDArray[np.float32]:
+    from photoz_lit.data.mock.render import render_cutouts
+
+    return render_cutouts(part, seed, pixels=pixels)
+
+
+def read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
     """Read a catalogue of real galaxies to draw a simulated survey from.
 
     Parameters
@@ -46,6 +152,11 @@ def read_real_galaxies(path: Path, rules: TableRules) -> Table:
     DataError
         A column is missing or a value cannot be used; the message names both.
     """
+    from photoz_lit.data.catalogue import standard_table
+    from photoz_lit.data.formats import read_table
+    from photoz_lit.data.mock.templates import BANDS
+    from photoz_lit.data.splits import with_ids
+
     table = read_table(path)
     ours = [f"mag_{band}" for band in BANDS]
     our_errors = [f"mag_err_{band}" for band in BANDS]

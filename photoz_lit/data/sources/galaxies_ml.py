@@ -1,4 +1,4 @@
-"""GalaxiesML (Do et al. 2024, arXiv 2410.00271, doi 10.5281/zenodo.11117528): HSC cutouts in HDF5.
+"""`data=galaxies_ml`: HSC cutouts in HDF5 (Do et al. 2024, arXiv 2410.00271, doi 10.5281/zenodo.11117528).
 
 `image` (n, 5, 64, 64) or (n, 5, 127, 127), bands grizy, in the counts of HSC's coadds (AB zero point 27), and
 one data set a column: object_id, specz_redshift, ra, dec, r_cmodel_mag, ... There is no E(B-V), and cmodel
@@ -7,77 +7,93 @@ name says training, validation or testing, as the published ones do, it has a co
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
-import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources.published.reader import Reader, assemble, found_files, reading, stacked
+from photoz_lit.data.sources.published import (
+    KINDS,
+    Published,
+    PublishedSettings,
+    below,
+    check,
+    facts,
+    found_files,
+    reading,
+)
+from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
+from photoz_lit.target import Target
 
-BANDS = "grizy"
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["KINDS", "Settings", "check", "facts", "plan"]
+
 ZERO_POINT = 27.0
-IMAGE = "image"
-COLUMNS = {
+COLUMNS = {name: (name,) for name in ("object_id", "ra", "dec", "split")} | {
     "spec_z": ("specz_redshift",),
     "dered_petro_r": ("r_cmodel_mag",),
-    "object_id": ("object_id",),
-    "ra": ("ra",),
-    "dec": ("dec",),
-    "split": ("split",),
 }
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 
 
-def open_galaxies_ml(path: Path, n_bands: int, pixels: int) -> Reader:
-    """Open one file, a folder or a pattern of files, sorted by name; see `open_layout`."""
+@dataclass
+class Settings(PublishedSettings):
+    """The files; also type survey=hsc."""
+
+    source: str = "galaxies_ml"
+
+
+def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
+    """Read the columns; cutouts are streamed."""
+    return read(Path(str(settings.path))).plan(settings, survey, target)
+
+
+def read(path: Path) -> Published:
+    """Open one file, a folder or a pattern of files, sorted by name."""
     files = found_files(path, (".hdf5", ".h5"))
     parts = [HdfImages(file) for file in files]
     tables = [_table(part) for part in parts]
-    splits = [
-        next((ours for word, ours in SPLITS.items() if word in file.stem.lower()), None) for file in files
-    ]
-    if len(files) > 1 and None not in splits:
+    splits = [next((ours for word, ours in SPLITS.items() if word in f.stem.lower()), "") for f in files]
+    if len(files) > 1 and all(splits):
         for table, split in zip(tables, splits, strict=True):
-            table["split"] = np.full(len(table), split)
-    return assemble(
-        parts,
-        stacked(tables),
-        columns=COLUMNS,
-        bands=BANDS,
-        n_bands=n_bands,
-        pixels=pixels,
-        prefer_last=False,
-        zero_point=ZERO_POINT,
-    )
+            table["split"] = split
+    return Published(below(tables), COLUMNS, parts, ZERO_POINT, bands_last=False)
 
 
 class HdfImages:
     """The data set `image` of an HDF5 file."""
 
     def __init__(self, path: Path) -> None:
+        import h5py
+
         self.path = path
         with reading(path), h5py.File(path) as file:
-            image = file.get(IMAGE)
+            image = file.get("image")
             if not isinstance(image, h5py.Dataset) or image.ndim != 4:
                 raise DataError(
-                    f"{path}: no data set '{IMAGE}' with four axes, as layout=galaxies_ml needs. "
+                    f"{path}: no data set 'image' with four axes, as data=galaxies_ml needs. "
                     f"It holds: {', '.join(file)}"
                 )
             self.rows, self.cutout, self.dtype = image.shape[0], image.shape[1:], image.dtype
 
     def read(self, spans: Sequence[tuple[int, int]]) -> Iterator[NDArray[Any]]:
         """Yield the cutouts of ascending row ranges [low, high): slices, which HDF5 reads fast."""
+        import h5py
+
         with reading(self.path), h5py.File(self.path) as file:
             for low, high in spans:
-                yield file[IMAGE][low:high]
+                yield file["image"][low:high]
 
 
-def _table(part: HdfImages) -> Table:
+def _table(part: HdfImages) -> "Table":
     """Read the one-dimensional data sets as columns."""
+    import h5py
+    from astropy.table import Table
+
     table = Table()
     with reading(part.path), h5py.File(part.path) as file:
         for name, item in file.items():
@@ -86,7 +102,7 @@ def _table(part: HdfImages) -> Table:
                 table[name] = item[:] if text is None else item.asstr()[:].astype(str)
     if "specz_redshift" not in table.colnames:
         raise DataError(
-            f"{part.path}: no column 'specz_redshift' of {part.rows} rows, as layout=galaxies_ml needs. "
+            f"{part.path}: no column 'specz_redshift' of {part.rows} rows, as data=galaxies_ml needs. "
             f"Its columns: {', '.join(table.colnames)}"
         )
     return table

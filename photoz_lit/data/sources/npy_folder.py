@@ -1,4 +1,4 @@
-"""One `.npy` an object and a table beside them, as the programme of Lin et al. 2022 reads SDSS.
+"""`data=npy_folder`: one `.npy` an object and a table, as the programme of Lin et al. 2022 reads SDSS.
 
 A folder of::
 
@@ -17,25 +17,50 @@ column `object_id`, that is an object's number or name.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources.published import npz
-from photoz_lit.data.sources.published.pasquet import BANDS, COLUMNS
-from photoz_lit.data.sources.published.reader import Reader, add_column, as_table, assemble, reading
-from photoz_lit.data.unpickle import read_pickle
+from photoz_lit.data.sources import npz, pasquet
+from photoz_lit.data.sources.published import (
+    KINDS,
+    Published,
+    PublishedSettings,
+    check,
+    facts,
+    reading,
+    table_of,
+)
+from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
+from photoz_lit.target import Target
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["KINDS", "Settings", "check", "facts", "plan"]
 
 SPLITS = ("train", "val", "test")
 LABELS = ("label", "label.pkl", "labels", "labels.pkl", "label.npz", "labels.npz")
 
 
-def open_npy_folder(path: Path, n_bands: int, pixels: int) -> Reader:
-    """Open a folder of one `.npy` an object; see `open_layout`."""
+@dataclass
+class Settings(PublishedSettings):
+    """The folder."""
+
+    source: str = "npy_folder"
+
+
+def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
+    """Read the labels; cutouts are read when they are asked for."""
+    return read(Path(str(settings.path))).plan(settings, survey, target)
+
+
+def read(path: Path) -> Published:
+    """Open a folder of one `.npy` an object."""
     if not path.is_dir():
         raise DataError(f"{path}: no such folder. Check data.path (relative paths start at {Path.cwd()})")
     labels = _labels_file(path)
@@ -48,15 +73,7 @@ def open_npy_folder(path: Path, n_bands: int, pixels: int) -> Reader:
     if "object_id" not in table.colnames:
         table["object_id"] = _numbers(names)
     cutouts = NpyFiles(path, _cutout_files(path, names, labels))
-    return assemble(
-        [cutouts],
-        table,
-        columns={**COLUMNS, "split": ("split",)},
-        bands=BANDS,
-        n_bands=n_bands,
-        pixels=pixels,
-        prefer_last=True,
-    )
+    return Published(table, {**pasquet.COLUMNS, "split": ("split",)}, [cutouts])
 
 
 class NpyFiles:
@@ -85,15 +102,7 @@ class NpyFiles:
 def _load(path: Path) -> NDArray[Any]:
     """Read one `.npy`, which may hold no Python objects."""
     with reading(path), path.open("rb") as file:
-        try:
-            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-        except ValueError as error:
-            if "allow_pickle" not in str(error):
-                raise
-            raise DataError(
-                f"{path}: holds Python objects, which can run code and are not read. Write it again as an "
-                "array of numbers"
-            ) from error
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _labels_file(path: Path) -> Path:
@@ -102,50 +111,38 @@ def _labels_file(path: Path) -> Path:
     if len(found) != 1:
         what = f"{len(found)} pickles" if found else "no table of labels"
         raise DataError(
-            f"{path}: {what} in it, one of {', '.join(LABELS)} expected, as layout=npy_folder needs"
+            f"{path}: {what} in it, one of {', '.join(LABELS)} expected, as data=npy_folder needs"
         )
     return found[0]
 
 
-def _labels(path: Path) -> tuple[Table, list[str]]:
+def _labels(path: Path) -> tuple["Table", list[str]]:
     """Read the table of labels, and what its objects are called."""
+    from photoz_lit.data.unpickle import read_pickle
+
     if path.suffix == ".npz":
         labels: Any = {name: npz.read_array(path, name) for name in npz.array_names(path)}
     else:
         labels = read_pickle(path)
-    names: list[str] | None = None
+    names = None
     with reading(path):
         if isinstance(labels, np.ndarray) and labels.dtype.names is not None and labels.ndim == 1:
-            table = as_table(labels)
-        elif isinstance(labels, dict) and labels and all(isinstance(v, dict) for v in labels.values()):
-            names = [_text(key) for key in labels]
-            table = _of_objects(path, labels)
-        elif isinstance(labels, dict):
-            table = _of_columns(path, labels)
-        else:
+            labels = {name: labels[name] for name in labels.dtype.names}
+        if not isinstance(labels, dict):
             raise DataError(
                 f"{path}: a {type(labels).__name__}, where a dict of columns, a structured array or a dict "
                 "of objects is expected"
             )
+        if labels and all(isinstance(entry, dict) for entry in labels.values()):
+            names = [_text(key) for key in labels]
+            labels = _of_objects(path, labels)
+        table = _of_columns(path, labels)
     if len(table) == 0:
         raise DataError(f"{path}: the table of labels has no rows")
-    return table, names if names is not None else [str(i) for i in range(len(table))]
+    return table, names or [str(i) for i in range(len(table))]
 
 
-def _of_columns(path: Path, labels: Mapping[Any, Any]) -> Table:
-    table, columns = Table(), {_text(name): np.asarray(values) for name, values in labels.items()}
-    lengths = {name: values.shape[:1] for name, values in columns.items()}
-    if len(set(lengths.values())) != 1 or () in lengths.values():
-        told = ", ".join(f"{name} {shape[0] if shape else 'one value'}" for name, shape in lengths.items())
-        raise DataError(f"{path}: columns of unequal lengths: {told}")
-    for name, values in columns.items():
-        if values.dtype.hasobject:
-            raise DataError(f"{path}: column {name} mixes kinds of values: numbers or text are needed")
-        add_column(table, name, values)
-    return table
-
-
-def _of_objects(path: Path, labels: Mapping[Any, Mapping[Any, Any]]) -> Table:
+def _of_objects(path: Path, labels: Mapping[Any, Mapping[Any, Any]]) -> dict[Any, list[Any]]:
     """Turn a dict of an object's numbers a row into columns."""
     fields = list(next(iter(labels.values())))
     for name, entry in labels.items():
@@ -153,7 +150,19 @@ def _of_objects(path: Path, labels: Mapping[Any, Mapping[Any, Any]]) -> Table:
             raise DataError(
                 f"{path}: object {name} has fields {sorted(map(str, entry))}, the first one {fields}"
             )
-    return _of_columns(path, {field: [entry[field] for entry in labels.values()] for field in fields})
+    return {field: [entry[field] for entry in labels.values()] for field in fields}
+
+
+def _of_columns(path: Path, labels: Mapping[Any, Any]) -> "Table":
+    columns = {_text(name): np.asarray(values) for name, values in labels.items()}
+    lengths = {name: values.shape[:1] for name, values in columns.items()}
+    if len(set(lengths.values())) != 1 or () in lengths.values():
+        told = ", ".join(f"{name} {shape[0] if shape else 'one value'}" for name, shape in lengths.items())
+        raise DataError(f"{path}: columns of unequal lengths: {told}")
+    for name, values in columns.items():
+        if values.dtype.hasobject:
+            raise DataError(f"{path}: column {name} mixes kinds of values: numbers or text are needed")
+    return table_of(columns)
 
 
 def _text(name: Any) -> str:
@@ -173,8 +182,6 @@ def _numbers(names: Sequence[str]) -> NDArray[Any]:
 def _splits(path: Path, labels: Path, names: Sequence[str]) -> NDArray[np.str_] | None:
     """Return the split of each object by the files train.npy, val.npy, test.npy; empty text for none."""
     files = [path / f"{name}.npy" for name in SPLITS if (path / f"{name}.npy").is_file()]
-    if not files:
-        return None
     place = {name: i for i, name in enumerate(names)}
     split = np.full(len(names), "", dtype="<U5")
     for file in files:
@@ -184,8 +191,7 @@ def _splits(path: Path, labels: Path, names: Sequence[str]) -> NDArray[np.str_] 
                 f"{file}: {ids.dtype} of shape {ids.shape}, a list of objects' numbers or names expected"
             )
         told = [_text(name) for name in ids.tolist()]
-        lost = [name for name in told if name not in place]
-        if lost:
+        if lost := [name for name in told if name not in place]:
             raise DataError(f"{file}: {len(lost)} objects are not in {labels.name}, first {lost[0]}")
         rows = np.array([place[name] for name in told], dtype=np.int64)
         twice = rows[(split[rows] != "") & (split[rows] != file.stem)]
@@ -195,7 +201,7 @@ def _splits(path: Path, labels: Path, names: Sequence[str]) -> NDArray[np.str_] 
                 "an object belongs to one split"
             )
         split[rows] = file.stem
-    return split
+    return split if files else None
 
 
 def _cutout_files(path: Path, names: Sequence[str], labels: Path) -> list[str]:
@@ -210,8 +216,7 @@ def _cutout_files(path: Path, names: Sequence[str], labels: Path) -> list[str]:
                 if name in found:
                     raise DataError(f"{entry.path}: a second cutout of object {name} beside {found[name]}")
                 found[name] = entry.path
-    lost = [name for name in names if name not in found]
-    if lost:
+    if lost := [name for name in names if name not in found]:
         raise DataError(
             f"{path}: no cutout of {len(lost)} of {len(names)} objects of {labels.name}, first {lost[0]}: "
             "add the files, or take their numbers out of train.npy, val.npy and test.npy"

@@ -1,0 +1,142 @@
+"""What is wrong with the pixels of cutouts, and the repair of single ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MASKS = (-99.0, -999.0, -9999.0, -10000.0, -32768.0)  # where there is no flux; float16 knows no -9999
+FAR_BELOW = 1e4  # sigma below the sky that no flux is
+BELOW = 50.0  # sigma below the sky from which a number of MASKS is a mask
+SAMPLE = 64  # pixels of a plane that tell its sky
+MOST_REPAIRED = 0.05  # of a plane: more is no single pixel
+SMALLEST = float(np.finfo(np.float16).tiny)
+LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """Inputs of some galaxies, and what is wrong with them.
+
+    Parameters
+    ----------
+    inputs : array (m, ...)
+        To be kept.
+    faults : mapping of str to array of bool (m,)
+        Why galaxies cannot be used.
+    repaired : array of bool (m,)
+        Which have pixels that were interpolated.
+    fits_half : bool
+        Whether float16 can hold what can be used.
+    """
+
+    inputs: NDArray[Any]
+    faults: Mapping[str, NDArray[np.bool_]]
+    repaired: NDArray[np.bool_]
+    fits_half: bool = True
+    bad: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        bad = np.zeros(len(self.inputs), bool)
+        for mask in self.faults.values():
+            bad |= mask
+        object.__setattr__(self, "bad", bad)
+
+
+def inspect_numbers(inputs: NDArray[Any]) -> Inspected:
+    """Say which galaxies have magnitudes or vectors that are not finite."""
+    finite = np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim)))
+    return Inspected(inputs, {"NaN or infinite values": ~finite}, np.zeros(len(inputs), bool))
+
+
+def inspect_cutouts(cutouts: NDArray[Any], scale: float = 1.0, repair: bool = False) -> Inspected:
+    """Say which cutouts have pixels without a flux, or a band without any.
+
+    Parameters
+    ----------
+    cutouts : array (m, bands, y, x)
+        Fluxes as they were brought.
+    scale : float
+        Nanomaggies in one unit of them.
+    repair : bool
+        Interpolate pixels without a flux, where they are few.
+
+    Returns
+    -------
+    Inspected
+        Cutouts in nanomaggies.
+    """
+    with np.errstate(over="ignore"):  # beyond float32: infinite
+        planes: NDArray[Any] = np.asarray(cutouts, dtype=np.float32).reshape(*cutouts.shape[:2], -1)
+    lost = ~np.isfinite(planes)
+    masked = _masked(planes, lost)
+    lost |= masked
+    ours: NDArray[Any] = cutouts if scale == 1 else (planes * np.float32(scale)).reshape(cutouts.shape)
+    repaired = lost.any(axis=(1, 2)) & (lost.mean(axis=2) <= MOST_REPAIRED).all(axis=1) & repair
+    if repaired.any():
+        ours = np.array(ours, dtype=np.float32)
+        for i in np.flatnonzero(repaired):
+            ours[i] = _interpolated(ours[i], lost[i].reshape(ours[i].shape))
+        lost[repaired] = masked[repaired] = False
+        planes = ours.reshape(planes.shape) / np.float32(scale)
+    low, high = _extremes(planes, lost)
+    blank, is_masked, is_lost = (low == high).any(axis=1), masked.any(axis=(1, 2)), lost.any(axis=(1, 2))
+    faults = {
+        "blank, a band being constant": blank,
+        "masked pixels (a number such as -9999, or 10^4 sigma below the sky)": is_masked & ~blank,
+        "NaN or infinite pixels": is_lost & ~is_masked & ~blank,
+    }
+    peak = (np.maximum(np.abs(low), np.abs(high)) * scale)[~(is_lost | blank)]
+    return Inspected(ours, faults, repaired, bool(((peak <= LARGEST) & (peak >= SMALLEST)).all()))
+
+
+def _extremes(
+    planes: NDArray[np.float32], lost: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the least and the largest flux of each plane (m, bands); infinite where there is none."""
+    if not lost.any():
+        return planes.min(axis=2), planes.max(axis=2)
+    return np.where(lost, np.inf, planes).min(axis=2), np.where(lost, -np.inf, planes).max(axis=2)
+
+
+def _masked(planes: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pixels are masked by a number, (m, bands, n)."""
+    step = max(1, planes.shape[2] // SAMPLE) | 1  # odd: not along a column
+    sample = np.where(lost[:, :, ::step], np.nan, planes[:, :, ::step]).astype(np.float64)
+    sky = _quantile(sample, 0.5)
+    # From the quarter of the pixels next to the sky: galaxies and masks may be in the others.
+    sigma = _quantile(np.abs(sample - sky[:, :, None]), 0.25) / 0.3186
+    low, high = _extremes(planes, lost)
+    with np.errstate(invalid="ignore"):  # planes without any number
+        suspect = (low <= MASKS[0]) | ((sky - low > FAR_BELOW * sigma) & (sigma > 0))
+    masked = np.zeros(planes.shape, bool)
+    for i, j in np.argwhere(suspect):
+        depth = sky[i, j] - planes[i, j].astype(np.float64)
+        far = (depth > FAR_BELOW * sigma[i, j]) & (depth > high[i, j] - sky[i, j]) & (sigma[i, j] > 0)
+        number = np.isin(planes[i, j], MASKS) & ((depth > BELOW * sigma[i, j]) | (sigma[i, j] == 0))
+        masked[i, j] = (far | number) & ~lost[i, j]
+    return masked
+
+
+def _quantile(sample: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """Return a quantile of the numbers along the last axis; NaN, which sorts last, where there are none."""
+    last = np.maximum(np.isfinite(sample).sum(axis=-1, keepdims=True) - 1, 0)
+    place = np.round(level * last).astype(np.int64)
+    return np.take_along_axis(np.sort(sample, axis=-1), place, axis=-1)[..., 0]
+
+
+def _interpolated(cutout: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Fill pixels of a cutout (bands, y, x) from their neighbours."""
+    from astropy.convolution import Gaussian2DKernel, interpolate_replace_nans
+
+    filled = cutout.copy()
+    for plane, gaps in zip(filled, lost, strict=True):
+        if gaps.any():
+            holed = np.where(gaps, np.nan, plane)
+            # A hole wider than the kernel takes several passes.
+            while np.isnan(holed).any():
+                holed = interpolate_replace_nans(holed, Gaussian2DKernel(1))
+            plane[:] = holed
+    return filled

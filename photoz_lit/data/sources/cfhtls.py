@@ -1,0 +1,80 @@
+"""`data=cfhtls`: CFHTLS cutouts as Treyer et al. and Lin et al. 2022 use them.
+
+Files `CUBE_WD_ZHQ_0001.npz` ... `CUBE_WD_ZLR_0002.npz` with `cube` (n, 64, 64, 5), bands ugriz, AB zero point
+30 as all stacks of TERAPIX, and `info`, a structured array. ZHQ files hold high-resolution spectroscopic
+redshifts of high quality, ZLR files low-resolution ones. These name some fields otherwise; both get the names
+of the ZHQ files. ZFLAG is the quality of a redshift; FIELD tells wide (W) from deep (D) fields.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from photoz_lit.data.sources import npz
+from photoz_lit.data.sources.published import (
+    KINDS,
+    Published,
+    PublishedSettings,
+    below,
+    check,
+    facts,
+    found_files,
+)
+from photoz_lit.data.sources.settings import Plan, Survey
+from photoz_lit.errors import DataError
+from photoz_lit.target import Target
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["KINDS", "Settings", "check", "facts", "plan"]
+
+ZERO_POINT = 30.0
+COLUMNS = {"spec_z": ["ZSPEC"], "dered_petro_r": ["R"], "ebv": ["EBV"], "ra": ["RA"], "dec": ["DEC"]}
+NEEDED = ("ZSPEC", "R", "EBV")
+RENAMED = {"ZPHOT": "zphot", "Ip_2": "I", "ERRIp_2": "Ierr"} | {f"ERR{b}": f"{b}err" for b in "UGRZ"}
+
+
+@dataclass
+class Settings(PublishedSettings):
+    """The files; also type survey=cfhtls_wide or cfhtls_deep."""
+
+    source: str = "cfhtls"
+
+
+def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
+    """Read the tables; cutouts are streamed."""
+    return read(Path(str(settings.path))).plan(settings, survey, target)
+
+
+def read(path: Path) -> Published:
+    """Open one file, a folder or a pattern of files, sorted by name.
+
+    Columns beside those published: `subset` (the file's name without its suffix) and `resolution` of the
+    spectroscopy (`high`, `low`, or `unknown` where the file's name has neither ZHQ nor ZLR).
+    """
+    parts, tables = [], []
+    for file in found_files(path, (".npz",)):
+        if missing := {"cube", "info"} - set(npz.array_names(file)):
+            raise DataError(f"{file}: no array {' and '.join(sorted(missing))} in it, as data=cfhtls needs")
+        parts.append(npz.NpzCube(file, "cube"))
+        tables.append(_info(file))
+        if len(tables[-1]) != parts[-1].rows:
+            raise DataError(f"{file}: {parts[-1].rows} cutouts for {len(tables[-1])} rows of 'info'")
+    return Published(below(tables), COLUMNS, parts, ZERO_POINT)
+
+
+def _info(file: Path) -> "Table":
+    """Read a file's table, with the names of the ZHQ files."""
+    table = npz.labels_table(file, "info")
+    for theirs, ours in RENAMED.items():
+        if theirs in table.colnames and ours not in table.colnames:
+            table.rename_column(theirs, ours)
+    if missing := [name for name in NEEDED if name not in table.colnames]:
+        raise DataError(
+            f"{file}: 'info' has no {', '.join(missing)}. Its fields: {', '.join(table.colnames)}"
+        )
+    table.convert_bytestring_to_unicode()
+    table["subset"] = file.stem
+    table["resolution"] = "high" if "ZHQ" in file.stem else "low" if "ZLR" in file.stem else "unknown"
+    return table

@@ -1,0 +1,219 @@
+"""What the layouts of published data sets share: one table, and its cutouts streamed in flat memory."""
+
+import glob
+import lzma
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz_lit.data.sources.settings import (
+    NANOMAGGIES,
+    CutoutSettings,
+    Plan,
+    Survey,
+    cutout_plan,
+    facts_of,
+    need_path,
+)
+from photoz_lit.errors import DataError
+from photoz_lit.setting import setting
+from photoz_lit.target import Target
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+# What zipfile, numpy and h5py raise for files that are cut off, damaged or not what they say they are.
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+CHUNK_BYTES = 64 * 2**20  # of cutouts as the file holds them: twice or thrice that is in memory at once
+KINDS = ("images",)
+
+
+@dataclass
+class PublishedSettings(CutoutSettings):
+    """The file, folder or pattern of files; `zero_point` null: the layout's."""
+
+    drop_invalid: bool = True
+    path: str | None = setting(None, kind="path")
+
+
+def check(settings: PublishedSettings, survey: Survey) -> None:
+    """Ask for the data set."""
+    need_path(settings, "path", "the data set's file or folder, e.g. data.path=sdss_vagc.npz")
+
+
+def facts(settings: PublishedSettings, survey: Survey, target: Target) -> dict[str, Any]:
+    """Return what the store depends on."""
+    return facts_of(settings, survey, target, of_survey=("bands", "pixels"))
+
+
+class Part(Protocol):
+    """The cutouts of one file, or of one folder of small files."""
+
+    path: Path
+    rows: int
+    cutout: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> Iterator[NDArray[Any]]:
+        """Yield the cutouts of ascending row ranges [low, high), as the file holds them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published data set, opened but for its cutouts.
+
+    Parameters
+    ----------
+    table : Table
+        The labels as published, one row a cutout.
+    names : mapping
+        Our name of a column -> the names that published tables have for it, in any case; the first counts.
+    parts : sequence of Part
+        Where the cutouts are; their rows make up the table's rows in order.
+    zero_point : float
+        AB zero point of the fluxes in the files, mag.
+    bands_last : bool
+        What to assume where a cutout has as many bands as pixels: (y, x, bands) or (bands, y, x).
+    """
+
+    table: "Table"
+    names: Mapping[str, Sequence[str]]
+    parts: Sequence[Part]
+    zero_point: float = NANOMAGGIES
+    bands_last: bool = True
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Our name of a column -> the name in the table, where it has one."""
+        there = {name.lower(): name for name in reversed(self.table.colnames)}
+        found = {
+            ours: [n for n in map(str.lower, theirs) if n in there] for ours, theirs in self.names.items()
+        }
+        return {ours: there[names[0]] for ours, names in found.items() if names}
+
+    def plan(self, settings: PublishedSettings, survey: Survey, target: Target) -> Plan:
+        """Check that parts, table and survey fit together; the cutouts of usable rows come in nanomaggies.
+
+        Cutouts with the bands last are turned to (bands, y, x); rows of an image are y, its columns x, as in
+        arrays that FITS readers return. Pixels that are no numbers are passed on.
+
+        Raises
+        ------
+        DataError
+            Shapes do not fit, or a label cannot be used.
+        """
+        from photoz_lit.data.catalogue import standard_table
+        from photoz_lit.data.splits import with_ids
+
+        parts, n = self.parts, sum(part.rows for part in self.parts)
+        last = [self._bands_last(part, survey) for part in parts]
+        if len(set(last)) > 1:
+            other = parts[last.index(not last[0])].path
+            raise DataError(f"{other}: the order of axes is not that of {parts[0].path}: rewrite one of them")
+        if n != len(self.table) or n == 0:
+            what = f"{n} cutouts for {len(self.table)} rows of labels" if n else "no cutouts in it"
+            raise DataError(f"{parts[0].path}: {what}")
+        rules = settings.rules(survey, target)
+        rules = replace(rules, columns={**self.columns, **rules.columns})
+        table, rows = standard_table(self.table, str(settings.path), rules)
+
+        def chunks(start: int) -> Iterator[NDArray[np.float32]]:
+            before = 0
+            for part in parts:
+                first, end = np.searchsorted(rows[start:], (before, before + part.rows))
+                for cutouts in _of_rows(part, rows[start:][first:end] - before):
+                    ours = cutouts.transpose(0, 3, 1, 2) if last[0] else cutouts
+                    with np.errstate(over="ignore"):  # beyond float32: infinite, which the store refuses
+                        yield np.ascontiguousarray(ours, dtype=np.float32)
+                before += part.rows
+
+        scale = 10 ** (-0.4 * (self.zero_point - NANOMAGGIES))  # the layout's, unless the user has another
+        return cutout_plan(settings, survey, with_ids(table), chunks, scale)
+
+    def _bands_last(self, part: Part, survey: Survey) -> bool:
+        """Whether a cutout is (y, x, bands); an error where it is neither that nor (bands, y, x)."""
+        if part.dtype.kind not in "fiu":
+            raise DataError(f"{part.path}: cutouts of type {part.dtype}, numbers expected")
+        n, side = len(survey.bands), survey.pixels
+        orders = {True: (side, side, n), False: (n, side, side)}
+        for last in (self.bands_last, not self.bands_last):
+            if part.cutout == orders[last]:
+                return last
+        raise DataError(
+            f"{part.path}: cutouts of shape {part.cutout}, {orders[self.bands_last]} expected "
+            f"({n} survey.bands, survey.pixels={side}): set these to what the file holds"
+        )
+
+
+def _of_rows(part: Part, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """Yield the cutouts of sorted rows, a chunk at a time."""
+    if len(rows) == 0:
+        return
+    most = max(1, CHUNK_BYTES // (int(np.prod(part.cutout)) * part.dtype.itemsize))
+    groups = np.split(rows, np.flatnonzero(np.diff(rows // most)) + 1)
+    spans = [(int(group[0]), int(group[-1]) + 1) for group in groups]
+    for group, read in zip(groups, part.read(spans), strict=True):
+        yield read if len(read) == len(group) else read[group - group[0]]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a file into a DataError with its name."""
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        if "allow_pickle" in reason:
+            raise DataError(
+                f"{path}: holds Python objects, which can run code and are not read. Write it again with "
+                "numbers and text only"
+            ) from error
+        raise DataError(f"{path}: cannot be read, perhaps truncated: {reason}. Fetch it again") from error
+
+
+def found_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return a file, the files of a folder, or those that match a pattern, sorted by name."""
+    if path.is_file():
+        return [path]
+    pattern = str(Path(glob.escape(str(path))) / "*") if path.is_dir() else str(path)
+    found = sorted(Path(name) for name in glob.glob(pattern) if Path(name).suffix.lower() in suffixes)
+    if not found:
+        raise DataError(
+            f"{path}: no {' or '.join(suffixes)} file there. Set data.path to a file, a folder or a pattern "
+            f"(relative paths start at {Path.cwd()})"
+        )
+    return found
+
+
+def below(tables: Sequence["Table"]) -> "Table":
+    """Put tables under one another, with the columns that all of them have."""
+    from astropy.table import vstack
+
+    return tables[0] if len(tables) == 1 else vstack(tables, join_type="inner", metadata_conflicts="silent")
+
+
+def table_of(columns: Mapping[str, Any]) -> "Table":
+    """Return arrays of one length as a table; one of several numbers a row becomes name_0, name_1, ..."""
+    from astropy.table import Table
+
+    table = Table()
+    for name, values in columns.items():
+        if values.ndim == 2 and values.shape[1] > 1:
+            for i in range(values.shape[1]):
+                table[f"{name}_{i}"] = values[:, i]
+        elif values.ndim <= 2:
+            table[name] = values.reshape(len(values))
+    return table
