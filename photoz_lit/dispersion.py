@@ -37,23 +37,13 @@ def fit_dispersion(spec_z_hist: ArrayLike, photo_z_hist: ArrayLike) -> Floats:
     """Fit each output's dispersion sigma_1: the Gaussian that turns its photo_z into its spec_z histogram.
 
     The cross-entropy is minimised per output, first on a logarithmic grid, then between the neighbours of the
-    best point.
-
-    Parameters
-    ----------
-    spec_z_hist, photo_z_hist : array_like, shape (R, K)
-        Histograms over the slices of each output, of any normalisation.
+    best point. Histograms (R, K) are of any normalisation; not all outputs may be empty.
 
     Returns
     -------
     ndarray, shape (R,)
         sigma_1 within [0.05, max(1, K / 4)]. An output without galaxies takes that of the nearest output that
         has some.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or all outputs are empty.
     """
     spec, photo = np.asarray(spec_z_hist, dtype=np.float64), np.asarray(photo_z_hist, dtype=np.float64)
     if spec.ndim != 2 or spec.shape != photo.shape:

@@ -48,69 +48,48 @@ class Target:
         """Column of `photo_z.fits` with the estimate."""
         return "photo_z" if self.is_redshift else f"photo_{self.column}"
 
+    # Words of running text: truth, estimate, several values, p(z), n(z) and the residual.
+
     @property
     def true(self) -> str:
-        """Name of the truth, for running text."""
+        """As "spec z"."""
         return "spec z" if self.is_redshift else f"true {self.label}"
 
     @property
     def estimated(self) -> str:
-        """Name of the estimate, for running text."""
+        """As "photo z"."""
         return "photo z" if self.is_redshift else f"estimated {self.label}"
 
     @property
     def plural(self) -> str:
-        """What several values of it are called."""
+        """As "redshifts"."""
         return "redshifts" if self.is_redshift else f"values of {self.label}"
 
     @property
     def pdf(self) -> str:
-        """Name of the probability distribution of one galaxy."""
+        """As "p(z)"."""
         return f"p({self.symbol})"
 
     @property
     def n_of(self) -> str:
-        """Name of the distribution of the sample."""
+        """As "n(z)"."""
         return f"n({self.symbol})"
 
     @property
     def delta(self) -> str:
-        """Name of the residual."""
+        """As "Δz"."""
         return f"Δ{self.symbol}"
-
-    @property
-    def true_axis(self) -> str:
-        """Label of an axis of the truth, with its unit."""
-        name = "spectroscopic redshift" if self.is_redshift else self.true
-        return f"{name} ${self.true_math}${self.unit_text}"
-
-    @property
-    def estimated_axis(self) -> str:
-        """Label of an axis of the estimate, with its unit."""
-        name = "photometric redshift" if self.is_redshift else self.estimated
-        return f"{name} ${self.estimated_math}${self.unit_text}"
-
-    @property
-    def delta_math(self) -> str:
-        """The residual as Matplotlib writes it, without dollar signs."""
-        return rf"\Delta {self._symbol}"
-
-    @property
-    def definition_math(self) -> str:
-        """Definition of the residual as Matplotlib writes it, with dollar signs."""
-        difference = f"{self.estimated_math}-{self.true_math}"
-        if self.relative:
-            difference = f"({difference})/(1+{self.true_math})"
-        return rf"${self.delta_math} = {difference}$"
 
     @property
     def subscripts(self) -> tuple[str, str]:
         """Short names of truth and estimate, as below their symbol."""
         return ("spec", "photo") if self.is_redshift else ("true", "est")
 
+    # What axes and legends say; names in `_math` are Matplotlib's, without dollar signs.
+
     @property
     def unit_text(self) -> str:
-        """The unit of the quantity in brackets, or nothing."""
+        """The unit in brackets, or nothing."""
         return f"  [{self.unit}]" if self.unit else ""
 
     @property
@@ -119,21 +98,44 @@ class Target:
         return "" if self.relative else self.unit_text
 
     @property
+    def true_axis(self) -> str:
+        """Label of an axis of the truth."""
+        name = "spectroscopic redshift" if self.is_redshift else self.true
+        return f"{name} ${self.true_math}${self.unit_text}"
+
+    @property
+    def estimated_axis(self) -> str:
+        """Label of an axis of the estimate."""
+        name = "photometric redshift" if self.is_redshift else self.estimated
+        return f"{name} ${self.estimated_math}${self.unit_text}"
+
+    @property
     def _symbol(self) -> str:
-        if len(self.symbol) == 1:
-            return self.symbol
         plain = self.symbol.replace("\\", "").replace("$", "").replace("_", r"\_").replace(" ", r"\ ")
-        return rf"\mathrm{{{plain}}}"
+        return self.symbol if len(self.symbol) == 1 else rf"\mathrm{{{plain}}}"
 
     @property
     def true_math(self) -> str:
-        """The truth as Matplotlib writes it, without dollar signs."""
+        """The truth."""
         return rf"{self._symbol}_\mathrm{{{self.subscripts[0]}}}"
 
     @property
     def estimated_math(self) -> str:
-        """The estimate as Matplotlib writes it, without dollar signs."""
+        """The estimate."""
         return rf"{self._symbol}_\mathrm{{{self.subscripts[1]}}}"
+
+    @property
+    def delta_math(self) -> str:
+        """The residual."""
+        return rf"\Delta {self._symbol}"
+
+    @property
+    def definition_math(self) -> str:
+        """Definition of the residual, with dollar signs."""
+        difference = f"{self.estimated_math}-{self.true_math}"
+        if self.relative:
+            difference = f"({difference})/(1+{self.true_math})"
+        return rf"${self.delta_math} = {difference}$"
 
 
 REDSHIFT = Target()

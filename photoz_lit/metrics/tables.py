@@ -44,7 +44,7 @@ def by_group(
     rng: np.random.Generator,
     n_bootstrap: int = 100,
 ) -> dict[str, NDArray[Any]]:
-    """Evaluate statistics on each group of galaxies.
+    """Evaluate statistics on each group of galaxies, with bootstrap errors from draws within it.
 
     Parameters
     ----------
@@ -52,17 +52,11 @@ def by_group(
         Takes rows of galaxies, which may repeat or be none, and returns numbers by name.
     group : array_like of int, shape (n,)
         Group of each galaxy, 0 .. n_groups - 1.
-    n_groups : int
-        Number of groups m.
-    rng : numpy.random.Generator
-        Source of the bootstrap samples, drawn within each group.
-    n_bootstrap : int
-        Number of bootstrap samples.
 
     Returns
     -------
-    dict of str to ndarray, each of shape (m,)
-        `count`, each statistic, and its bootstrap standard error under `<key>_err`; NaN without galaxies.
+    dict of str to ndarray, each of shape (n_groups,)
+        `count`, each statistic, and its standard error under `<key>_err`; NaN without galaxies.
     """
     which = np.asarray(group)
     rows = []
@@ -90,7 +84,6 @@ def by_magnitude(
     outlier_cut: float,
     rng: np.random.Generator,
     n_bootstrap: int = 100,
-    grid: RedshiftGrid | None = None,
     relative: bool = True,
 ) -> dict[str, NDArray[Any]]:
     """Statistics in bins of magnitude, those beyond the ascending edges (m + 1,) in the first or last bin.
@@ -98,8 +91,8 @@ def by_magnitude(
     Returns
     -------
     dict of str to ndarray, each of shape (m,)
-        count, r (mean), bias, sigma_mad, outlier_fraction, wasserstein (on the grid, if given), and
-        `<key>_err` for all but count; NaN without galaxies.
+        count, r (mean), bias, sigma_mad, outlier_fraction, wasserstein, and `<key>_err` for all but count;
+        NaN without galaxies.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     dz, borders = residual(z, estimate, relative), np.asarray(edges, dtype=np.float64)
@@ -111,7 +104,7 @@ def by_magnitude(
             "bias": bias(part),
             "sigma_mad": sigma_mad(part),
             "outlier_fraction": outlier_fraction(part, outlier_cut),
-            "wasserstein": wasserstein(z[members], estimate[members], grid),
+            "wasserstein": wasserstein(z[members], estimate[members]),
         }
 
     row = _row_of(r, borders)
@@ -185,18 +178,12 @@ def evaluate(
         Redshifts, estimates (those outside the survey's range are allowed) and magnitudes (mag), all finite.
     pdf : array_like, shape (n, n_outputs), or None
         Probability of each bin of `grid`; without it, the numbers of p(z) are NaN.
-    grid, slices : RedshiftGrid, MagnitudeSlices
-        Bins of the pdf, with its extension, and slices of r.
     outlier_cut : float
         Cut on abs(dz).
-    rng : numpy.random.Generator
-        Source of the bootstrap samples and of the TV floor.
-    n_bootstrap : int
-        Number of bootstrap samples, and of draws for the TV floor; at least 1.
+    rng, n_bootstrap
+        Source and number of the bootstrap samples, and of the draws for the TV floor.
     z_high : float
         `slope_spec_z_high` uses bins above it: 0.15 for SDSS.
-    relative : bool
-        Whether residuals are divided by 1 + spec_z.
 
     Returns
     -------

@@ -66,8 +66,6 @@ def test_total_variation_of_disjoint_and_equal_samples() -> None:
 def test_wasserstein_equals_scipy(seed: int, n: int) -> None:
     a, b = np.random.default_rng(seed).uniform(0, 0.4, (2, n))
     assert metrics.wasserstein(a, b) == pytest.approx(wasserstein_distance(a, b), abs=1e-12)
-    binned = wasserstein_distance(GRID.centres[GRID.index(a)], GRID.centres[GRID.index(b)])
-    assert metrics.wasserstein(a, b, GRID) == pytest.approx(binned, abs=1e-12)
 
 
 def test_bootstrap_error_of_a_mean() -> None:
