@@ -95,7 +95,7 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     table : Table
         object_id, the target, spec_z, dered_petro_r, ebv, positions, split, magnitudes and errors, as far as
         there; what is unknown and not needed is NaN, E(B-V) is 0. Where not labelled, `flag` is "table" for
-        rows that cannot be used, and `ebv_known` false for galaxies whose E(B-V) was given for others.
+        rows that cannot be used, and `ebv_known` false for galaxies whose E(B-V) is not known.
     rows : array (n,)
         Row of each kept galaxy in the input.
 
@@ -117,7 +117,7 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
                 raise _missing(table, name, origin, key)
             out[name] = numbers(table, theirs, origin, "magnitude")
             faults += value_faults(out[name], name, kind, hint)
-    _add_ebv(out, origin, rules)
+    _add_ebv(out, len(table), origin, rules)
     own = [n for n in rules.own_columns if n in out.colnames]
     order = list(dict.fromkeys([*own, *rules.magnitudes, *rules.magnitude_errors]))  # spec_z may be a feature
     out = out[order]
@@ -258,11 +258,12 @@ def _flagged(table: Table, faults: list[Fault], origin: str, rules: TableRules) 
     ebv = np.asarray(table["ebv"])
     known = np.isfinite(ebv) & (ebv >= LIMITS["ebv"][0]) & (ebv <= LIMITS["ebv"][1])
     if not known.all():
-        log.warning(
-            "%s: E(B-V) is unknown or impossible for %d of %d galaxies, 0 is taken: with their positions "
-            "data.ebv_maps=<folder of the SFD maps> gives it",
-            *(origin, (~known).sum(), len(table)),
-        )
+        if known.any():  # else it is said already that there is none
+            log.warning(
+                "%s: E(B-V) is unknown or impossible for %d of %d galaxies, 0 is taken: with their positions "
+                "data.ebv_maps=<folder of the SFD maps> gives it",
+                *(origin, (~known).sum(), len(table)),
+            )
         table["ebv"], table["ebv_known"] = np.where(known, ebv, 0), known
     if "dered_petro_r" in table.colnames and rules.target == "spec_z":
         r = np.asarray(table["dered_petro_r"])
@@ -272,11 +273,11 @@ def _flagged(table: Table, faults: list[Fault], origin: str, rules: TableRules) 
     return table
 
 
-def _add_ebv(table: Table, origin: str, rules: TableRules) -> None:
+def _add_ebv(table: Table, n: int, origin: str, rules: TableRules) -> None:
     if rules.ebv_maps is not None and {"ra", "dec"} <= set(table.colnames):
         table["ebv"] = ebv_from_maps(np.asarray(table["ra"]), np.asarray(table["dec"]), rules.ebv_maps)
     elif "ebv" not in table.colnames:
-        table["ebv"] = np.zeros(len(table))
+        table["ebv"] = np.full(n, 0.0 if rules.labelled else np.nan)
         log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
 
 

@@ -113,6 +113,10 @@ def test_galaxies_without_labels_are_all_kept_and_only_what_is_used_is_asked_for
     assert np.flatnonzero(np.isnan(out["ra"])).tolist() == [7]
     assert np.flatnonzero(np.isnan(out["dered_petro_r"])).tolist() == [5, 6]
     np.testing.assert_array_equal(out["spec_z"], given["spec_z"])
+    del given["ebv"]
+    without = standard_table(given, "t", rules)[0]
+    assert not without["ebv_known"].any()
+    assert not without["ebv"].any()
     needing = replace(rules, needed=("ra", "dec"))
     flagged = standard_table(given, "t", needing)[0]["flag"] == "table"
     assert np.flatnonzero(flagged).tolist() == [0, 1, 2, 7, 8, 9]
