@@ -2,48 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from photoz_lit.report.figures.style import number
+from photoz_lit.report.html import Cell
 from photoz_lit.report.table import Column, columns_for
 from photoz_lit.target import Target
 
+HEADINGS = ("judged by", "best", "its σ_MAD", "runner-up", "verdict on the best")
 NAMED = 3  # of those that cannot be told apart from the best; the others are counted
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The best correction by one number.
-
-    Parameters
-    ----------
-    question : str
-        What is asked, and by which number it is judged.
-    best, best_value, second, second_value : str
-        Names of the best correction and of the runner-up, and their numbers with their spreads.
-    told_apart : bool
-        Whether the best is ahead of all others by more than both spreads together.
-    verdict : str
-        That, in words.
-    scatter : str
-        sigma_mad of the best: what it costs.
-    """
-
-    question: str
-    best: str
-    best_value: str
-    second: str
-    second_value: str
-    told_apart: bool
-    verdict: str
-    scatter: str
 
 
 def answers(
     rows: Sequence[dict[str, Any]], calibrated: Sequence[dict[str, Any]], target: Target
-) -> tuple[Answer, ...]:
-    """Name the best correction for each bias and for p(z), one answer a number that two corrections have.
+) -> list[list[Cell]]:
+    """Name the best correction for each bias and for p(z), a row of `HEADINGS` where two corrections compete.
 
     `rows` are those of `corrections_table`, of one set of runs; `calibrated` those after calibration, which
     compete for the bias against the estimate only.
@@ -63,7 +36,7 @@ def answers(
         for question, key, among in asked
         if calibrated or among is contest
     ]
-    return tuple(answer for answer in found if answer is not None)
+    return [answer for answer in found if answer]
 
 
 def contestants(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -71,10 +44,11 @@ def contestants(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["label"] != "trainz"]
 
 
-def _answer(question: str, column: Column, scatter: Column, rows: Sequence[dict[str, Any]]) -> Answer | None:
+def _answer(question: str, column: Column, scatter: Column, rows: Sequence[dict[str, Any]]) -> list[Cell]:
+    """Say who is best by a number, at which scatter, who comes next, and whether they can be told apart."""
     ranked = sorted((row for row in rows if math.isfinite(row[column.key])), key=column.miss)
     if len(ranked) < 2:
-        return None
+        return []
     best, second = ranked[:2]
     alike = [str(row["label"]) for row in ranked[1:] if not _told_apart(column, best, row)]
     if alike:
@@ -83,16 +57,13 @@ def _answer(question: str, column: Column, scatter: Column, rows: Sequence[dict[
     else:
         ahead = (column.miss(second) - column.miss(best)) * column.factor
         verdict = f"ahead by {number(ahead, column.digits)}, more than both spreads together"
-    return Answer(
-        question=question,
-        best=str(best["label"]),
-        best_value=column.with_spread(best),
-        second=str(second["label"]),
-        second_value=column.with_spread(second),
-        told_apart=not alike,
-        verdict=verdict,
-        scatter=scatter.with_spread(best),
-    )
+    return [
+        Cell(question),
+        Cell(str(best["label"]), column.with_spread(best)),
+        Cell(scatter.with_spread(best)),
+        Cell(str(second["label"]), column.with_spread(second)),
+        Cell(verdict, kind="alike" if alike else "apart"),
+    ]
 
 
 def _told_apart(column: Column, best: dict[str, Any], other: dict[str, Any]) -> bool:

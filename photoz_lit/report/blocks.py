@@ -12,7 +12,6 @@ from photoz_lit.report.figures.comparison import (
     figure_biases,
     figure_calibrated,
     figure_pareto,
-    figure_trade_off,
 )
 from photoz_lit.report.figures.residuals import figure_residual_panels, figure_residuals
 from photoz_lit.report.figures.results import figure_density, figure_n_of_z, figure_pit, figure_sigma_mad
@@ -29,15 +28,14 @@ ENOUGH_PANELS = 12  # in one figure; of more, the principal corrections come fir
 Rows = Sequence[dict[str, Any]]
 
 
-def build_blocks(corrections: dict[str, list[Run]], rows: Rows) -> list[Block]:
-    """Draw every correction of one set: its runs by seed, and its row of the table of corrections."""
+def build_blocks(corrections: dict[str, list[Run]]) -> list[Block]:
+    """Draw every correction of one set from its runs by seed."""
     target = next(iter(corrections.values()))[0].survey.target
     main = [label for label in HIGHLIGHTS if label in corrections]
     main = main if len(main) > 1 else list(corrections)[:3]
     tilt, *panels_of_tilt = _residual_blocks(corrections, main, target)
     collapse, density, pit = _sample_blocks(corrections, target)
-    rows = [row for row in rows if row["label"] in corrections]
-    return [tilt, collapse, _cost_block(corrections, main, rows, target), *panels_of_tilt, density, pit]
+    return [tilt, collapse, _cost_block(corrections, main, target), *panels_of_tilt, density, pit]
 
 
 def first_and_others(labels: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -135,19 +133,12 @@ def _typical(runs: list[Run]) -> Run:
     return sorted(runs, key=lambda r: r.metrics["total_variation"])[(len(runs) - 1) // 2]
 
 
-def _cost_block(corrections: dict[str, list[Run]], main: list[str], rows: Rows, target: Target) -> Block:
-    """Draw total variation against slope, and sigma_mad by magnitude, side by side."""
+def _cost_block(corrections: dict[str, list[Run]], main: list[str], target: Target) -> Block:
     scatter = {label: curves.sigma_mad_by_magnitude(same) for label, same in corrections.items()}
-    trade_off = figure_trade_off(rows, first_and_others(list(corrections))[0], floor_of(rows), target)
-    by_magnitude = figure_sigma_mad(scatter, main, target)
     return Block(
-        "What each correction gains, and what it costs",
-        "Left: mode collapse against tilt; the best place is on the vertical line, near the floor. Right:"
-        f" scatter by magnitude; a cure should stay close to {main[0]}.",
-        figures=(
-            svg(trade_off, "Total variation against slope, one marker a correction"),
-            svg(by_magnitude, "Scatter by magnitude"),
-        ),
+        "Scatter by magnitude: what each correction costs",
+        f"A cure should stay close to {main[0]}.",
+        figures=(svg(figure_sigma_mad(scatter, main, target), "Scatter by magnitude"),),
     )
 
 
@@ -186,15 +177,15 @@ def comparison_blocks(rows: Rows, target: Target) -> list[Block]:
 def sweep_block(sweep: Sweep, target: Target) -> Block:
     """Draw a sweep: bias, mode collapse, scatter and CRPS against the swept setting."""
     lines = lines_of(sweep)
-    figure = figure_sweep(sweep.axis, lines, floor_of_sweep(lines), target)
+    figure = figure_sweep(sweep, lines, floor_of_sweep(lines), target)
     untouched = any(line.x.size == 0 for line in lines)
     dashed = " Dashed across: corrections that the setting does not touch." if untouched else ""
     return Block(
-        f"Sweep: {sweep.axis.label}",
+        f"Sweep: {sweep.label}",
         f"Lower is better everywhere. {len(sweep.values)} values of {sweep.key}: medians over seeds with half"
         " their range, or one seed with its bootstrap error; the floor is the median over corrections."
         f"{dashed}",
-        figures=(svg(figure, f"Bias, mode collapse, scatter and CRPS against {sweep.axis.label}"),),
+        figures=(svg(figure, f"Bias, mode collapse, scatter and CRPS against {sweep.label}"),),
     )
 
 

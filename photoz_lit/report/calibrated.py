@@ -22,15 +22,10 @@ KEYS = tuple(column.key for column in CALIBRATED_COLUMNS)
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Estimates of one run, or of a table, calibrated.
+    """Estimates of one run, or of a table, calibrated, with their numbers before and after.
 
-    Parameters
-    ----------
-    run, model, name : str
-        Family of runs, folder of the run (or name of the table) whose estimates they are, and how they were
-        calibrated.
-    before, after : dict of str to float
-        Numbers of the estimates before and after, with their errors under `<key>_err`.
+    `run` is the family of runs, `model` the folder of the run or the name of the table whose estimates they
+    are, `name` how they were calibrated.
     """
 
     run: str

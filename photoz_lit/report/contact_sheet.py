@@ -67,13 +67,7 @@ def labels(store: Store, rows: NDArray[np.int64]) -> list[str]:
 
 
 def draw_contact_sheet(store: Store, bands: str, n: int = SHOWN) -> Figure:
-    """Draw up to n galaxies of a store of images in colour; `bands` names its bands, a letter each.
-
-    Raises
-    ------
-    DataError
-        The store holds no images of so many bands, or none that can be used.
-    """
+    """Draw up to n galaxies of a store of images in colour; DataError where there are none to draw."""
     check_images(store, bands)
     rows = sample_rows(store)
     if not rows.size:

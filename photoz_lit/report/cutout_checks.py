@@ -26,12 +26,10 @@ Cutouts = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BandFacts:
-    """What a band's cutouts are like; medians over galaxies.
+    """What a band's cutouts are like; medians over the n galaxies.
 
     Parameters
     ----------
-    band : str
-        Its name.
     noise : float
         Standard deviation of a pixel, nanomaggies, from the border's median absolute deviation.
     depth : float
@@ -42,10 +40,8 @@ class BandFacts:
         Fractions of the pixels.
     shift : (float, float)
         Where the median galaxy lies from the centre in x and y, pixels; NaN if too faint to tell.
-    lowest : array (n,)
-        Lowest pixel of each cutout below its sky, in units of the noise.
-    blank : array (n,)
-        Whether all pixels of a cutout have one value.
+    lowest, blank : arrays (n,)
+        Lowest pixel of each cutout below its sky, in units of the noise; whether all are of one value.
     plateau : (float, int)
         Highest value of all, and how many pixels have it.
     """
@@ -64,19 +60,17 @@ class BandFacts:
 
 @dataclass(frozen=True)
 class CutoutFacts:
-    """What a sample of cutouts is like.
+    """What a sample of n cutouts is like.
 
     Parameters
     ----------
-    bands : tuple of BandFacts
     reference : int
         Index of the band that sets the aperture: r where there is one.
     magnitudes : array (n, bands)
         In the Petrosian aperture of the reference band, mag; NaN without positive flux.
-    seen : float
-        Fraction of the cutouts in which something stands out from the noise in the reference band.
-    off_centre : float
-        Median distance of those from the centre in the reference band, pixels.
+    seen, off_centre : float
+        Fraction of the cutouts in which something stands out from the noise in the reference band, and the
+        median distance of that from the centre, pixels.
     stack : array (bands, y, x)
         Median of the cutouts.
     """
@@ -180,16 +174,9 @@ def peak_shift(image: Cutouts) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Magnitudes in r measured on cutouts, against those of the table.
+    """Magnitudes in r (n,) measured on cutouts, corrected for ebv, against dered_petro_r of the table.
 
-    Parameters
-    ----------
-    table, measured : arrays (n,)
-        dered_petro_r, and that of the cutouts corrected for ebv, mag; at least one.
-    offset : float
-        Median of measured - table, mag.
-    correlation : float
-        Spearman's, of the ranks; NaN for few galaxies.
+    `offset` is the median of measured - table, mag; `correlation` that of the ranks, NaN for few galaxies.
     """
 
     table: Values

@@ -56,33 +56,24 @@ def write_data_report(
     name: str,
     target: Target = REDSHIFT,
 ) -> Path:
-    """Write `data_report.html`, and `contact_sheet.png` for images.
+    """Write `data_report.html`, which needs no other file, and `contact_sheet.png` for images.
 
     The table is read whole; of the inputs a sample of up to 512 galaxies, spread over the store.
 
     Parameters
     ----------
-    store : Store
-        What to report on.
-    folder : Path
-        Where the files go.
+    store, folder : Store, Path
+        What to report on, and where the files go.
     split : array of str (n,), optional
         Split of each galaxy; None where there are none.
-    bands : str
-        Names of the bands of its images, a letter each.
-    pixel_scale : float
-        arcsec per pixel of its images.
+    bands, pixel_scale : str, float
+        Of images: names of the bands, a letter each, and arcsec per pixel.
     slices : MagnitudeSlices
         The survey's slices of r.
     name : str
         What the page calls the data.
     target : Target
         What is to be estimated; its column is shown by split.
-
-    Returns
-    -------
-    Path
-        The page, which needs no other file.
 
     Raises
     ------
@@ -288,12 +279,12 @@ def _vector_findings(store: Store, rows: NDArray[np.int64]) -> Findings:
     constant = int((spread == 0).sum())
     warnings = [f"{constant} of the {spread.size} numbers of a vector are the same for all galaxies."]
     columns = {
+        "length of a vector": np.linalg.norm(values, axis=1),
         "mean": values.mean(axis=0),
         "standard deviation": spread,
         "least": values.min(axis=0),
         "greatest": values.max(axis=0),
     }
-    picture = svg(figures.figure_vectors(values), "Lengths and spread of vectors")
     table = _statistics("over the numbers of a vector", columns)
-    block = Block("Vectors", f"From {len(rows)} galaxies.", figures=(picture,), table=table)
+    block = Block("Vectors", f"From {len(rows)} galaxies.", table=table)
     return Findings(warnings if constant else [], [], [block])

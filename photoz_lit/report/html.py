@@ -34,20 +34,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
+    """A cell of a table: its text, and what stands below it in small letters.
 
-    Parameters
-    ----------
-    text, small : str
-        What it says, and what stands below it in small letters.
-    value : str
-        What its column is sorted by; in the first cell also the name of the row.
-    key : str
-        Name of the number that it holds.
-    kind : str
-        Class of the cell; of a row, where it is the first cell.
-    colour : str
-        Of a square before the text.
+    `value` is what its column is sorted by and, in the first cell, the name of the row; `key` names the
+    number, `kind` is the class of the cell, or of a row where it is the first, `colour` that of a square.
     """
 
     text: str
@@ -74,23 +64,10 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: st
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a section, all of it optional, in this order.
+    """A part of a section, all of it optional, in the order of its fields.
 
-    Parameters
-    ----------
-    heading, text : str
-        The text says what to look for.
-    download : (str, str)
-        Name and content of a CSV file.
-    figures : tuple of Picture
-        Side by side.
-    table : Table
-    note : str
-        A soft line.
-    code : str
-        Settings, as they are.
-    summary, folded : str, tuple of Block
-        What a click on the summary unfolds.
+    `text` says what to look for, `download` has name and content of a CSV file, `figures` stand side by side,
+    `note` is a soft line, `code` are settings, and a click on `summary` unfolds what is folded.
     """
 
     heading: str = ""

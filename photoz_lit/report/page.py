@@ -9,7 +9,7 @@ from typing import Any
 
 import photoz_lit
 from photoz_lit.errors import DataError
-from photoz_lit.report.answers import Answer, answers, contestants
+from photoz_lit.report.answers import HEADINGS, answers, contestants
 from photoz_lit.report.blocks import (
     Rows,
     build_blocks,
@@ -137,8 +137,8 @@ def build_page(gathered: Gathered, sections: list[Section], output_dir: Path) ->
         asides=(
             (
                 "Uneven training numbers",
-                f"Estimates are drawn towards crowded {plural}: the mean residual tilts with {true}. Look for"
-                " flat lines at zero.",
+                f"Estimates are drawn towards crowded {plural}: the mean residual tilts with {true}."
+                " Look for flat lines at zero.",
             ),
             (
                 "Edges of the range",
@@ -183,14 +183,15 @@ def build_section(
         table = contestants(table)
         blocks.append(_corrections_block(name, table, target, swept=True))
         value, shown = reference_runs(sweeps[0])
-        rows = corrections_table(shown)
         summary = f"Figures of every correction at {sweeps[0].key} = {value}"
-        drawn = [Block(summary=summary, folded=tuple(build_blocks(by_correction(shown), rows)))]
+        at_value = comparison_blocks(contestants(corrections_table(shown)), target)
+        at_value += build_blocks(by_correction(shown))
+        drawn = [Block(summary=summary, folded=tuple(at_value))]
     else:
         blocks.append(_corrections_block(name, table, target, swept=False))
         blocks += _answers_blocks(answers(table, after, target))
         blocks += comparison_blocks(contestants(table), target)
-        drawn = build_blocks(corrections, table)
+        drawn = build_blocks(corrections)
     if before:
         blocks += [calibrated_block(before, after, target), _changes_block(before, after, target)]
     return Section(
@@ -292,25 +293,14 @@ def _corrections_block(name: str, table: Rows, target: Target, *, swept: bool) -
     )
 
 
-def _answers_blocks(found: Sequence[Answer]) -> list[Block]:
+def _answers_blocks(rows: list[list[Cell]]) -> list[Block]:
     """Say which correction is best at what; nothing where none competes."""
-    rows = [
-        [
-            Cell(a.question),
-            Cell(a.best, a.best_value, kind="winner"),
-            Cell(a.scatter),
-            Cell(a.second, a.second_value),
-            Cell(a.verdict, kind="apart" if a.told_apart else "alike"),
-        ]
-        for a in found
-    ]
-    names = ("judged by", "best", "its σ_MAD", "runner-up", "verdict on the best")
     block = Block(
         "Corrections compared: which is best at what",
         "The best by each number, its cost in scatter, and whether it can be told apart from the others: two"
         " corrections are told apart if they differ by more than both spreads together. The best of many is"
         " always a little lucky, and these are test galaxies: choose on a validation set.",
-        table=Table([(name, "") for name in names], rows, "answers"),
+        table=Table([(name, "") for name in HEADINGS], rows, "answers"),
     )
     return [block] if rows else []
 

@@ -22,22 +22,9 @@ from photoz_lit.target import REDSHIFT, Target
 TARGET = ("column", "label", "symbol", "unit", "residual")
 STAGES = ("representation", "classifier")
 METRICS = (
-    "n",
-    "bias",
-    "sigma_mad",
-    "outlier_fraction",
-    "crps",
-    "pit_ks",
-    "pit_cvm",
-    "cde_loss",
-    "coverage_68",
-    "coverage_95",
-    "slope_spec_z",
-    "slope_spec_z_high",
-    "slope_photo_z",
-    "total_variation",
-    "total_variation_floor",
-    "wasserstein",
+    *("n", "bias", "sigma_mad", "outlier_fraction", "crps", "pit_ks", "pit_cvm", "cde_loss"),
+    *("coverage_68", "coverage_95", "slope_spec_z", "slope_spec_z_high", "slope_photo_z"),
+    *("total_variation", "total_variation_floor", "wasserstein"),
 )
 
 
@@ -47,21 +34,9 @@ class NoResultsError(DataError):
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run was made for, from its `survey.json`.
+    """What a run was made for, from its `survey.json`: grids, cuts, and which estimate of p(z) is photo_z.
 
-    Parameters
-    ----------
-    name : str
-    grid : RedshiftGrid
-        Its redshift bins, without extension.
-    slices : MagnitudeSlices
-        Its slices of r.
-    outlier_cut : float
-        abs(dz) beyond which an estimate is an outlier.
-    estimate : str
-        Which estimate of p(z) is photo_z: mode, median or mean.
-    target : Target
-        What is estimated.
+    The grid is without extension; `outlier_cut` is the abs(dz) beyond which an estimate is an outlier.
     """
 
     name: str
@@ -74,26 +49,20 @@ class Survey:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run and its estimates for the test galaxies whose redshift is known.
+    """One finished run and its estimates for the n test galaxies whose redshift is known.
 
     Parameters
     ----------
-    folder : Path
-        Where it lies.
     run, stage, label, group : str
         Family of runs, stage, name of the correction, settings without the seed.
-    seed : int
     seconds : float
         Wall-clock time, s.
     metrics, trainz : dict of str to float
         The numbers of `metrics.json`, and those of the estimator that gives every galaxy the training n(z).
-    survey : Survey
-        Grids and cuts.
     store : str
         The data set that it was made from: name of its folder below `data_dir`.
     spec_z, photo_z, dered_petro_r, pit : ndarray, shape (n,)
-        Test galaxies: truth and estimate of the target, redshift or another; the estimate is the one that
-        the survey names, r in mag.
+        Truth and estimate of the target, redshift or another, r in mag, and PIT.
     config, settings : str, dict
         The resolved settings, as YAML and as values.
     """
@@ -126,17 +95,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Gathered:
-    """All that lies under an output folder.
-
-    Parameters
-    ----------
-    runs : tuple of Run
-        Finished and readable, sorted by run, stage, group and seed.
-    incomplete : tuple of Path
-        Begun but not finished.
-    broken : tuple of (Path, str)
-        Finished but unreadable, with the reason.
-    """
+    """Finished runs, by run, stage, group and seed, those begun but not finished, and unreadable ones."""
 
     runs: tuple[Run, ...]
     incomplete: tuple[Path, ...]
@@ -223,12 +182,8 @@ def _parsed(config: str) -> dict[str, Any]:
 def sets_of_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Sort runs into sets that can be compared: of one family, target, survey and data set each.
 
-    A setting of data or survey that the runs of a family were swept along may differ within a set.
-
-    Returns
-    -------
-    dict of str to list of Run
-        Runs under the name of their family, with what tells its sets apart where there are several.
+    A setting of data or survey that the runs of a family were swept along may differ within a set. A set is
+    called by its family, with what tells its sets apart where there are several.
     """
     axes: dict[str, set[str]] = {}
     for run in runs:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from photoz_lit.report.figures.style import known_label
-from photoz_lit.report.figures.sweep import SweepAxis, SweepLine
 from photoz_lit.report.runs import Run, data_settings
 from photoz_lit.report.table import by_correction, middle_and_spread
 
@@ -18,30 +18,46 @@ CATEGORY, NOTHING = "category", "none"
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A swept setting and the runs along it.
+class Line:
+    """One correction along a sweep.
 
     Parameters
     ----------
-    key : str
-        The setting, with dots.
-    axis : SweepAxis
-        Its name, scale and ticks.
-    values : tuple
-        Its values, in the order of the axis.
-    runs : tuple of (Run, int or None)
-        Each run with the place of its value in `values`; None where the setting does not touch the run.
+    x : ndarray, shape (m,)
+        Place of each value on the axis, ascending; empty where the setting does not touch the correction.
+    numbers, spreads : dict of str to ndarray, shape (m,)
+        Under the keys of `metrics.json`: median over seeds, and half their range; of shape (1,) where the
+        setting does not touch the correction.
+    """
+
+    label: str
+    x: NDArray[np.float64]
+    numbers: dict[str, NDArray[np.float64]]
+    spreads: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A swept setting, its name on the axis, scale (linear, log or category) and values, and its runs.
+
+    Each run has the place of its value in `values`; None where the setting does not touch the run.
     """
 
     key: str
-    axis: SweepAxis
+    label: str
+    scale: str
     values: tuple[Any, ...]
-    runs: tuple[tuple[Run, int | None], ...]
+    runs: tuple[tuple[Run, int | None], ...] = ()
+
+    @property
+    def ticks(self) -> tuple[str, ...]:
+        """The values in words."""
+        return tuple(_tick(value) for value in self.values)
 
     @property
     def places(self) -> np.ndarray:
         """Place of each value on the axis, shape (m,): the value, or its number where it is a category."""
-        if self.axis.scale == CATEGORY:
+        if self.scale == CATEGORY:
             return np.arange(len(self.values), dtype=np.float64)
         return np.array(self.values, dtype=np.float64)
 
@@ -70,9 +86,8 @@ def _sweep(key: str, swept: dict[str, Any], runs: Sequence[Run]) -> Sweep:
     values = _sorted({value for _, value, touched in along if touched})
     numeric = all(_is_number(value) and (value > 0 or swept.get("scale") != "log") for value in values)
     scale = str(swept.get("scale") or CATEGORY) if numeric else CATEGORY
-    axis = SweepAxis(str(swept.get("label") or key), scale, tuple(_tick(value) for value in values))
     placed = ((run, values.index(value) if touched else None) for run, value, touched in along)
-    return Sweep(key, axis, tuple(values), tuple(placed))
+    return Sweep(key, str(swept.get("label") or key), scale, tuple(values), tuple(placed))
 
 
 def _touches(key: str, run: Run) -> bool:
@@ -108,7 +123,7 @@ def _tick(value: Any) -> str:
     return f"{value:g}" if _is_number(value) else str(value)
 
 
-def lines_of(sweep: Sweep) -> list[SweepLine]:
+def lines_of(sweep: Sweep) -> list[Line]:
     """Summarise each named correction along a sweep, whatever its settings, in the order of the table.
 
     Numbers are medians over seeds with half their range. `none` is left out where Step 1 is there, whose
@@ -123,14 +138,14 @@ def lines_of(sweep: Sweep) -> list[SweepLine]:
     return [_line(label, members, sweep) for label, members in groups.items()]
 
 
-def _line(label: str, members: dict[int | None, list[Run]], sweep: Sweep) -> SweepLine:
+def _line(label: str, members: dict[int | None, list[Run]], sweep: Sweep) -> Line:
     places = sorted(place for place in members if place is not None)
     groups = [members[place] for place in places] or [members[None]]
     summaries = {
         key: np.array([middle_and_spread([run.metrics for run in group], key) for group in groups])
         for key in KEYS
     }
-    return SweepLine(
+    return Line(
         label,
         sweep.places[places] if places else np.empty(0),
         {key: of_key[:, 0] for key, of_key in summaries.items()},
@@ -138,7 +153,7 @@ def _line(label: str, members: dict[int | None, list[Run]], sweep: Sweep) -> Swe
     )
 
 
-def floor_of_sweep(lines: Sequence[SweepLine]) -> tuple[np.ndarray, np.ndarray] | None:
+def floor_of_sweep(lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray] | None:
     """Return places on the axis and the median floor of the total variation there, None if none is known."""
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.numbers["total_variation_floor"] for line in lines if line.x.size])
@@ -157,4 +172,4 @@ def reference_runs(sweep: Sweep) -> tuple[str, list[Run]]:
     places = [place for _, place in sweep.runs if place is not None]
     middle = (len(sweep.values) - 1) / 2
     most = max(sorted(set(places)), key=lambda place: (places.count(place), -abs(place - middle)))
-    return _tick(sweep.values[most]), [run for run, place in sweep.runs if place in (most, None)]
+    return sweep.ticks[most], [run for run, place in sweep.runs if place in (most, None)]

@@ -62,27 +62,9 @@ class Column:
 
 
 # Words in braces are the target's: `columns_for` puts them in.
-BULK = Column(
-    "slope_photo_z",
-    "slope {estimated}",
-    "slope of the mean residual against {estimated}: bulk bias; 0 is best",
-    3,
-    signed=True,
-)
-INDIVIDUAL = Column(
-    "slope_spec_z",
-    "slope {true}",
-    "slope of the mean residual against {true}: individual bias; 0 is best",
-    3,
-    signed=True,
-)
-HIGH = Column(
-    "slope_spec_z_high",
-    "slope high {symbol}",
-    "the same slope at high {true} only; 0 is best",
-    3,
-    signed=True,
-)
+BULK = Column("slope_photo_z", "slope {estimated}", "bulk bias, against {estimated}; 0 is best", 3, True)
+INDIVIDUAL = Column("slope_spec_z", "slope {true}", "individual bias, against {true}; 0 is best", 3, True)
+HIGH = Column("slope_spec_z_high", "slope high {symbol}", "the same at high {true} only; 0 is best", 3, True)
 SCATTER = Column("sigma_mad", "σ_MAD", "scatter 1.4826 median|{delta} − median({delta})|; small is best", 4)
 ESTIMATE_COLUMNS = (
     INDIVIDUAL,
@@ -91,38 +73,28 @@ ESTIMATE_COLUMNS = (
     Column("total_variation", "TV", "total variation between n({estimated}) and n({true}); small is best", 3),
     Column("total_variation_floor", "TV floor", "total variation that remains without mode collapse", 3),
     SCATTER,
-    Column("bias", "bias", "mean residual of all test galaxies; 0 is best", 4, signed=True),
+    Column("bias", "bias", "mean residual of all test galaxies; 0 is best", 4, True),
     Column(
-        "outlier_fraction",
-        "outliers %",
-        "galaxies beyond the outlier cut, per cent; small is best",
-        2,
-        factor=100.0,
+        "outlier_fraction", "outliers %", "beyond the outlier cut, per cent; small is best", 2, factor=100
     ),
 )
 PDF_COLUMNS = (
     Column("crps", "CRPS", "continuous ranked probability score of {pdf}; small is best", 4),
     Column("pit_ks", "PIT KS", "distance of the PIT from uniform (Kolmogorov-Smirnov); small is best", 3),
     Column(
-        "coverage_68",
-        "within 68 %",
-        "galaxies whose {true} lies in the central 68 % of {pdf}, per cent; 68 is best",
-        1,
-        factor=100.0,
-        ideal=0.68,
+        "coverage_68", "within 68 %", "{true} in the central 68 % of {pdf}; 68 is best", 1, False, 100, 0.68
     ),
     Column("cde_loss", "CDE loss", "conditional density loss of {pdf}; the lower the better", 2, ideal=None),
 )
 RMS_COLUMN = Column(
-    "residual_rms", "bias rms", "root mean square of the mean residuals in bins of {true}; small is best", 4
+    "residual_rms", "bias rms", "rms of the mean residuals in bins of {true}; small is best", 4
 )
 COLUMNS = (*ESTIMATE_COLUMNS[:3], RMS_COLUMN, *ESTIMATE_COLUMNS[3:], *PDF_COLUMNS)
 
 
 def columns_for(target: Target, columns: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
     """Put a target's words into the headings and meanings of columns."""
-    names = ("true", "estimated", "symbol", "delta", "pdf")
-    words = {name: getattr(target, name) for name in names}
+    words = {name: getattr(target, name) for name in ("true", "estimated", "symbol", "delta", "pdf")}
     return tuple(
         replace(c, heading=c.heading.format(**words), meaning=c.meaning.format(**words)) for c in columns
     )

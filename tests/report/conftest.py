@@ -31,7 +31,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures out of the page, which take most of the time."""
     empty = Block("no figure")
     for name, left in (
-        ("build_blocks", lambda corrections, rows: []),
+        ("build_blocks", lambda corrections: []),
         ("comparison_blocks", lambda rows, target: []),
         ("sweep_block", lambda sweep, target: empty),
         ("calibrated_block", lambda before, after, target: empty),

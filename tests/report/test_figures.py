@@ -14,6 +14,7 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.metrics import fit_line, residuals_by_photo_z
 from photoz_lit.report.figures import comparison, labels, residuals, results, style, sweep
 from photoz_lit.report.runs import Run, Survey, read_run
+from photoz_lit.report.sweeps import Line, Sweep
 from photoz_lit.report.table import KEYS, ORDER
 
 GRID = RedshiftGrid(0.0, 0.4, 40)
@@ -45,10 +46,10 @@ def row(label: str, slope: float, total_variation: float) -> dict[str, Any]:
     return numbers | own | {"label": label, "title": label, "correction": label}
 
 
-def sweep_line(label: str) -> sweep.SweepLine:
+def sweep_line(label: str) -> Line:
     keys = ("slope_spec_z", "total_variation", "sigma_mad", "crps")
     values = {key: np.array([0.1, -0.2, 0.3]) for key in keys}
-    return sweep.SweepLine(label, np.arange(3.0), values, {key: np.full(3, 0.05) for key in keys})
+    return Line(label, np.arange(3.0), values, {key: np.full(3, 0.05) for key in keys})
 
 
 CURVES = [curve("Baseline"), curve("full", 1), curve("full · threshold=20", 2)]
@@ -61,8 +62,8 @@ ROWS = [
     row("full · threshold=20", 0.02, 0.3),
     row("none", np.nan, np.nan) | {"total_variation_spread": np.nan},
 ]
-AXIS = sweep.SweepAxis("number of bins", "linear")
-CATEGORY = sweep.SweepAxis("encoder", "category", ("a", "b", "c"))
+AXIS = Sweep("survey.n_bins", "number of bins", "linear", (0, 1, 2))
+CATEGORY = Sweep("encoder.name", "encoder", "category", ("a", "b", "c"))
 FLOOR = np.arange(3.0), np.full(3, 0.06)
 
 FIGURES = {
@@ -75,7 +76,6 @@ FIGURES = {
     "density": lambda run, arrays: results.figure_density(dict.fromkeys(NAMES, run)),
     "pit": lambda run, arrays: results.figure_pit(dict.fromkeys(NAMES, run)),
     "sigma_mad": lambda run, arrays: results.figure_sigma_mad(dict.fromkeys(NAMES, POINTS), ["full"]),
-    "trade_off": lambda run, arrays: comparison.figure_trade_off(ROWS, ["full", "lds"], 0.06),
     "pareto": lambda run, arrays: comparison.figure_pareto(ROWS, 0.06),
     "biases": lambda run, arrays: comparison.figure_biases(ROWS),
     "calibrated": lambda run, arrays: comparison.figure_calibrated(ROWS[:1], ROWS[1:2]),
@@ -113,7 +113,7 @@ def test_svg_is_the_same_each_time(run: Run) -> None:
 
 def test_figures_leave_no_trace_in_the_settings_of_matplotlib() -> None:
     before = {key: matplotlib.rcParams[key] for key in style.STYLE}
-    style.as_svg(comparison.figure_trade_off(ROWS, ["full"]))
+    style.as_svg(comparison.figure_biases(ROWS))
     assert {key: matplotlib.rcParams[key] for key in style.STYLE} == before
 
 

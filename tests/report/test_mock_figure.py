@@ -1,21 +1,23 @@
-from photoz_lit.data.sources.mock import draw_galaxies, render_cutouts
-from photoz_lit.report.mock_figure import figure_against_real, figure_examples
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from matplotlib.image import imread
+
+from photoz_lit.report import mock_figure
 
 
-def test_examples_with_and_without_a_real_stamp(tmp_path):
-    galaxies = draw_galaxies(4, seed=1)
-    cutouts = render_cutouts(galaxies, seed=1)
-    figure = figure_examples(galaxies, cutouts)
-    assert sum(bool(axis.images) for axis in figure.axes) == 4
-    assert figure.axes[0].get_title().startswith(f"z = {galaxies['spec_z'][0]:.3f}")
-    figure = figure_examples(galaxies, cutouts, cutouts[0], real_label="a real one")
-    figure.savefig(tmp_path / "examples.png", dpi=50)
-    assert sum(bool(axis.images) for axis in figure.axes) == 5
-    assert "a real one" in [axis.get_title() for axis in figure.axes]
-
-
-def test_distributions_cover_six_quantities():
-    galaxies = draw_galaxies(200, seed=1)
-    figure = figure_against_real(galaxies, galaxies)
-    assert [axis.get_xlabel() for axis in figure.axes[:4]] == ["$u - g$", "$g - r$", "$r - i$", "$i - z$"]
-    assert all(len(axis.containers) + len(axis.patches) > 2 for axis in figure.axes)
+def test_simulated_galaxies_with_and_without_a_real_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for band in "ugriz":
+        fits.writeto(tmp_path / f"stamp-{band}.fits", np.ones((20, 20), np.float32))
+    shapes = []
+    for more in ([], ["--stamp", str(tmp_path)]):
+        monkeypatch.setattr(sys, "argv", ["mock_figure", str(tmp_path / "a.png"), "--number", "6", *more])
+        mock_figure.main()
+        shapes.append(imread(tmp_path / "a.png").shape)
+    assert shapes[0][1] == shapes[1][1] > 6 * 100
+    assert shapes[1][0] == pytest.approx(2 * shapes[0][0], abs=1)  # a row more

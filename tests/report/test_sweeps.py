@@ -25,7 +25,7 @@ def test_runs_are_grouped_by_correction_and_value(tmp_path: Path) -> None:
         kinds = [replace(FULL, tilt=tilt), replace(BALANCED, tilt=2 * tilt)]
         write_sweep(tmp_path, kinds, "correction.threshold", [value], scale="log", seeds=(1, 2, 4), n=50)
     sweep = only_sweep(tmp_path)
-    assert (sweep.axis.label, sweep.axis.scale, sweep.values) == ("number of threshold", "log", (5, 20, 100))
+    assert (sweep.label, sweep.scale, sweep.values) == ("number of threshold", "log", (5, 20, 100))
     balanced, full = lines_of(sweep)
     assert (balanced.label, full.label) == ("balanced", "full")
     np.testing.assert_array_equal(full.x, [5, 20, 100])
@@ -46,18 +46,18 @@ def test_step_1_stands_for_none(tmp_path: Path) -> None:
 def test_words_make_a_category_and_missing_values_come_last(tmp_path: Path) -> None:
     write_sweep(tmp_path, [FULL], "data.n_train", ["null", 1000, 300], scale="log", n=50)
     sweep = only_sweep(tmp_path)
-    assert (sweep.axis.scale, sweep.axis.ticks) == ("category", ("300", "1000", "not set"))
+    assert (sweep.scale, sweep.ticks) == ("category", ("300", "1000", "not set"))
     np.testing.assert_array_equal(lines_of(sweep)[0].x, [0, 1, 2])
 
 
 def test_names_of_encoders_are_a_category_whatever_the_settings_say(tmp_path: Path) -> None:
     write_sweep(tmp_path, [FULL], "encoder.name", ["net_p", "fast"], scale="linear", n=50)
-    assert only_sweep(tmp_path).axis.ticks == ("fast", "net_p")
+    assert only_sweep(tmp_path).ticks == ("fast", "net_p")
 
 
 def test_lists_are_a_category_with_the_empty_one_first(tmp_path: Path) -> None:
     write_sweep(tmp_path, [FULL], "data.thin", ["[0.08, 0.16, 0.1]", "[]"], scale="category", n=50)
-    assert only_sweep(tmp_path).axis.ticks == ("none", "0.08, 0.16, 0.1")
+    assert only_sweep(tmp_path).ticks == ("none", "0.08, 0.16, 0.1")
 
 
 def test_panels_show_the_middle_value_where_all_have_as_many_runs(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_setting_of_corrections_does_not_touch_the_representation(tmp_path: Pa
     assert baseline.x.size == 0
     np.testing.assert_allclose(baseline.numbers["slope_spec_z"], [BASELINE.tilt - 0.001])
     floor_of_sweep([baseline, full])
-    figure = figure_sweep(sweep.axis, [baseline, full])
+    figure = figure_sweep(sweep, [baseline, full])
     dashed = [line for line in figure.axes[0].lines if line.get_label() == "Baseline"]
     assert [line.get_linestyle() for line in dashed] == ["--"]
     value, runs = reference_runs(sweep)
@@ -127,7 +127,7 @@ def test_page_of_a_sweep_begins_with_its_figure_and_folds_the_others(tmp_path: P
         "Sweep: number of n_bins",
         "Corrections",
         "Figures of every correction at survey.n_bins = 30",
-        "Mean residual: the tilt and its cure",
+        "Mode collapse against tilt: what no other correction beats",
     ]
     assert "2 corrections in 4 settings" in text
     assert 'class="best"' not in text  # numbers at different values do not compete

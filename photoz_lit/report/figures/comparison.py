@@ -20,12 +20,9 @@ from numpy.typing import NDArray
 from photoz_lit.report.figures.style import (
     FULL_WIDTH,
     GREY,
-    HALF_WIDTH,
     INK,
-    LIGHT,
     PROMINENT,
     STYLE,
-    draw_floor,
     known_label,
     mark,
 )
@@ -50,46 +47,6 @@ def non_dominated(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     better = (others[None] < points[:, None]).any(axis=2)
     beaten = np.logical_and(no_worse, better).any(axis=1)
     return np.asarray(usable & ~beaten)
-
-
-@matplotlib.rc_context(STYLE)
-def figure_trade_off(
-    rows: Rows, shown: Sequence[str], floor: float | None = None, target: Target = REDSHIFT
-) -> Figure:
-    """Draw total variation against slope: a marker for each correction shown, small grey dots for others.
-
-    The best place is at the bottom, on the vertical line.
-    """
-    figure = Figure(figsize=(HALF_WIDTH, 3.9))
-    ax = figure.subplots()
-    ax.axvline(0.0, color=INK, linewidth=1.0)
-    draw_floor(ax, floor)
-    others = [row for row in rows if row["label"] not in shown]
-    if others:
-        x, y = ([row[key] for row in others] for key in ("slope_spec_z", "total_variation"))
-        ax.plot(x, y, "o", color=LIGHT, markersize=5, label="others")
-    for row in rows:
-        if row["label"] in shown:
-            ax.errorbar(
-                row["slope_spec_z"],
-                row["total_variation"],
-                xerr=row["slope_spec_z_spread"],
-                yerr=row["total_variation_spread"],
-                **mark(row["label"], 9),
-                linestyle="none",
-                elinewidth=1.4,
-                capsize=2.5,
-                label=row["label"],
-            )
-    ax.set(
-        xlabel=rf"slope of $\langle{target.delta_math}\rangle$ against ${target.true_math}$",
-        ylabel=f"total variation of {target.n_of}",
-    )
-    ax.set_ylim(bottom=0.0)
-    ax.margins(x=0.12)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
 
 
 @matplotlib.rc_context(STYLE)
@@ -118,7 +75,19 @@ def figure_pareto(rows: Rows, floor: float | None = None, target: Target = REDSH
         }
         _bars(ax, row, x, y)
         ax.plot(*place, **mark(row["label"], 10) | rim, zorder=4 if on_front else 3)
-    draw_floor(ax, floor, right=True)
+    if floor is not None and np.isfinite(floor):
+        ax.axhline(floor, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
+        ax.annotate(
+            f"floor {floor:.3f}",
+            (1.0, floor),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, -3),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=9,
+            color=GREY,
+        )
     ax.set_xlabel(rf"|slope| of $\langle{target.delta_math}\rangle$ against ${target.true_math}$   (tilt)")
     ax.set_ylabel(f"total variation of {target.n_of}   (mode collapse)")
     ax.set(xlim=(0.0, None), ylim=(0.0, None))

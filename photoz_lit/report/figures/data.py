@@ -63,9 +63,10 @@ def stretch_for(noise: float) -> float:
 
 @matplotlib.rc_context(STYLE)
 def figure_contact_sheet(
-    cutouts: Cutouts, labels: Sequence[str], bands: str, stretch: float = STRETCH, columns: int = 6
+    cutouts: Sequence[Cutouts] | Cutouts, labels: Sequence[str], bands: str, stretch: float = STRETCH
 ) -> Figure:
-    """Draw cutouts in colour, side by side, `columns` a row."""
+    """Draw cutouts in colour, side by side, six a row."""
+    columns = 6
     rows = max(1, -(-len(cutouts) // columns))
     figure = Figure(figsize=(1.9 * columns, 2.12 * rows))
     for ax in (axes := figure.subplots(rows, columns, squeeze=False).ravel()):
@@ -185,20 +186,4 @@ def figure_brightness(magnitudes: Values, bands: str, depth: Sequence[float]) ->
     ax.margins(x=0.12, y=0.12)
     ax.invert_yaxis()
     ax.legend(loc="best")
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def figure_vectors(vectors: Values) -> Figure:
-    """Draw lengths of vectors (n, d), and mean and spread of each of their numbers."""
-    figure = Figure(figsize=(2 * 4.6, 3.0))
-    left, right = figure.subplots(1, 2)
-    left.hist(np.linalg.norm(vectors, axis=1), 40, color=BLUE)
-    left.set(xlabel="length of a vector", ylabel="galaxies")
-    spread = vectors.std(axis=0)
-    order = np.argsort(spread)
-    right.plot(spread[order], color=BLUE, label="standard deviation")
-    right.plot(np.abs(vectors.mean(axis=0))[order], ".", color=VERMILION, markersize=3, label="|mean|")
-    right.set(xlabel="number within the vector, sorted by its spread", ylabel="over all galaxies")
-    right.legend()
     return figure

@@ -19,7 +19,6 @@ from photoz_lit.report.figures.style import (
     note,
     number,
     panels,
-    symmetric_limit,
 )
 from photoz_lit.target import REDSHIFT, Target
 
@@ -49,7 +48,8 @@ class Curve:
 def _limit(curves: Sequence[Curve], target: Target) -> float:
     # Redshifts have a scale of their own; of another quantity, only its residuals tell it.
     least, most = (0.005, 0.08) if target.is_redshift else (1e-9, np.inf)
-    return symmetric_limit([c.binned.mean[c.drawn] for c in curves], at_least=least, at_most=most)
+    highest = max((float(np.abs(c.binned.mean[c.drawn]).max()) for c in curves if c.drawn.any()), default=0)
+    return float(np.clip(1.12 * highest, least, most))
 
 
 def _mean_residual(target: Target) -> str:

@@ -3,7 +3,6 @@
 import io
 import math
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -162,37 +161,12 @@ def note(ax: Axes, text: str, *, x: float = 0.03, y: float = 0.96) -> None:
     )
 
 
-def draw_floor(ax: Axes, floor: float | None, *, right: bool = False) -> None:
-    """Draw the total variation that remains without mode collapse, named below the line: nothing is there."""
-    if floor is None or not math.isfinite(floor):
-        return
-    ax.axhline(floor, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-    ax.annotate(
-        f"floor {floor:.3f}",
-        (1.0 if right else 0.02, floor),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2 if right else 0, -3),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        va="top",
-        fontsize=9,
-        color=GREY,
-    )
-
-
 def number(value: float, digits: int, *, signed: bool = False) -> str:
     """Write a number with fixed digits and a true minus; a dash where it could not be measured."""
     if not math.isfinite(value):
         return DASH
     value = round(value, digits) + 0.0  # no "-0.000"
     return f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", MINUS)
-
-
-def symmetric_limit(values: Sequence[np.ndarray], at_least: float, at_most: float) -> float:
-    """Return the half-height of an axis around zero that holds the given values, within limits."""
-    finite = [np.abs(v[np.isfinite(v)]) for v in values]
-    largest = max((float(v.max()) for v in finite if v.size), default=at_least)
-    return float(np.clip(1.12 * largest, at_least, at_most))
 
 
 @matplotlib.rc_context(STYLE)

@@ -1,7 +1,6 @@
 """Figure of a sweep: how bias, mode collapse, scatter and the quality of p(z) follow one setting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -11,43 +10,14 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from photoz_lit.report.figures.style import FULL_WIDTH, GREY, STYLE, mark
+from photoz_lit.report.sweeps import Line, Sweep
 from photoz_lit.target import REDSHIFT, Target
-
-
-@dataclass(frozen=True)
-class SweepLine:
-    """One correction along a sweep.
-
-    Parameters
-    ----------
-    label : str
-        Name of the correction.
-    x : ndarray, shape (m,)
-        Place of each value on the axis, ascending; empty where the setting does not touch the correction.
-    numbers, spreads : dict of str to ndarray, shape (m,)
-        Under the keys of `metrics.json`: median over seeds, and half their range; of shape (1,) where the
-        setting does not touch the correction.
-    """
-
-    label: str
-    x: NDArray[np.float64]
-    numbers: dict[str, NDArray[np.float64]]
-    spreads: dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class SweepAxis:
-    """The swept setting: name, scale (linear, log or category), ticks of a category."""
-
-    label: str
-    scale: str
-    ticks: tuple[str, ...] = ()
 
 
 @matplotlib.rc_context(STYLE)
 def figure_sweep(
-    axis: SweepAxis,
-    lines: Sequence[SweepLine],
+    sweep: Sweep,
+    lines: Sequence[Line],
     floor: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     target: Target = REDSHIFT,
 ) -> Figure:
@@ -72,16 +42,16 @@ def figure_sweep(
         axes[1].plot(*floor, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, marker="_", label="floor")
     for ax in axes[:2]:
         ax.set_ylim(bottom=0.0)
-    _set_scale(axes, axis, lines)
+    _set_scale(axes, sweep, lines)
     # The panel without the floor gives the corrections in their order; the floor comes last.
     handles, names = axes[0].get_legend_handles_labels()
     handles += [h for h in axes[1].lines if h.get_label() == "floor"]
     figure.legend(handles, [*names, "floor"][: len(handles)], loc="outside right center")
-    figure.supxlabel(axis.label)
+    figure.supxlabel(sweep.label)
     return figure
 
 
-def _draw_line(ax: Axes, line: SweepLine, key: str) -> None:
+def _draw_line(ax: Axes, line: Line, key: str) -> None:
     look = mark(line.label, 6)
     slope = key.startswith("slope")
     values = np.abs(line.numbers[key]) if slope else line.numbers[key]
@@ -93,15 +63,15 @@ def _draw_line(ax: Axes, line: SweepLine, key: str) -> None:
     ax.errorbar(line.x, values, [below, spread], **look, elinewidth=1.0, capsize=2.0, label=line.label)
 
 
-def _set_scale(axes: Sequence[Axes], axis: SweepAxis, lines: Sequence[SweepLine]) -> None:
+def _set_scale(axes: Sequence[Axes], sweep: Sweep, lines: Sequence[Line]) -> None:
     places = np.unique(np.concatenate([line.x for line in lines]))
     for ax in axes:
-        if axis.scale == "category":
-            ax.set_xticks(range(len(axis.ticks)), axis.ticks, rotation=0 if len(axis.ticks) < 7 else 30)
-            ax.set_xlim(-0.4, len(axis.ticks) - 0.6)
-        elif axis.scale == "log":
+        if sweep.scale == "category":
+            ax.set_xticks(range(len(sweep.ticks)), sweep.ticks, rotation=0 if len(sweep.ticks) < 7 else 30)
+            ax.set_xlim(-0.4, len(sweep.ticks) - 0.6)
+        elif sweep.scale == "log":
             ax.set_xscale("log")
-        if axis.scale != "category" and 0 < places.size <= 9:
+        if sweep.scale != "category" and 0 < places.size <= 9:
             # The values that were run, instead of round ones between them.
             ax.xaxis.set_major_locator(FixedLocator(places.tolist()))
             ax.xaxis.set_minor_locator(NullLocator())
