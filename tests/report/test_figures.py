@@ -117,6 +117,14 @@ def test_figures_leave_no_trace_in_the_settings_of_matplotlib() -> None:
     assert {key: matplotlib.rcParams[key] for key in style.STYLE} == before
 
 
+def test_n_of_z_of_redshifts_of_two_decimals_has_neither_gaps_nor_doubled_bins(run: Run) -> None:
+    z = np.round(np.arange(40) * 0.01, 2)
+    survey = replace(run.survey, grid=GRID)
+    given = replace(run, survey=survey, spec_z=z, photo_z=z, dered_petro_r=np.full(40, 16.0))
+    filled = results.figure_n_of_z({"full": given}).axes[0].patches[0]
+    np.testing.assert_allclose(filled.get_data().values, 1 / 40)
+
+
 def test_n_of_z_shows_estimates_beyond_the_survey(run: Run) -> None:
     wide = replace(run, spec_z=np.full(500, 0.39), photo_z=np.linspace(0.38, 0.45, 500))
     assert results.figure_n_of_z({"full": wide}).axes[0].get_xlim()[1] > 0.44

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from photoz_lit.grids import bin_of
 from photoz_lit.report.figures.style import (
     DENSITY,
     HALF_WIDTH,
@@ -43,7 +44,7 @@ def figure_n_of_z(runs: Mapping[str, Run]) -> Figure:
     edges = _edges(runs)
     tallest = 0.0
     for ax, (label, run) in zip(axes, runs.items(), strict=True):
-        spec, photo = (np.histogram(z, edges)[0] / z.size for z in (run.spec_z, run.photo_z))
+        spec, photo = (_shares(z, edges) for z in (run.spec_z, run.photo_z))
         highest = float(spec.max())
         tallest = max(tallest, 1.6 * highest, min(1.08 * float(photo.max()), 4.0 * highest))
         ax.stairs(spec, edges, fill=True, color=LIGHT)
@@ -142,6 +143,13 @@ def _first(runs: Mapping[str, Run]) -> Run:
 
 def _total_variation(run: Run) -> str:
     return f"TV {number(run.metrics['total_variation'], 3)}"
+
+
+def _shares(z: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of values in each bin; those on an edge are where the grid has them."""
+    inside, width = z[(z >= edges[0]) & (z <= edges[-1])], float(edges[1] - edges[0])
+    k = bin_of(inside, float(edges[0]), width, 0, len(edges) - 2)
+    return np.asarray(np.bincount(k, minlength=len(edges) - 1) / z.size)
 
 
 def _edges(runs: Mapping[str, Run]) -> NDArray[np.float64]:
