@@ -11,19 +11,9 @@ from photoz_lit.models.encoders.layers import Encoder, ImageSettings, Standardis
 
 
 def round_apertures(pixels: int, sigmas: Sequence[float]) -> Tensor:
-    """Gaussian weights around the centre of a square map: they do not change under its 8 symmetries.
+    """Return Gaussian weights around the centre of a square map, (len(sigmas), pixels^2), 1 at the centre.
 
-    Parameters
-    ----------
-    pixels : int
-        Side of the map.
-    sigmas : sequence of float
-        Widths in pixels; infinity gives equal weights.
-
-    Returns
-    -------
-    Tensor
-        Shape (len(sigmas), pixels^2), row by row, 1 at the centre.
+    They do not change under the 8 symmetries of the square. Widths are in pixels; infinity gives equal weights.
     """
     offset = torch.arange(pixels, dtype=torch.float64) - (pixels - 1) / 2
     radius_squared = (offset[:, None] ** 2 + offset[None, :] ** 2).flatten()
@@ -38,15 +28,6 @@ class AperturePhotometry(nn.Module):
     need not learn them. Fluxes enter as asinh(flux / 1 nanomaggy), a magnitude that stays finite for fluxes
     below zero (Lupton et al. 1999), beside its differences between neighbouring bands and neighbouring
     apertures.
-
-    Parameters
-    ----------
-    n_bands : int
-        Bands of the image.
-    pixels : int
-        Side of the image.
-    sigmas : sequence of float
-        Widths of the Gaussian apertures in pixels.
     """
 
     apertures: Tensor
@@ -70,17 +51,7 @@ class AperturePhotometry(nn.Module):
 
 
 class Residual(nn.Module):
-    """Residual block without normalisation: x + conv(relu(conv(relu(x)))), the identity at first.
-
-    Parameters
-    ----------
-    n_channels : int
-        Channels of input and output.
-    n_inner : int
-        Channels between the convolutions.
-    inner_kernel : int
-        Kernel of the first convolution (odd); the second one's is 3.
-    """
+    """Residual block without normalisation: x + conv(relu(conv(relu(x)))), the identity at first."""
 
     def __init__(self, n_channels: int, n_inner: int, inner_kernel: int) -> None:
         super().__init__()

@@ -54,15 +54,6 @@ def initialise(module: nn.Module, bias: float, generator: torch.Generator | None
 
     Convolutions and linear layers get Xavier uniform weights and constant biases, PReLU slopes start at 0
     (Lin et al. 2022, section 3: with a bias of 0.1).
-
-    Parameters
-    ----------
-    module : nn.Module
-        Any module; its sub-modules are visited in order of registration.
-    bias : float
-        Value of every bias.
-    generator : torch.Generator, optional
-        Source of the random weights; PyTorch's global generator by default.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -79,16 +70,6 @@ def mean_of_2x2_same(x: Tensor) -> Tensor:
     Leaving the padding out of the mean equals repeating the last row and column. Sums of shifted slices,
     because a padded `avg_pool2d` does not compile and a replicating `pad` falls back to float32 under
     autocast.
-
-    Parameters
-    ----------
-    x : Tensor
-        Shape (n, c, H, W).
-
-    Returns
-    -------
-    Tensor
-        Shape (n, c, H, W).
     """
     rows = x + torch.cat([x[:, :, 1:], x[:, :, -1:]], dim=2)
     return 0.25 * (rows + torch.cat([rows[..., 1:], rows[..., -1:]], dim=3))
@@ -133,11 +114,7 @@ def two_layers(n_in: int, width: int) -> nn.Sequential:
 
 class Standardisation(nn.Module):
     """Shift and scale of each feature, taken from training data and kept in the state of the model.
-
-    Parameters
-    ----------
-    n_columns : int
-        Number of features. Until `fit` is called they pass unchanged.
+    Until `fit` is called features pass unchanged.
     """
 
     mean: Tensor
@@ -150,17 +127,12 @@ class Standardisation(nn.Module):
 
     @torch.no_grad()
     def fit(self, columns: Tensor) -> None:
-        """Set mean and standard deviation from training data.
-
-        Parameters
-        ----------
-        columns : Tensor
-            Shape (n, n_columns), at least two rows. A constant column gets the scale 1.
+        """Set mean and standard deviation from training data (n, n_columns); a constant column has scale 1.
 
         Raises
         ------
         ValueError
-            If there are fewer than two rows or a value is not finite.
+            There are fewer than two rows, or a value is not finite.
         """
         columns = columns.to(self.mean.device, torch.float64)
         if len(columns) < 2 or not bool(torch.isfinite(columns).all()):

@@ -22,15 +22,6 @@ class InceptionP(nn.Module):
 
     Concatenates, in this order: 1x1 -> b; 1x1 -> a then 5x5 -> b; 1x1 -> a then 3x3 -> b; 1x1 -> a then the
     pool of kernel 2 and stride 1. Each convolution is followed by a PReLU.
-
-    Parameters
-    ----------
-    n_in : int
-        Input channels.
-    a, b : int
-        Channels of the reductions and of the convolutions after them.
-    with_5x5 : bool
-        Whether the block has its 5x5 branch.
     """
 
     def __init__(self, n_in: int, a: int, b: int, with_5x5: bool = True) -> None:

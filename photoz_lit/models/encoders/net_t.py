@@ -19,13 +19,7 @@ from photoz_lit.models.encoders.layers import (
 
 
 class InceptionT(nn.Module):
-    """Inception block of Net_T: 5x5, 3x3, pool and 1x1 branches of fixed widths, in this order, with ReLU.
-
-    Parameters
-    ----------
-    n_in : int
-        Input channels.
-    """
+    """Inception block of Net_T: 5x5, 3x3, pool and 1x1 branches of fixed widths, in this order, with ReLU."""
 
     n_out = 156 + 156 + 101 + 109
 
