@@ -13,7 +13,7 @@ from photoz_lit.models.encoders.layers import Encoder, ImageSettings, Standardis
 def round_apertures(pixels: int, sigmas: Sequence[float]) -> Tensor:
     """Return Gaussian weights around the centre of a square map, (len(sigmas), pixels^2), 1 at the centre.
 
-    They do not change under the 8 symmetries of the square. Widths are in pixels; infinity gives equal weights.
+    The 8 symmetries of the square leave them unchanged. Widths are in pixels; infinity gives equal weights.
     """
     offset = torch.arange(pixels, dtype=torch.float64) - (pixels - 1) / 2
     radius_squared = (offset[:, None] ** 2 + offset[None, :] ** 2).flatten()

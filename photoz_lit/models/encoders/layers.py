@@ -114,6 +114,7 @@ def two_layers(n_in: int, width: int) -> nn.Sequential:
 
 class Standardisation(nn.Module):
     """Shift and scale of each feature, taken from training data and kept in the state of the model.
+
     Until `fit` is called features pass unchanged.
     """
 
