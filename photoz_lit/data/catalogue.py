@@ -227,19 +227,19 @@ def _position_faults(table: Table, rules: TableRules) -> list[Fault]:
 
 
 def _usable(n: int, faults: list[Fault], origin: str, drop_invalid: bool) -> NDArray[np.bool_]:
-    """Find the rows that can be used; stop at the first kind of fault unless they may be dropped."""
-    keep = np.ones(n, bool)
+    """Find the rows that can be used; stop at any fault unless its rows may be left out."""
+    keep, told = np.ones(n, bool), []
     for what, mask in faults:
-        if not mask.any():
-            continue
-        rows = np.flatnonzero(mask)
-        where = f"{what} in {rows.size} of {n} rows (counted from 0): {_some(rows)}"
-        if not drop_invalid:
-            raise DataError(
-                f"{origin}: {where}. Mend the table, or type data.drop_invalid=true to leave them out"
-            )
+        if mask.any():
+            rows = np.flatnonzero(mask)
+            told.append(f"{what} in {rows.size} of {n} rows (counted from 0): {_some(rows)}")
+            keep &= ~mask
+    if told and not drop_invalid:
+        raise DataError(
+            f"{origin}: {'; '.join(told)}. Mend the table, or type data.drop_invalid=true to leave them out"
+        )
+    for where in told:
         log.warning("%s: %s: left out", origin, where)
-        keep &= ~mask
     if not keep.any():
         raise DataError(f"{origin}: no usable rows are left")
     return keep

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from photoz_lit.errors import DataError
 
 BLANK = ("", "nan", "none", "null", "n/a", "<na>", "--")
-EXACT = 2**53  # floats beyond stand for several integers each
 UNITS = {
     "angle": (u.deg, "degrees"),
     "magnitude": (u.mag, "magnitudes"),
@@ -60,9 +59,9 @@ def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], NDArray[
     empty = np.ma.getmaskarray(column) if hasattr(column, "mask") else np.zeros(np.shape(column), bool)
     values = np.asarray(column.data if hasattr(column, "mask") else column)
     if values.ndim > 2 or (values.ndim == 2 and not index) or (values.ndim == 1 and index):
-        several = f"{' x '.join(map(str, values.shape[1:])) or 1} values a row"
-        first = f": name one of them, such as {own}[0]" if values.ndim == 2 else ""
-        raise DataError(f"{origin}: column {own} has {several}{first}")
+        several = f"{' x '.join(map(str, values.shape[1:])) or 'one'} value{'s' * (values.ndim > 1)} a row"
+        first = f": type {own}[0] for the first of them, as in data.columns.dered_petro_r={own}[0]"
+        raise DataError(f"{origin}: column {own} has {several}{first if values.ndim == 2 else ''}")
     if index:
         if (place := int(index[1:-1])) >= values.shape[1]:
             last = values.shape[1] - 1
@@ -163,9 +162,12 @@ def identities(
             return np.where(empty, "", spelt), empty
         cells = np.where(empty, "nan", spelt).astype(np.float64)
     empty = empty | np.isnan(cells)
-    given = cells[~empty]
+    given, digits = cells[~empty], np.finfo(cells.dtype).nmant + 1
     for wrong, why in (
-        (np.abs(given) > EXACT, "floating-point numbers above 2^53, which stand for several integers each"),
+        (
+            np.abs(given) > 2.0**digits,
+            f"floating-point numbers above 2^{digits}, which stand for several integers each",
+        ),
         (given != np.round(given), "numbers that are not whole"),
     ):
         if wrong.any():

@@ -163,10 +163,7 @@ def spoilt(name: str, value: object, rows: object = 4, **columns: object) -> Tab
         *(("spec_z", v, "spec_z is outside the survey's 0-0.4") for v in (0.41, 9.99, 99.0)),
         *(("ebv", v, r"column ebv is no E\(B-V\)") for v in (-999.0, -0.1, 99.0, 9999.0)),
         *(("dered_petro_r", v, "column dered_petro_r is no magnitude") for v in (-9999.0, 0.0, 99.0, 1e20)),
-        *(
-            ("dered_petro_r", v, "column dered_petro_r is 6 mag from all other galaxies'")
-            for v in (3.0, 30.0)
-        ),
+        *(("dered_petro_r", v, "dered_petro_r is 6 mag from all others") for v in (3.0, 30.0)),
         *(("mag_u", v, "column mag_u is no magnitude") for v in (-9999.0, 0.0, 99.0)),
         *(("err_u", v, "column err_u is no error of a magnitude") for v in (-1.0, 99.0, 14749.5)),
         *(("ra", v, "column ra is outside -360 to 360 degrees") for v in (-999.0, 9999.0)),

@@ -24,6 +24,7 @@ def column(values: object, unit: str | None = None) -> Table:
         (np.array([2**64 - 1, 8], dtype=np.uint64), [str(2**64 - 1), "8"]),
         (np.array([7.0, 2.0**53]), [7, 2**53]),
         (np.array([7.0, np.nan]), [7, -1]),
+        (np.array([7.0, np.nan], dtype=np.float32), [7, -1]),
         (MaskedColumn([BIG, 1], mask=[False, True]), [BIG, -1]),
         (np.array([str(BIG), "8"]), [BIG, 8]),
         (np.array([b"7", b" 8 "]), [7, 8]),
@@ -53,6 +54,7 @@ def test_ids_have_one_form(values: object, expected: list[object]) -> None:
         (np.array(["1.24E+18", "1.24E+18"]), r"above 2\^53"),
         (np.array([f"{BIG}.0"]), r"above 2\^53"),
         (np.array([np.inf]), r"above 2\^53"),
+        (np.array([1.6e8], dtype=np.float32), r"above 2\^24"),
         (np.array([7.5, 8.0]), "numbers that are not whole, such as 7.5"),
         (np.array(["7.5", "8"]), "numbers that are not whole"),
         (np.zeros((2, 3)), "column c has 3 values a row"),
@@ -151,7 +153,7 @@ def test_an_index_must_be_one_of_a_vector() -> None:
     table = Table({"mags": np.zeros((2, 5)), "z": np.zeros(2), "image": np.zeros((2, 3, 3))})
     with pytest.raises(DataError, match=r"there is no mags\[5\]: the last value of column mags is mags\[4\]"):
         numbers(table, "mags[5]", "t")
-    with pytest.raises(DataError, match="column z has 1 values a row"):
+    with pytest.raises(DataError, match="column z has one value a row"):
         numbers(table, "z[0]", "t")
     with pytest.raises(DataError, match="column image has 3 x 3 values a row"):
         numbers(table, "image", "t")

@@ -124,16 +124,16 @@ def _with_table(
 ) -> tuple["Table", list[list[Path]]]:
     """Return the standard table, and the files of each of its rows."""
     from photoz_lit.data.catalogue import standard_table
+    from photoz_lit.data.columns import find_column, identities
     from photoz_lit.data.formats import read_table
 
-    table, column = read_table(path), rules.columns.get("object_id", "object_id")
-    if column not in table.colnames:
+    table, wanted = read_table(path), rules.columns.get("object_id", "object_id")
+    if (column := find_column(table, wanted, path)) is None:
         raise DataError(
-            f"{path}: no column '{column}', which names the files of each row (data.columns.object_id). "
+            f"{path}: no column '{wanted}', which names the files of each row (data.columns.object_id). "
             f"Its columns are: {', '.join(table.colnames)}"
         )
-    values = np.ma.filled(np.ma.asarray(table[column]), fill_value=None).tolist()
-    names = [(v.decode() if isinstance(v, bytes) else str(v)).strip() for v in values]
+    names = identities(table, column, path)[0].astype(str).tolist()
     files = [found.get(name, []) for name in names]
     keep = np.ones(len(names), bool)
     if lone := sorted(found.keys() - set(names)):
