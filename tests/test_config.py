@@ -100,7 +100,7 @@ def test_defaults_of_the_yaml_are_documented_settings() -> None:
     ("words", "said"),
     [
         (["stage=representation", "seeed=1"], ["seeed", "Did you mean seed?", "Valid keys"]),
-        (["stage=representation", "+typo=1"], ["typo", "top level: archive, calibration, correction"]),
+        (["stage=representation", "+typo=1"], ["typo", "top level: calibration, correction"]),
         (["stage=representation", "++data.typo=1"], ["data.typo", "under 'data'", "n_galaxies"]),
         (["stage=representation", "training.step2.lrr=1"], ["training.step2.lrr", "training.step2.lr?"]),
         (["stage=represent"], ["stage=represent", "prepare", "stage=representation?"]),

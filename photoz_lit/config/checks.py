@@ -266,12 +266,6 @@ def _check_numbers(c: Config) -> None:
     for key in ("neighbours", "chunk"):
         _require(getattr(p, key) >= 1, f"predict.{key}={getattr(p, key)} must be at least 1")
     _require(0 < p.far_quantile < 1, f"predict.far_quantile={p.far_quantile} must be in (0, 1)")
-    a = c.archive
-    for key in ("connections", "data_release"):
-        _require(getattr(a, key) >= 1, f"archive.{key}={getattr(a, key)} must be at least 1")
-    for key in ("timeout", "backoff", "patience"):
-        _require(getattr(a, key) > 0, f"archive.{key}={getattr(a, key)} must be positive")
-    _require(a.retries >= 0, f"archive.retries={a.retries} must not be negative")
     threads = c.trainer.threads
     _require(threads is None or threads >= 1, f"trainer.threads={threads} must be at least 1")
     for key, least in (("num_workers", 0), ("predict_batch_size", 1)):

@@ -25,7 +25,9 @@ NOT_SCIENCE = (
     "model",
     "predict",
     "calibration",
-    "archive",
+    "data.frames_url",
+    "data.catalogue_url",
+    "data.connections",
     "fit_missing",
     "sweep",
 )
@@ -53,7 +55,8 @@ def science(config: Config, stage: str) -> dict[str, Any]:
     for key in PATHS:
         plain["data"].pop(key)  # what they hold counts, not where they lie: a run knows its store
     for key in (*NOT_SCIENCE, "names", "n_bootstrap"):
-        plain.pop(key, None)
+        group, _, name = key.rpartition(".")
+        (plain[group] if group else plain).pop(name, None)
     if stage == "representation":
         plain.pop("correction")
         plain["training"] = {"representation": plain["training"]["representation"]}

@@ -83,6 +83,9 @@ class DataConfig:
     region: list[float] = field(default_factory=list)
     runs: list[int] = field(default_factory=list)
     r_max: float = 17.8
+    frames_url: str = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
+    catalogue_url: str = "https://skyserver.sdss.org/dr17"
+    connections: int = 4
     north_up: bool = False
     max_missing: float = 0.05
     ebv_maps: str | None = None
@@ -99,20 +102,6 @@ class DataConfig:
     train_fraction: float = 1.0
     thin: list[float] = field(default_factory=list)
     label_error: float = 0.0
-
-
-@dataclass
-class ArchiveConfig:
-    """The SDSS archive and how politely it is asked."""
-
-    frames_url: str = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
-    catalogue_url: str = "https://skyserver.sdss.org"
-    data_release: int = 17
-    connections: int = 4
-    timeout: float = 60.0
-    retries: int = 6
-    backoff: float = 1.0
-    patience: float = 600.0
 
 
 @dataclass
@@ -268,7 +257,6 @@ class Config:
     training: TrainingsConfig = field(default_factory=TrainingsConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

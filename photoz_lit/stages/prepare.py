@@ -92,8 +92,6 @@ def own_settings(config: Config) -> Any:
     """Return the settings of the chosen source."""
     settings = SOURCES[config.data.source].Settings
     given = {f.name: getattr(config.data, f.name) for f in fields(settings) if hasattr(config.data, f.name)}
-    if config.data.source == "sdss":
-        given["archive"] = config.archive
     return settings(**given)
 
 

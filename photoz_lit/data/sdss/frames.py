@@ -8,37 +8,24 @@ https://data.sdss.org/datamodel/files/BOSS_PHOTOOBJ/frames/RERUN/RUN/CAMCOL/fram
 from __future__ import annotations
 
 import bz2
-import logging
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
-from astropy.coordinates import angular_separation
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
 
-log = logging.getLogger(__name__)
-
 Image = NDArray[np.float32]
 Array = NDArray[np.float64]
 Frame = tuple[Image, WCS]
 Footprint = tuple[WCS, tuple[int, int]]  # rows and columns
 
-PIXEL = 0.396  # arcsec
-SCALE_TOLERANCE = 0.02  # relative
-ROUND_TRIP = 0.01  # arcsec
-FIELD_STEP = 1361  # rows from a field to the next of the same run and camera column
-# Pixels by which a frame across RA 0 may lie off its neighbours' line. The archive's fault is 100-180 pixels;
-# frames much further off are simply elsewhere.
-MISPLACED = (50.0, 500.0)
-
+ROWS = 1489  # of a frame; neighbouring fields of a run share 128 of them
 NAME = re.compile(r"frame-(?P<band>[ugriz])-(?P<run>\d{6})-(?P<camcol>\d)-(?P<field>\d{4})\.fits(\.bz2)?")
 # What bz2 and astropy raise for files that are cut off or not what their names say.
 UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, fits.VerifyError)
@@ -55,38 +42,9 @@ class Field(NamedTuple):
     def __str__(self) -> str:
         return f"run {self.run} camcol {self.camcol} field {self.field}"
 
-
-@dataclass(frozen=True)
-class FrameName:
-    """What the name of a frame's file says."""
-
-    band: str
-    run: int
-    camcol: int
-    field: int
-
-    @classmethod
-    def parse(cls, name: str) -> FrameName:
-        """Read the name of a file, compressed or not.
-
-        Raises
-        ------
-        DataError
-            It is not the name of a frame.
-        """
-        match = NAME.fullmatch(name)
-        if match is None:
-            raise DataError(f"{name}: not a frame; those are named frame-BAND-RRRRRR-C-FFFF.fits[.bz2]")
-        return cls(match["band"], int(match["run"]), int(match["camcol"]), int(match["field"]))
-
-    @property
-    def key(self) -> Field:
-        """The field that the frame belongs to."""
-        return Field(self.run, self.camcol, self.field)
-
-    def filename(self) -> str:
-        """Return the file's name in the archive."""
-        return f"frame-{self.band}-{self.run:06d}-{self.camcol}-{self.field:04d}.fits.bz2"
+    def filename(self, band: str) -> str:
+        """Return the name of a frame's file in the archive."""
+        return f"frame-{band}-{self.run:06d}-{self.camcol}-{self.field:04d}.fits.bz2"
 
 
 def find_frames(folder: Path, bands: Sequence[str]) -> dict[Field, dict[str, Path]]:
@@ -116,10 +74,10 @@ def find_frames(folder: Path, bands: Sequence[str]) -> dict[Field, dict[str, Pat
     found: dict[Field, dict[str, Path]] = {}
     # Compressed ones sort last; in reverse, decompressed ones replace them.
     for path in sorted(folder.rglob("frame-*.fits*"), key=lambda path: path.name, reverse=True):
-        if NAME.fullmatch(path.name) and path.is_file():
-            name = FrameName.parse(path.name)
-            if name.band in bands:
-                found.setdefault(name.key, {})[name.band] = path
+        name = NAME.fullmatch(path.name)
+        if name and name["band"] in bands and path.is_file():
+            field = Field(int(name["run"]), int(name["camcol"]), int(name["field"]))
+            found.setdefault(field, {})[name["band"]] = path
     if not found:
         raise DataError(
             f"{folder}: no frames of bands {', '.join(bands)} here or below. "
@@ -230,107 +188,3 @@ def _celestial_wcs(header: fits.Header, path: Path) -> WCS:
         kinds = ", ".join(wcs.wcs.ctype)
         raise DataError(f"{path}: no sky coordinates (CTYPE {kinds!r}); expected RA---TAN, DEC--TAN")
     return wcs
-
-
-# --- Where frames lie ------------------------------------------------------------------
-
-
-def reference_band(bands: Sequence[str]) -> str:
-    """Return the band that gives the stamps their orientation and catalogue pixels their meaning."""
-    return "r" if "r" in bands else bands[0]
-
-
-def read_footprints(
-    index: Mapping[Field, Mapping[str, Path]], bands: Sequence[str], *, max_workers: int = 2
-) -> dict[Field, Footprint]:
-    """Read where fields lie, from the header of the reference band, or of the next that can be read.
-
-    Fields without any readable frame are left out, with a warning in the log.
-    """
-    reference = reference_band(bands)
-
-    def read(field: Field) -> Footprint | None:
-        files = index[field]
-        for band in sorted((band for band in bands if band in files), key=lambda band: band != reference):
-            try:
-                return footprint(files[band])
-            except DataError as error:
-                log.warning("%s", error)
-        return None
-
-    with ThreadPoolExecutor(max_workers) as pool:
-        found = zip(index, pool.map(read, index), strict=True)
-        return {field: place for field, place in found if place is not None}
-
-
-def check_footprints(footprints: Mapping[Field, Footprint]) -> dict[Field, str]:
-    """Find fields whose WCS cannot be right; see `check_wcs`, and, across RA 0, their neighbours.
-
-    Returns
-    -------
-    dict of Field to str
-        What is wrong with each; fields that pass are absent.
-    """
-    faults = {}
-    for field, place in footprints.items():
-        fault = check_wcs(*place)
-        if not fault and _spans_zero(*place):
-            fault = _misplaced(field, footprints)
-        if fault:
-            faults[field] = fault
-    return faults
-
-
-def check_wcs(wcs: WCS, shape: tuple[int, int]) -> str:
-    """Check a frame's WCS: scale at corners and middle, and the way to the sky and back.
-
-    Returns
-    -------
-    str
-        What is wrong; empty where nothing is.
-    """
-    x, y = corners(shape)
-    ra, dec = wcs.pixel_to_world_values(x, y)
-    scales = [separation((ra, dec), wcs.pixel_to_world_values(*end)) for end in ((x + 1, y), (x, y + 1))]
-    if not (np.abs(np.array(scales) / PIXEL - 1) < SCALE_TOLERANCE).all():
-        return f"the WCS has pixels of {np.min(scales):.4f} to {np.max(scales):.4f} arcsec, not {PIXEL}"
-    back = wcs.pixel_to_world_values(*wcs.world_to_pixel_values(ra % 360, dec))
-    if not (separation((ra, dec), back) < ROUND_TRIP).all():
-        return f"the WCS does not lead from the sky back to the same position within {ROUND_TRIP} arcsec"
-    return ""
-
-
-def corners(shape: tuple[int, int]) -> tuple[Array, Array]:
-    """Return x and y of a frame's middle and corners."""
-    height, width = shape
-    return (
-        np.array([(width - 1) / 2, 0, width - 1, 0, width - 1]),
-        np.array([(height - 1) / 2, 0, 0, height - 1, height - 1]),
-    )
-
-
-def separation(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
-    """Return the angle between positions in degrees, arcsec; RA counts modulo 360."""
-    angle = angular_separation(*np.radians(first), *np.radians(second))
-    return np.asarray(np.degrees(angle) * 3600)
-
-
-def _spans_zero(wcs: WCS, shape: tuple[int, int]) -> bool:
-    """Return whether a frame lies across RA 0."""
-    ra = wcs.pixel_to_world_values(*corners(shape))[0] % 360
-    return bool(np.ptp(ra) > 180)
-
-
-def _misplaced(field: Field, footprints: Mapping[Field, Footprint]) -> str:
-    """Compare a frame's WCS with where the fields before and after it place it; empty where they agree."""
-    wcs, shape = footprints[field]
-    middle = tuple(axis[:1] for axis in corners(shape))
-    for step in (-1, 1):
-        neighbour = field._replace(field=field.field + step)
-        if neighbour not in footprints or _spans_zero(*footprints[neighbour]):
-            continue
-        x, y = footprints[neighbour][0].world_to_pixel_values(*wcs.pixel_to_world_values(*middle))
-        off = float(np.hypot(x - middle[0], y - middle[1] + step * FIELD_STEP)[0])
-        if MISPLACED[0] < off < MISPLACED[1]:
-            return f"the WCS, across RA 0, lies {off:.0f} pixels from where that of {neighbour} places it"
-    return ""

@@ -3,11 +3,11 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from photoz_lit.data.sources.settings import Progress, Survey, TableSettings, facts_of, need
-from photoz_lit.errors import ConfigError, DataError
-from photoz_lit.setting import branch, setting
+from photoz_lit.errors import ConfigError
+from photoz_lit.setting import setting
 from photoz_lit.target import Target
 
 if TYPE_CHECKING:
@@ -19,22 +19,8 @@ KINDS = ("images",)
 
 
 @dataclass
-class Archive:
-    """The SDSS archive and how politely it is asked."""
-
-    frames_url: str = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
-    catalogue_url: str = "https://skyserver.sdss.org"
-    data_release: int = 17
-    connections: int = 4
-    timeout: float = 60.0
-    retries: int = 6
-    backoff: float = 1.0
-    patience: float = 600.0
-
-
-@dataclass
 class Settings(TableSettings):
-    """Which galaxies are cut, from what, and how."""
+    """Which galaxies are cut, from what, and how; and where the survey's servers are."""
 
     source: str = "sdss"
     drop_invalid: bool = True
@@ -47,42 +33,48 @@ class Settings(TableSettings):
     north_up: bool = False
     max_missing: float = setting(0.05, least=0, below=1)
     dtype: str = setting("float16", choices=("float16", "float32"))
-    archive: Archive = branch(Archive)
+    frames_url: str = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
+    catalogue_url: str = "https://skyserver.sdss.org/dr17"
+    connections: int = setting(4, least=1)
 
     def retry(self, folder: Path) -> None:
         """Make a finished store unfinished again where galaxies lack a frame: they are tried again."""
-        from photoz_lit.data.sdss import store as sdss
+        from photoz_lit.data.sdss.walk import reopen
         from photoz_lit.data.store import open_store
 
-        if n := sdss.failed_rows(open_store(folder)):
+        if n := reopen(open_store(folder)):
             log.info("%s: %d galaxies lack a frame: trying again", folder, n)
-            sdss.reopen(folder)
 
 
 def check(settings: Settings, survey: Survey) -> None:
     """Check what belongs together."""
-    s = settings
+    region = settings.region
     need(
-        len(s.region) in (0, 4),
-        f"data.region={s.region} must be four numbers in degrees: [ra_min,ra_max,dec_min,dec_max]",
+        region == []
+        or (
+            len(region) == 4
+            and 0 <= min(region[:2]) <= max(region[:2]) <= 360
+            and -90 <= region[2] < region[3] <= 90
+        ),
+        f"data.region={region} must be four numbers in degrees, [ra_min,ra_max,dec_min,dec_max]: ra of 0 to "
+        "360 (ra_min > ra_max goes through 0), dec_min below dec_max, of -90 to 90",
     )
     need(
-        s.frames is None or s.positions is not None,
-        f"data.frames={s.frames} needs data.positions, a table with ra and dec",
+        settings.frames is None or settings.positions is not None,
+        f"data.frames={settings.frames} needs data.positions, a table with ra and dec",
     )
 
 
 def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what the store depends on."""
+    """Return what the store depends on: frames never change, and what comes later joins the same store."""
     own = facts_of(
-        settings, survey, target, of_survey=("bands", "pixels", "pixel_scale"), nothing=("archive",)
+        settings,
+        survey,
+        target,
+        of_survey=("bands", "pixels", "pixel_scale"),
+        nothing=("frames", "frames_url", "connections"),
     )
-    return own | {"release": settings.archive.data_release}
-
-
-def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> "Cutting":
-    """Return what cuts the galaxies; they are asked for when the store is made."""
-    return Cutting(settings, survey, target, workers)
+    return own | {"frames": settings.frames}
 
 
 @dataclass(frozen=True)
@@ -96,46 +88,34 @@ class Cutting:
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Progress) -> "Store":
         """Ask for the catalogue or read the positions, say what it takes, then cut field by field."""
-        try:
-            from photoz_lit.data.sdss import query as skyserver
-            from photoz_lit.data.sdss import store as sdss
-            from photoz_lit.data.sdss.archive import Archive as FramesArchive
-        except ImportError as error:
-            raise DataError(f"data=sdss needs {error.name}: type pip install 'photoz_lit[sdss]'") from error
+        from photoz_lit.data.sdss.fetch import Archive
+        from photoz_lit.data.sdss.fields import Stamps
+        from photoz_lit.data.sdss.galaxies import ask_catalogue, read_positions
+        from photoz_lit.data.sdss.query import Selection, sql
+        from photoz_lit.data.sdss.walk import Walk
         from photoz_lit.data.store import partial_folder
 
-        d, s, a = self.settings, self.survey, self.settings.archive
+        d, s = self.settings, self.survey
         partial, rules = partial_folder(folder), d.rules(s, self.target)
         if d.positions is not None:
-            galaxies = sdss.read_positions(Path(d.positions), rules, d.limit)
+            galaxies = read_positions(Path(d.positions), rules, d.limit, places=d.frames is None)
         elif not self.target.is_redshift:
             raise ConfigError(
                 f"the SDSS archive is asked for galaxies by redshift, the target is {self.target.column}: "
                 "name a table with ra, dec and the true values by data.positions=TABLE"
             )
         else:
-            region = cast(tuple[float, float, float, float], tuple(d.region)) if d.region else None
-            selection = skyserver.Selection(s.z_min, s.z_max, d.r_max, d.limit, region, tuple(d.runs))
-            server = skyserver.SkyServer(
-                a.catalogue_url, a.data_release, retries=a.retries, backoff=a.backoff
-            )
-            facts = facts | {"sql": skyserver.sql(selection)}
-            galaxies = sdss.ask_catalogue(selection, partial / "query", server, rules)
-        frames: Path | FramesArchive
-        if d.frames is not None:
-            frames = Path(d.frames)
-        else:
-            frames = FramesArchive(
-                a.frames_url,
-                partial / "frames",
-                connections=a.connections,
-                timeout=a.timeout,
-                retries=a.retries,
-                backoff=a.backoff,
-                patience=a.patience,
-            )
-        stamps = sdss.Stamps(s.bands, s.pixels, s.pixel_scale, d.north_up, d.max_missing, d.dtype)
-        log.info("%s", sdss.estimate(galaxies, stamps, frames))
-        return sdss.make_store(
-            folder, galaxies, frames, stamps, settings=facts, workers=self.workers, progress=progress
+            selection = Selection(s.z_min, s.z_max, d.r_max, d.limit, tuple(d.region), tuple(d.runs))
+            facts = facts | {"sql": sql(selection)}
+            galaxies = ask_catalogue(selection, partial / "query", d.catalogue_url, rules)
+        archive = Archive(d.frames_url, partial / "frames", d.connections)
+        frames = archive if d.frames is None else Path(d.frames)
+        stamps = Stamps(s.bands, s.pixels, s.pixel_scale, d.north_up)
+        return Walk(galaxies, frames, stamps, d.max_missing, d.dtype, self.workers).write(
+            folder, facts, progress
         )
+
+
+def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Cutting:
+    """Return what cuts the galaxies; they are asked for when the store is made."""
+    return Cutting(settings, survey, target, workers)

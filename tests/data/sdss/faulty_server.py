@@ -17,7 +17,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from photoz_lit.data.sdss.frames import FrameName
+from photoz_lit.data.sdss.frames import Field
 
 
 @dataclass(frozen=True)
@@ -207,11 +207,11 @@ class FrameServer(LoopbackServer):
         return int(part[1]) if part and unchanged else None
 
 
-def frame_bytes(frame: FrameName, shape: tuple[int, int] = (16, 24)) -> bytes:
+def frame_bytes(frame: Field, band: str, shape: tuple[int, int] = (16, 24)) -> bytes:
     """Return a small compressed frame; no two are alike, and noise keeps it from shrinking."""
-    rng = np.random.default_rng([ord(frame.band), frame.run, frame.camcol, frame.field])
+    rng = np.random.default_rng([ord(band), *frame])
     hdu = fits.PrimaryHDU(rng.normal(size=shape).astype(np.float32))
-    hdu.header["FILTER"] = frame.band
+    hdu.header["FILTER"] = band
     file = io.BytesIO()
     hdu.writeto(file)
     return bz2.compress(file.getvalue())

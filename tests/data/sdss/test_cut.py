@@ -1,7 +1,9 @@
 import bz2
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +11,40 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from reproject import reproject_interp
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 from synthetic_frames import SHAPE, draw_stars, frame_header, frame_wcs, write_frame
 
-from photoz_lit.data.sdss.cut import cut, cut_fields, plan_fields
-from photoz_lit.data.sdss.frames import PIXEL, Field, Frame, find_frames, footprint, read_frame
-from photoz_lit.errors import DataError
+from photoz_lit.data.sdss.cut import FieldCutouts, cut_fields, fill, lay_grids
+from photoz_lit.data.sdss.fields import PIXEL, Positions, Stamps
+from photoz_lit.data.sdss.frames import Field, Frame, find_frames, footprint, read_frame
 
 FIELD = Field(94, 1, 12)
 BANDS = "ugriz"
 MIDDLE = 31.5  # of 64 pixels
+
+
+def cut(
+    frames: dict[str, Frame], ra: NDArray, dec: NDArray, **settings: Any
+) -> tuple[NDArray[np.float32], NDArray]:
+    """Cut galaxies from the frames of one field; return their stamps and which part of each is missing."""
+    stamps = Stamps("".join(frames), **settings)
+    stamped = np.zeros((len(ra), *stamps.shape), np.float32)
+    missing = np.ones(stamped.shape, bool)
+    reference = frames["r" if "r" in frames else stamps.bands[0]][1]
+    fill(stamped, missing, list(frames.values()), lay_grids(ra, dec, stamps, reference))
+    return stamped, missing.mean((2, 3)).max(1)
+
+
+def walk(
+    ra: Any,
+    dec: Any,
+    index: dict[Field, dict[str, Path]],
+    bands: str,
+    pixels: int = 64,
+    workers: int = 2,
+    **at: Any,
+) -> Iterator[FieldCutouts]:
+    return cut_fields(Positions.of(ra, dec, **at), index, Stamps(bands, pixels), workers)
 
 
 def centroid(image: NDArray, x: float = MIDDLE, y: float = MIDDLE, sigma: float = 2.5) -> tuple[float, float]:
@@ -67,8 +92,8 @@ def isolated(x: NDArray, y: NDArray) -> NDArray:
 
 @pytest.mark.parametrize("north_up", [False, True])
 @pytest.mark.parametrize(("pixels", "pixel_scale"), [(64, 0.396), (41, 0.5), (200, 0.3)])
-def test_same_as_reproject_galaxy_by_galaxy(north_up: bool, pixels: int, pixel_scale: float):
-    """Many galaxies at once and linear maps give what a WCS a galaxy gives on a whole frame at the edge."""
+def test_same_as_with_a_wcs_a_galaxy_on_a_whole_frame(north_up: bool, pixels: int, pixel_scale: float):
+    """Windows and linear maps give what a WCS a galaxy gives, at the edge of a frame of the survey."""
     shape = (700, 600)
     # The reference pixel far away: the stamps lie as at the edge of a frame of the survey.
     header = frame_header(150.0, 35.0, shape=shape)
@@ -94,14 +119,9 @@ def test_same_as_reproject_galaxy_by_galaxy(north_up: bool, pixels: int, pixel_s
         turn = np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         grid.wcs.cd = pixel_scale / 3600 * turn
         window = Cutout2D(image, (x[i], y[i]), int(1.5 * pixels) + 30, wcs=wcs, mode="trim")
-        plain = reproject_interp(
-            (window.data, window.wcs),
-            grid,
-            shape_out=(pixels, pixels),
-            order="bicubic",
-            roundtrip_coords=False,
-            return_footprint=False,
-        )
+        y_grid, x_grid = np.indices((pixels, pixels))
+        sky = grid.pixel_to_world_values(x_grid, y_grid)
+        plain = map_coordinates(window.data, window.wcs.world_to_pixel_values(*sky)[::-1], order=3)
         plain *= (pixel_scale / PIXEL) ** 2
         np.testing.assert_allclose(stamps[i, 0], plain, atol=3e-4)
 
@@ -181,7 +201,7 @@ def test_walk_completes_across_fields(tmp_path: Path, ra: float):
     """Stars that lie at the seam are whole, also where RA wraps."""
     star_ra, star_dec = write_survey(tmp_path, ra)
     index = find_frames(tmp_path, "gr")
-    parts = list(cut_fields(star_ra, star_dec, index, "gr", pixels=32))
+    parts = list(walk(star_ra, star_dec, index, "gr", pixels=32))
     assert [part.field for part in parts] == [FIELD, FIELD._replace(field=13)]
     assert sorted(np.concatenate([part.rows for part in parts])) == list(range(150))
     completed = 0
@@ -213,41 +233,68 @@ def draw_around(ra: NDArray, dec: NDArray, rows: NDArray) -> NDArray:
 def test_walk_from_where_it_was_left_gives_the_same(tmp_path: Path):
     ra, dec = write_survey(tmp_path)
     index = find_frames(tmp_path, "gr")
-    first, second = cut_fields(ra, dec, index, "gr", pixels=32)
+    first, second = walk(ra, dec, index, "gr", pixels=32)
     rest = np.setdiff1d(np.arange(len(ra)), first.rows)
-    (again,) = cut_fields(ra[rest], dec[rest], index, "gr", pixels=32, max_workers=1)
+    (again,) = walk(ra[rest], dec[rest], index, "gr", pixels=32, workers=1)
     np.testing.assert_array_equal(rest[again.rows], second.rows)
     np.testing.assert_array_equal(again.cutouts, second.cutouts)
 
 
 def test_walk_may_be_left(tmp_path: Path):
     ra, dec = write_survey(tmp_path)
-    walk = cut_fields(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
-    assert next(walk).field == FIELD
-    walk.close()
+    walking = walk(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
+    assert next(walking).field == FIELD
+    walking.close()
 
 
-def test_unreadable_and_missing_bands(tmp_path: Path):
+@pytest.mark.parametrize("fault", ["broken", "absent"])
+def test_a_field_without_a_band_gives_way_to_one_that_shows_the_galaxy_too(tmp_path: Path, fault: str):
+    """Those in the overlap are cut from the complete field; the others have the reason."""
     ra, dec = write_survey(tmp_path)
-    broken = tmp_path / "frame-g-000094-1-0012.fits.bz2"
-    broken.write_bytes(broken.read_bytes()[:20_000])
-    bad, good = cut_fields(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
-    assert all("band g cannot be used" in fault and broken.name in fault for fault in bad.faults)
+    frame, other = tmp_path / FIELD.filename("g"), FIELD._replace(field=13)
+    index = find_frames(tmp_path, "gr")
+    (before,) = [part for part in walk(ra, dec, index, "gr", pixels=32) if part.field == FIELD]
+    x, y = footprint(index[other]["r"])[0].world_to_pixel_values(ra, dec)
+    overlap = np.intersect1d(before.rows, np.flatnonzero((y > -0.5) & (x > -0.5) & (x < 399.5)))
+    assert 2 <= len(overlap) < len(before.rows)
+    if fault == "broken":
+        frame.write_bytes(frame.read_bytes()[:20_000])
+    else:
+        frame.unlink()
+    parts = list(walk(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32))
+    (bad,) = [part for part in parts if part.field == FIELD]
+    reason = "band g cannot be used" if fault == "broken" else "no frame of band g"
+    assert all(reason in why and frame.name in why for why in bad.faults)
     assert (bad.cutouts == 0).all()
     assert (bad.missing_fraction == 1).all()
-    assert set(good.faults) == {""}
-    assert (good.missing_fraction > 0).any()  # not completed from the broken field
+    good = [part for part in parts if part.field == other]
+    assert {why for part in good for why in part.faults} == {""}
+    assert sorted(np.concatenate([part.rows for part in good if len(part.rows)])) == sorted(
+        set(range(150)) - set(bad.rows)
+    )
+    assert np.isin(overlap, np.concatenate([part.rows for part in good])).all()
+    for part in good:  # those across the edge tell what they would need
+        for missing, incomplete in zip(part.missing_fraction, part.incomplete, strict=True):
+            assert missing > 0 or incomplete == ""
+        assert any(reason in why for why in part.incomplete)
 
-    broken.unlink()
-    bad, good = cut_fields(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
-    assert all("no frame of band g" in fault and broken.name in fault for fault in bad.faults)
-    assert set(good.faults) == {""}
+
+def test_a_galaxy_of_a_field_without_a_band_is_not_compared_with_its_pixels_there(tmp_path: Path):
+    """The other field has it at other rows, which says nothing of its WCS."""
+    ra, dec = write_survey(tmp_path)
+    index = find_frames(tmp_path, "gr")
+    x, y = footprint(index[FIELD]["r"])[0].world_to_pixel_values(ra, dec)
+    (row,) = np.flatnonzero((y > 284) & (y < 299) & (x > 20) & (x < 380))[:1]
+    del index[FIELD]["g"]
+    (part,) = walk(ra[[row]], dec[[row]], index, "gr", rowc=y[[row]] + 0.5, colc=x[[row]] + 0.5)
+    assert part.field == FIELD._replace(field=13)
+    assert part.faults == [""]
 
 
 def test_galaxies_on_no_frame(tmp_path: Path):
     write_survey(tmp_path)
     ra, dec = np.array([50.0, 10.0, 10.0]), np.array([0.0, 0.0, 60.0])
-    off, on = cut_fields(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
+    off, on = walk(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
     assert off.field is None
     assert off.rows.tolist() == [0, 2]
     assert off.faults == ["on none of the frames"] * 2
@@ -259,7 +306,7 @@ def test_catalogue_pixels_give_wrong_wcs_away(tmp_path: Path, ra: float):
     """The stars' pixels as a catalogue has them; then the frames' WCS is shifted by 150 pixels."""
     star_ra, star_dec = write_survey(tmp_path, ra)
     index = find_frames(tmp_path, "gr")
-    on = np.concatenate([part.rows for part in cut_fields(star_ra, star_dec, index, "gr")])
+    on = np.concatenate([part.rows for part in walk(star_ra, star_dec, index, "gr")])
     star_ra, star_dec = star_ra[on], star_dec[on]
     wcs = footprint(index[FIELD]["r"])[0]
     x, y = wcs.world_to_pixel_values(star_ra, star_dec)
@@ -267,7 +314,7 @@ def test_catalogue_pixels_give_wrong_wcs_away(tmp_path: Path, ra: float):
     star_ra, star_dec, rowc, colc = star_ra[here], star_dec[here], y[here] + 0.5, x[here] + 0.5
     colc[0] += 4
     rowc[1] = np.nan  # unknown: not compared
-    (part,) = cut_fields(star_ra, star_dec, index, "gr", rowc=rowc, colc=colc)
+    (part,) = walk(star_ra, star_dec, index, "gr", rowc=rowc, colc=colc)
     assert "4.0 pixels from the catalogue's rowc, colc" in part.faults[0]
     assert set(part.faults[1:]) == {""}
     assert (part.cutouts[0] == 0).all()
@@ -277,7 +324,7 @@ def test_catalogue_pixels_give_wrong_wcs_away(tmp_path: Path, ra: float):
         header = frame_header(ra, 150 * PIXEL / 3600, angle=90.0)
         write_frame(tmp_path, FIELD, band, image, header)
     index = {FIELD: index[FIELD]}
-    for part in cut_fields(star_ra, star_dec, index, "gr", rowc=rowc, colc=colc):
+    for part in walk(star_ra, star_dec, index, "gr", rowc=rowc, colc=colc):
         compared = part.rows != 1
         assert all(np.array(part.faults)[compared])
         if part.field == FIELD:
@@ -288,76 +335,15 @@ def test_band_that_lies_elsewhere(tmp_path: Path):
     ra, dec = write_survey(tmp_path)
     image, _ = read_frame(tmp_path / "frame-g-000094-1-0012.fits.bz2")
     write_frame(tmp_path, FIELD, "g", image, frame_header(10 + 100 * PIXEL / 3600, 0, angle=90.0))
-    bad, _ = cut_fields(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
+    parts = walk(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
+    (bad,) = [part for part in parts if part.field == FIELD]
     assert all("band g cannot be used" in fault and "100 pixels from" in fault for fault in bad.faults)
 
 
 def test_wcs_of_another_scale_is_used_for_nothing(tmp_path: Path):
     write_frame(tmp_path, FIELD, "r", np.zeros(SHAPE, np.float32), frame_header(10, 0, scale=0.42))
-    (part,) = cut_fields([10.0], [0.0], find_frames(tmp_path, "r"), "r")
+    (part,) = walk([10.0], [0.0], find_frames(tmp_path, "r"), "r")
     assert "run 94 camcol 1 field 12: the WCS has pixels of 0.42" in part.faults[0]
-
-
-# --- Which field ----------------------------------------------------------------------
-
-
-def test_plan_takes_the_field_where_the_galaxy_is_farthest_from_the_edge():
-    """Every choice against a search by hand over fields on both sides of RA 0."""
-    rng = np.random.default_rng(4)
-    centres = {Field(1, 1, i): (rng.uniform(-0.1, 0.1), rng.uniform(50.0, 50.1)) for i in range(12)}
-    places = {
-        field: (frame_wcs(*centre, angle=rng.uniform(0, 360)), SHAPE) for field, centre in centres.items()
-    }
-    ra, dec = rng.uniform(-0.15, 0.15, 500) % 360, rng.uniform(49.97, 50.13, 500)
-    plans, off = plan_fields(ra, dec, places)
-    assert sorted(np.concatenate([off, *(plan.rows for plan in plans)])) == list(range(500))
-    inside = {}
-    for field, (wcs, _) in places.items():
-        x, y = wcs.world_to_pixel_values(ra, dec)
-        inside[field] = np.minimum.reduce([x + 0.5, SHAPE[1] - 0.5 - x, y + 0.5, SHAPE[0] - 0.5 - y])
-    best = np.max(list(inside.values()), axis=0)
-    assert (best[off] < 0).all()
-    assert 20 < len(off) < 480
-    for plan in plans:
-        np.testing.assert_array_equal(inside[plan.field][plan.rows], best[plan.rows])
-        others = dict(plan.completing)
-        assert plan.field not in others
-        for row in plan.rows[best[plan.rows] < 40]:
-            for field in places:
-                if field != plan.field and inside[field][row] > -40:
-                    assert row in others[field]
-
-
-def test_plan_believes_the_catalogue_pixels():
-    """The same place on two fields: the one whose pixels the catalogue has, although nearer to its edge."""
-    fields = {Field(1, 1, 1): (frame_wcs(10, 0), SHAPE), Field(1, 1, 2): (frame_wcs(10.01, 0), SHAPE)}
-    x, y = fields[Field(1, 1, 2)][0].world_to_pixel_values([10.0], [0.0])
-    assert plan_fields([10.0], [0.0], fields)[0][0].field == Field(1, 1, 1)
-    plans, _ = plan_fields([10.0], [0.0], fields, rowc=y + 0.5, colc=x + 0.5)
-    assert [plan.field for plan in plans] == [Field(1, 1, 2)]
-
-
-def test_plan_avoids_a_field_where_it_can():
-    fields = {Field(1, 1, 1): (frame_wcs(10, 0), SHAPE), Field(1, 1, 2): (frame_wcs(10.01, 0), SHAPE)}
-    (plan,), _ = plan_fields([10.0], [0.0], fields, avoid=[Field(1, 1, 1)])
-    assert plan.field == Field(1, 1, 2)
-    assert plan.completing == []
-    (plan,), _ = plan_fields([10.0], [0.0], {Field(1, 1, 1): fields[Field(1, 1, 1)]}, avoid=[Field(1, 1, 1)])
-    assert plan.field == Field(1, 1, 1)
-
-
-def test_plan_without_frames_or_galaxies():
-    plans, off = plan_fields([10.0], [0.0], {})
-    assert plans == []
-    assert off.tolist() == [0]
-    plans, off = plan_fields([], [], {FIELD: (frame_wcs(10, 0), SHAPE)})
-    assert plans == []
-    assert len(off) == 0
-
-
-def test_position_that_is_no_number():
-    with pytest.raises(DataError, match="row 1: ra and dec must be finite; 1 rows are not"):
-        plan_fields([10.0, np.nan], [0.0, 0.0], {})
 
 
 # --- The survey's frames --------------------------------------------------------------
@@ -436,7 +422,7 @@ def test_photoobj_pixels_agree_with_the_frame(real_data: Path):
         table = file[1].data[:200]
         ra, dec, rowc, colc = (np.array(table[name], float) for name in ("RA", "DEC", "ROWC", "COLC"))
         stars = np.array((table["OBJC_TYPE"] == 6) & (table["MODE"] == 1) & (table["PSFFLUX"][:, 0] > 2))
-    (part,) = cut_fields(
+    (part,) = walk(
         ra[stars],
         dec[stars],
         find_frames(folder, "u"),
@@ -469,7 +455,7 @@ def test_throughput_from_decompressed_frames(real_data: Path, tmp_path: Path, a_
     sky = [footprint(files["r"])[0].pixel_to_world_values(x, y) for files in index.values()]
     ra, dec = np.concatenate(sky, axis=1)
     start = time.process_time()
-    parts = list(cut_fields(ra, dec, index, BANDS, max_workers=1))
+    parts = list(walk(ra, dec, index, BANDS, workers=1))
     rate = len(ra) / (time.process_time() - start)
     assert sum(len(part.rows) for part in parts) == 2 * a_field
     assert rate > 40

@@ -4,16 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from synthetic_frames import SHAPE, frame_header, frame_wcs, write_frame
+from synthetic_frames import SHAPE, frame_header, write_frame
 
 from photoz_lit.data.sdss.frames import (
     Field,
-    FrameName,
-    check_footprints,
-    check_wcs,
     find_frames,
     footprint,
-    read_footprints,
     read_frame,
 )
 from photoz_lit.errors import DataError
@@ -27,18 +23,8 @@ def frame(tmp_path: Path) -> Path:
     return write_frame(tmp_path, FIELD, "r", image, frame_header(10, 0))
 
 
-def test_name_there_and_back():
-    name = FrameName.parse("frame-u-003918-3-0213.fits.bz2")
-    assert name == FrameName("u", 3918, 3, 213)
-    assert name.filename() == "frame-u-003918-3-0213.fits.bz2"
-    assert name.key == Field(3918, 3, 213)
-    assert FrameName.parse("frame-u-003918-3-0213.fits") == name
-
-
-@pytest.mark.parametrize("name", ["frame-y-003918-3-0213.fits", "frame-u-3918-3-213.fits", "photoObj.fits"])
-def test_name_of_something_else(name: str):
-    with pytest.raises(DataError, match="not a frame"):
-        FrameName.parse(name)
+def test_name_of_a_file():
+    assert Field(3918, 3, 213).filename("u") == "frame-u-003918-3-0213.fits.bz2"
 
 
 def test_find_frames_below_in_both_forms(tmp_path: Path):
@@ -51,6 +37,8 @@ def test_find_frames_below_in_both_forms(tmp_path: Path):
         "frame-z-000094-1-0012.fits.bz2",
         "frame-r-000094-1-0011.fits.bz2",
         "frame-r-000094-1-0013.fits.bz2.part",
+        "frame-y-000094-1-0013.fits",
+        "frame-r-94-1-13.fits",
     ):
         (below / name).touch()
     found = find_frames(tmp_path, "gr")
@@ -152,46 +140,3 @@ def test_spectrum_is_no_image(tmp_path: Path):
 def test_absent_file(tmp_path: Path):
     with pytest.raises(DataError, match=r"absent.fits.*No such file"):
         read_frame(tmp_path / "absent.fits")
-
-
-def test_footprints_from_another_band_where_the_first_is_unreadable(tmp_path: Path, caplog):
-    image = np.zeros(SHAPE, np.float32)
-    write_frame(tmp_path, FIELD, "g", image, frame_header(10, 0))
-    write_frame(tmp_path, FIELD, "r", image, frame_header(11, 0)).write_bytes(b"broken")
-    write_frame(tmp_path, Field(94, 1, 13), "r", image, frame_header(12, 0)).write_bytes(b"broken")
-    found = read_footprints(find_frames(tmp_path, "gr"), "gr")
-    assert list(found) == [FIELD]
-    assert found[FIELD][0].wcs.crval[0] == 10
-    assert "frame-r-000094-1-0013" in caplog.text
-
-
-@pytest.mark.parametrize("ra", [0.0, 0.005, 359.99, 180.0])
-def test_sound_wcs_passes_on_both_sides_of_zero(ra: float):
-    assert check_wcs(frame_wcs(ra, 0.5), SHAPE) == ""
-
-
-def test_real_frames_pass(real_data: Path):
-    found = find_frames(real_data, "ugriz")
-    assert len(found) == 3
-    footprints = read_footprints(found, "ugriz")
-    assert footprints.keys() == found.keys()
-    assert check_footprints(footprints) == {}
-
-
-def test_scale_of_another_telescope():
-    assert "0.41" in check_wcs(frame_wcs(10, 0, scale=0.41), SHAPE)
-
-
-def test_frame_across_zero_off_its_neighbours_line():
-    """Three fields along a line across RA 0; the middle one, shifted by 150 pixels, is found."""
-    shape = (1489, 2048)
-    step = 1361 * 0.396 / 3600
-    places = {
-        Field(94, 1, 12 + i): (frame_wcs(i * step, 0, angle=90.0, shape=shape), shape) for i in (-1, 0, 1)
-    }
-    assert check_footprints(places) == {}
-    shift = 150 * 0.396 / 3600
-    places[FIELD] = (frame_wcs(shift, 0, angle=90.0, shape=shape), shape)
-    faults = check_footprints(places)
-    assert list(faults) == [FIELD]
-    assert "150 pixels from where that of run 94 camcol 1 field 11" in faults[FIELD]

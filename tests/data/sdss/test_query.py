@@ -1,7 +1,6 @@
 """The catalogue from a SkyServer on loopback: the right galaxies, every page, exact identifiers."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +8,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from faulty_server import Fault, error_page
-from faulty_server import SkyServer as FakeSkyServer
+from faulty_server import Fault, SkyServer, error_page
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
-from photoz_lit.data.sdss.query import (
-    BANDS,
-    Selection,
-    SkyServer,
-    count,
-    query,
-    sql,
-    standard_columns,
-)
+from photoz_lit.data.sdss import fetch
+from photoz_lit.data.sdss import query as module
+from photoz_lit.data.sdss.query import BANDS, Selection, query, sql, standard_columns
 from photoz_lit.errors import DataError
 
 N = 40
@@ -52,10 +44,16 @@ def survey() -> tuple[Table, Table]:
     return photo, spec
 
 
-def at(server: FakeSkyServer, **changes: Any) -> SkyServer:
-    return SkyServer(
-        server.address, **({"timeout": 2.0, "retries": 2, "backoff": 0.01, "pause": 0.0} | changes)
-    )
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BACKOFF": 0.01, "RETRIES": 2}.items():
+        monkeypatch.setattr(fetch, name, value)
+    for name, value in {"TIMEOUT": 0.3, "PAUSE": 0.0, "PAGE_ROWS": 15}.items():
+        monkeypatch.setattr(module, name, value)
+
+
+def at(server: SkyServer) -> str:
+    return f"{server.address}/dr17"
 
 
 def numbers(table: Table) -> list[int]:
@@ -67,10 +65,8 @@ def test_pages_join_to_the_whole_catalogue_with_exact_identifiers(
     tmp_path: Path, survey: tuple[Table, Table]
 ) -> None:
     photo, spec = survey
-    with FakeSkyServer(photo, spec) as server:
-        table = query(GALAXIES, tmp_path / "pages", at(server), page_rows=15)
-        assert count(GALAXIES, at(server)) == N
-        assert count(Selection(limit=7), at(server)) == 7
+    with SkyServer(photo, spec) as server:
+        table = query(GALAXIES, tmp_path / "pages", at(server))
     assert (table["specObjID"] == spec["specObjID"].astype(np.uint64)).all()
     assert (table["objID"] == photo["objID"]).all()
     assert table["objID"].dtype == np.int64
@@ -97,7 +93,7 @@ def test_only_good_galaxies_are_taken(tmp_path: Path, survey: tuple[Table, Table
     photo["petroMag_r"][6] = 17.81 + photo["extinction_r"][6]
     photo["petroMag_r"][7] = 17.79 + photo["extinction_r"][7]  # fainter than the limit before dereddening
     photo["petroMag_r"][8] = -9999.0
-    with FakeSkyServer(photo, spec) as server:
+    with SkyServer(photo, spec) as server:
         table = query(GALAXIES, tmp_path, at(server))
     assert numbers(table) == [7, *range(9, N)]
 
@@ -120,38 +116,41 @@ def test_restrictions(
     photo["ra"][:5], photo["dec"][:5] = [0.5, 90.0, 9.0, 355.0, 4.0], [0.0, 0.0, 0.0, 0.0, 6.0]
     photo["run"][5:7] = [94, 756]
     spec["z"][7] = 0.38
-    with FakeSkyServer(photo, spec) as server:
+    with SkyServer(photo, spec) as server:
         assert numbers(query(Selection(**changes), tmp_path, at(server))) == inside
 
 
 def test_limit_takes_the_first_and_asks_for_no_more(tmp_path: Path, survey: tuple[Table, Table]) -> None:
-    with FakeSkyServer(*survey) as server:
-        table = query(Selection(limit=25), tmp_path, at(server), page_rows=10)
+    with SkyServer(*survey) as server:
+        table = query(Selection(limit=25), tmp_path, at(server))
     assert numbers(table) == list(range(25))
-    assert [q.split(" ")[2] for q in server.queries] == ["10", "10", "5"]
+    assert [q.split(" ")[2] for q in server.queries] == ["15", "10"]
 
 
 def test_a_server_that_cuts_answers_short_loses_no_galaxy(
     tmp_path: Path, survey: tuple[Table, Table]
 ) -> None:
-    with FakeSkyServer(*survey, most_rows=9) as server:
-        assert numbers(query(GALAXIES, tmp_path, at(server), page_rows=20)) == list(range(N))
+    with SkyServer(*survey, most_rows=9) as server:
+        assert numbers(query(GALAXIES, tmp_path, at(server))) == list(range(N))
 
 
-def test_an_interrupted_query_goes_on(tmp_path: Path, survey: tuple[Table, Table]) -> None:
+def test_an_interrupted_query_goes_on(
+    tmp_path: Path, survey: tuple[Table, Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRIES", 0)
     faults = [None, None, Fault(status=500, content=error_page("disk of the server is full"))]
-    with FakeSkyServer(*survey, faults) as server:
+    with SkyServer(*survey, faults) as server:
         with pytest.raises(DataError, match=r"HTTP 500.*disk of the server is full"):
-            query(GALAXIES, tmp_path, at(server, retries=0), page_rows=15)
+            query(GALAXIES, tmp_path, at(server))
         assert sorted(p.name for p in tmp_path.iterdir()) == ["page-0000.csv", "page-0001.csv", "query.json"]
         server.queries.clear()
-        assert numbers(query(GALAXIES, tmp_path, at(server), page_rows=15)) == list(range(N))
+        assert numbers(query(GALAXIES, tmp_path, at(server))) == list(range(N))
         assert len(server.queries) == 2
         server.queries.clear()
-        assert numbers(query(GALAXIES, tmp_path, at(server), page_rows=15)) == list(range(N))
+        assert numbers(query(GALAXIES, tmp_path, at(server))) == list(range(N))
         assert server.queries == []
         asked = json.loads((tmp_path / "query.json").read_text())
-        assert asked == {"sql": sql(GALAXIES), "base": server.address, "data_release": 17}
+        assert asked == {"sql": sql(GALAXIES), "server": at(server)}
         with pytest.raises(DataError, match="holds the pages of another query"):
             query(Selection(r_max=17.0), tmp_path, at(server))
 
@@ -169,8 +168,8 @@ def test_an_interrupted_query_goes_on(tmp_path: Path, survey: tuple[Table, Table
     ids=["503", "page with status 200", "empty", "other columns", "silence", "dropped"],
 )
 def test_passing_faults_are_overcome(tmp_path: Path, survey: tuple[Table, Table], fault: Fault) -> None:
-    with FakeSkyServer(*survey, [None, fault]) as server:
-        table = query(GALAXIES, tmp_path, at(server, timeout=0.3), page_rows=30)
+    with SkyServer(*survey, [None, fault]) as server:
+        table = query(GALAXIES, tmp_path, at(server))
     assert numbers(table) == list(range(N))
 
 
@@ -183,7 +182,7 @@ def test_passing_faults_are_overcome(tmp_path: Path, survey: tuple[Table, Table]
             "HTTP 400 Bad Request: 'query string too",
             1,
         ),
-        (Fault(hang=True), "no answer within 0.2 s", 3),
+        (Fault(hang=True), "no answer within 0.3 s", 3),
         (Fault(content=b"#Table1\n" + b",".join([b"a"] * 3) + b"\n1,2\n"), "not the expected table", 3),
     ],
     ids=["SQL", "400", "silence", "ragged"],
@@ -191,9 +190,9 @@ def test_passing_faults_are_overcome(tmp_path: Path, survey: tuple[Table, Table]
 def test_lasting_faults_are_told_in_the_servers_words(
     tmp_path: Path, survey: tuple[Table, Table], fault: Fault, reason: str, queries: int
 ) -> None:
-    with FakeSkyServer(*survey, [fault] * 3) as server:
+    with SkyServer(*survey, [fault] * 3) as server:
         with pytest.raises(DataError) as error:
-            query(GALAXIES, tmp_path, at(server, timeout=0.2))
+            query(GALAXIES, tmp_path, at(server))
         assert len(server.queries) == queries
     for part in (reason, server.address, "SELECT"):
         assert part in str(error.value)
@@ -201,7 +200,7 @@ def test_lasting_faults_are_told_in_the_servers_words(
 
 
 def test_unreachable_server(tmp_path: Path, survey: tuple[Table, Table]) -> None:
-    with FakeSkyServer(*survey) as server:
+    with SkyServer(*survey) as server:
         server.stop()
         with pytest.raises(DataError, match="cannot be reached"):
             query(GALAXIES, tmp_path, at(server))
@@ -209,7 +208,7 @@ def test_unreachable_server(tmp_path: Path, survey: tuple[Table, Table]) -> None
 
 def test_no_galaxy_at_all(tmp_path: Path, survey: tuple[Table, Table]) -> None:
     with (
-        FakeSkyServer(*survey) as server,
+        SkyServer(*survey) as server,
         pytest.raises(DataError, match=r"no galaxy with z in 0\.39-0\.4"),
     ):
         query(Selection(z_min=0.39), tmp_path, at(server))
@@ -217,75 +216,50 @@ def test_no_galaxy_at_all(tmp_path: Path, survey: tuple[Table, Table]) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"#Table1\nobjID\n1\n", None], ids=["empty", "cut", "out of order"])
 def test_a_spoilt_page_is_named(tmp_path: Path, survey: tuple[Table, Table], content: bytes | None) -> None:
-    with FakeSkyServer(*survey) as server:
-        query(GALAXIES, tmp_path, at(server), page_rows=30)
+    with SkyServer(*survey) as server:
+        query(GALAXIES, tmp_path, at(server))
         page = tmp_path / "page-0001.csv"
         page.write_bytes(content if content is not None else (tmp_path / "page-0000.csv").read_bytes())
         with pytest.raises(DataError, match=r"page-0001.csv: .*"):
-            query(GALAXIES, tmp_path, at(server), page_rows=30)
+            query(GALAXIES, tmp_path, at(server))
 
 
 def test_case_of_names_and_empty_magnitudes(tmp_path: Path, survey: tuple[Table, Table]) -> None:
-    with FakeSkyServer(*survey) as server:
+    with SkyServer(*survey) as server:
         query(Selection(limit=1), tmp_path, at(server))
     page = tmp_path / "page-0000.csv"
     first, header, row = page.read_text().splitlines()
     values = dict(zip(header.split(","), row.split(","), strict=True)) | {"modelMag_u": "null"}
     page.write_text(f"{first}\r\n{header.lower()}\r\n{','.join(values.values())}\r\n", newline="")
-    table = query(Selection(limit=1), tmp_path, SkyServer(server.address))
+    table = query(Selection(limit=1), tmp_path, at(server))
     assert str(table["objID"][0]) == values["objID"]
     assert np.isnan(table["modelMag_u"][0])
     page.write_text("\n".join([first, header, row.replace(values["run"], "null")]) + "\n")
     with pytest.raises(DataError, match="column run has empty cells"):
-        query(Selection(limit=1), tmp_path, SkyServer(server.address))
+        query(Selection(limit=1), tmp_path, at(server))
 
 
 def test_identifiers_beyond_63_bits_stay_exact(tmp_path: Path, survey: tuple[Table, Table]) -> None:
-    with FakeSkyServer(*survey) as server:
+    with SkyServer(*survey) as server:
         query(Selection(limit=1), tmp_path, at(server))
     page = tmp_path / "page-0000.csv"
     page.write_bytes(page.read_bytes().replace(b"299489677444933632", b"14126000000000000001"))
-    table = query(Selection(limit=1), tmp_path, SkyServer(server.address))
+    table = query(Selection(limit=1), tmp_path, at(server))
     assert int(table["specObjID"][0]) == 14126000000000000001
     assert "s.specObjID > 14126000000000000001" in sql(GALAXIES, after=14126000000000000001)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"z_min": 0.4}, "is not below"),
-        ({"limit": 0}, "limit is 0"),
-        ({"region": (0.0, 361.0, 0.0, 1.0)}, "region"),
-        ({"region": (0.0, 1.0, 1.0, 0.0)}, "region"),
-    ],
-)
-def test_selections_of_nothing(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        Selection(**changes)
-
-
 def test_too_many_runs_for_one_request() -> None:
     assert "p.run IN (1000,1001" in sql(Selection(runs=tuple(range(1000, 1100))))
-    with pytest.raises(DataError, match="name fewer runs"):
+    with pytest.raises(DataError, match=r"name fewer data\.runs"):
         sql(Selection(runs=tuple(range(1000, 1300))))
-
-
-def test_pages_have_the_servers_limit(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 to 500000"):
-        query(GALAXIES, tmp_path, page_rows=500_001)
-
-
-def test_missing_astroquery_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "astroquery.sdss", None)
-    with pytest.raises(DataError, match=r"pip install 'photoz_lit\[sdss\]'"):
-        query(GALAXIES, tmp_path, SkyServer("http://127.0.0.1:9"))
 
 
 @pytest.fixture
 def answer(tmp_path: Path, survey: tuple[Table, Table]) -> Table:
     photo, spec = survey
     photo["modelMag_u"][3], photo["modelMagErr_u"][3] = -9999.0, -9999.0
-    with FakeSkyServer(photo, spec) as server:
+    with SkyServer(photo, spec) as server:
         return query(GALAXIES, tmp_path / "answer", at(server))
 
 
@@ -317,13 +291,3 @@ def test_real_catalogue_has_the_coefficients(real_data: Path) -> None:
     np.testing.assert_allclose(
         extinction / extinction[:, 2:3], np.tile(per_ebv / per_ebv[2], (len(extinction), 1)), rtol=1e-4
     )
-
-
-def test_ebv_from_maps_is_on_the_scale_of_the_catalogue(tmp_path: Path, answer: Table) -> None:
-    for pole, value, sign in (("ngp", 0.1, 1), ("sgp", 0.3, -1)):
-        hdu = fits.PrimaryHDU(np.full((64, 64), value, np.float32))
-        hdu.header["LAM_SCAL"], hdu.header["LAM_NSGP"] = 32, sign
-        hdu.header["CRPIX1"] = hdu.header["CRPIX2"] = 32.5
-        hdu.writeto(tmp_path / f"SFD_dust_4096_{pole}.fits")
-    answer["ra"][:2], answer["dec"][:2] = [192.86, 12.86], [27.13, -27.13]  # the poles of the Galaxy
-    np.testing.assert_allclose(standard_columns(answer, maps=tmp_path)["ebv"][:2], [0.1, 0.3], rtol=1e-6)

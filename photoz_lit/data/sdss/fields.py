@@ -1,0 +1,300 @@
+"""Where fields lie on the sky, whether their WCS can be right, and which field each galaxy is cut from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from astropy.coordinates import angular_separation
+from astropy.wcs import WCS
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import KDTree
+
+from photoz_lit.data.sdss.frames import Array, Field, Footprint, footprint
+from photoz_lit.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Rows = NDArray[np.intp]
+
+PIXEL = 0.396  # arcsec
+SCALE_TOLERANCE = 0.02  # relative
+ROUND_TRIP = 0.01  # arcsec
+FIELD_STEP = 1361  # rows from a field to the next of the same run and camera column
+# Pixels by which a frame across RA 0 may lie off its neighbours' line. The archive's fault is 100-180 pixels;
+# frames much further off are simply elsewhere.
+MISPLACED = (50.0, 500.0)
+POSITION_TOLERANCE = 3.0  # pixels between the catalogue's rowc, colc and a frame's WCS
+BAND_OFFSET = 20.0  # pixels; the frames of a field's bands start up to about ten rows apart
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """How galaxies are cut.
+
+    Parameters
+    ----------
+    bands : str
+        One letter a band.
+    pixels : int
+        Side of a stamp.
+    pixel_scale : float
+        Side of its pixels, arcsec. Much coarser pixels than the frames' are sampled, not averaged.
+    north_up : bool
+        North up and east left, instead of along the rows and columns of the reference band's frame.
+    """
+
+    bands: str
+    pixels: int = 64
+    pixel_scale: float = PIXEL
+    north_up: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of a galaxy's cutout."""
+        return len(self.bands), self.pixels, self.pixels
+
+    @property
+    def reach(self) -> float:
+        """How far a turned stamp reaches from its middle, with what bands may lie apart, frame pixels."""
+        return self.pixels * self.pixel_scale / PIXEL / 2**0.5 + BAND_OFFSET
+
+
+class Positions(NamedTuple):
+    """Where galaxies are: on the sky, and on the reference band's frame of the catalogue's own field.
+
+    Degrees; pixels counted from the middle of the first, NaN where the catalogue has none. Shapes (n,).
+    """
+
+    ra: Array
+    dec: Array
+    x: Array
+    y: Array
+
+    @classmethod
+    def of(
+        cls, ra: ArrayLike, dec: ArrayLike, rowc: ArrayLike | None = None, colc: ArrayLike | None = None
+    ) -> Positions:
+        """Put together what the catalogue says; it counts pixels from the corner of the first."""
+        ra, dec = np.atleast_1d(np.asarray(ra, float)), np.atleast_1d(np.asarray(dec, float))
+        unknown = np.full(len(ra), np.nan)
+        x, y = (unknown if v is None else np.asarray(v, float) - 0.5 for v in (colc, rowc))
+        return cls(ra, dec, x, y)
+
+    def take(self, rows: Rows) -> Positions:
+        """Return the positions of some galaxies."""
+        return Positions(*(values[rows] for values in self))
+
+
+def reference_band(bands: Sequence[str]) -> str:
+    """Return the band that gives the stamps their orientation and catalogue pixels their meaning."""
+    return "r" if "r" in bands else bands[0]
+
+
+def read_footprints(
+    index: Mapping[Field, Mapping[str, Path]], bands: Sequence[str], *, max_workers: int = 2
+) -> dict[Field, Footprint]:
+    """Read where fields lie, from the header of the reference band, or of the next that can be read.
+
+    Fields without any readable frame are left out, with a warning in the log.
+    """
+    reference = reference_band(bands)
+
+    def read(field: Field) -> Footprint | None:
+        files = index[field]
+        for band in sorted((band for band in bands if band in files), key=lambda band: band != reference):
+            try:
+                return footprint(files[band])
+            except DataError as error:
+                log.warning("%s", error)
+        return None
+
+    with ThreadPoolExecutor(max_workers) as pool:
+        found = zip(index, pool.map(read, index), strict=True)
+        return {field: place for field, place in found if place is not None}
+
+
+def check_footprints(footprints: Mapping[Field, Footprint]) -> dict[Field, str]:
+    """Find fields whose WCS cannot be right; see `check_wcs`, and, across RA 0, their neighbours.
+
+    Returns
+    -------
+    dict of Field to str
+        What is wrong with each; fields that pass are absent.
+    """
+    faults = {}
+    for field, place in footprints.items():
+        fault = check_wcs(*place)
+        if not fault and _spans_zero(*place):
+            fault = _misplaced(field, footprints)
+        if fault:
+            faults[field] = fault
+    return faults
+
+
+def check_wcs(wcs: WCS, shape: tuple[int, int]) -> str:
+    """Check a frame's WCS: scale at corners and middle, and the way to the sky and back.
+
+    Returns
+    -------
+    str
+        What is wrong; empty where nothing is.
+    """
+    x, y = corners(shape)
+    ra, dec = wcs.pixel_to_world_values(x, y)
+    scales = [separation((ra, dec), wcs.pixel_to_world_values(*end)) for end in ((x + 1, y), (x, y + 1))]
+    if not (np.abs(np.array(scales) / PIXEL - 1) < SCALE_TOLERANCE).all():
+        return f"the WCS has pixels of {np.min(scales):.4f} to {np.max(scales):.4f} arcsec, not {PIXEL}"
+    back = wcs.pixel_to_world_values(*wcs.world_to_pixel_values(ra % 360, dec))
+    if not (separation((ra, dec), back) < ROUND_TRIP).all():
+        return f"the WCS does not lead from the sky back to the same position within {ROUND_TRIP} arcsec"
+    return ""
+
+
+def corners(shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Return x and y of a frame's middle and corners."""
+    height, width = shape
+    return (
+        np.array([(width - 1) / 2, 0, width - 1, 0, width - 1]),
+        np.array([(height - 1) / 2, 0, 0, height - 1, height - 1]),
+    )
+
+
+def separation(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
+    """Return the angle between positions in degrees, arcsec; RA counts modulo 360."""
+    angle = angular_separation(*np.radians(first), *np.radians(second))
+    return np.asarray(np.degrees(angle) * 3600)
+
+
+def _spans_zero(wcs: WCS, shape: tuple[int, int]) -> bool:
+    """Return whether a frame lies across RA 0."""
+    ra = wcs.pixel_to_world_values(*corners(shape))[0] % 360
+    return bool(np.ptp(ra) > 180)
+
+
+def _misplaced(field: Field, footprints: Mapping[Field, Footprint]) -> str:
+    """Compare a frame's WCS with where the fields before and after it place it; empty where they agree."""
+    wcs, shape = footprints[field]
+    middle = tuple(axis[:1] for axis in corners(shape))
+    for step in (-1, 1):
+        neighbour = field._replace(field=field.field + step)
+        if neighbour not in footprints or _spans_zero(*footprints[neighbour]):
+            continue
+        x, y = footprints[neighbour][0].world_to_pixel_values(*wcs.pixel_to_world_values(*middle))
+        off = float(np.hypot(x - middle[0], y - middle[1] + step * FIELD_STEP)[0])
+        if MISPLACED[0] < off < MISPLACED[1]:
+            return f"the WCS, across RA 0, lies {off:.0f} pixels from where that of {neighbour} places it"
+    return ""
+
+
+class FieldPlan(NamedTuple):
+    """The galaxies to be cut from one field, and the fields that complete those across its edge."""
+
+    field: Field
+    rows: Rows
+    offset: Array  # pixels between the field's WCS and the catalogue; NaN where there is nothing to compare
+    completing: list[tuple[Field, Rows]]
+
+
+def plan_fields(
+    galaxies: Positions,
+    footprints: Mapping[Field, Footprint],
+    stamps: Stamps,
+    avoid: Container[Field] = (),
+) -> tuple[list[FieldPlan], Rows]:
+    """Decide which field each galaxy is cut from, and which others complete it.
+
+    Parameters
+    ----------
+    galaxies : Positions
+        A field whose WCS agrees with the catalogue's pixels goes first. Where that field is to be avoided,
+        there is nothing to compare on others.
+    footprints : mapping of Field to (WCS, shape)
+        See `read_footprints`.
+    stamps : Stamps
+        How they are cut.
+    avoid : container of Field
+        Fields to be used for galaxies on no other frame only.
+
+    Returns
+    -------
+    plans : list of FieldPlan, in the order of fields
+        A galaxy is cut from the field where it lies farthest from the edge. Others complete stamps that come
+        close to it, the one that is near most of them first.
+    off : ndarray of int
+        Rows of galaxies that lie on no frame.
+
+    Raises
+    ------
+    DataError
+        A position is not a finite number.
+    """
+    n = len(galaxies.ra)
+    if not (fine := np.isfinite(galaxies.ra) & np.isfinite(galaxies.dec)).all():
+        raise DataError(f"row {np.argmin(fine)}: ra and dec must be finite; {(~fine).sum()} rows are not")
+    fields = sorted(footprints)
+    pairs = _covering(galaxies, [footprints[field] for field in fields], stamps.reach)
+    avoided = np.isin(pairs.field, [i for i, field in enumerate(fields) if field in avoid])
+    known = galaxies.take(pairs.galaxy)
+    offset = np.hypot(pairs.x - known.x, pairs.y - known.y)
+    own_is_avoided = np.isin(pairs.galaxy, pairs.galaxy[avoided & (offset <= POSITION_TOLERANCE)])
+    offset[own_is_avoided & ~avoided] = np.nan
+    order = np.lexsort((-pairs.inside, offset > POSITION_TOLERANCE, avoided, pairs.inside < 0, pairs.galaxy))
+    galaxy, field, inside = pairs.galaxy[order], pairs.field[order], pairs.inside[order]
+    first = np.flatnonzero(np.diff(galaxy, prepend=-1))
+    best = np.repeat(first, np.diff(first, append=len(galaxy)))  # of each pair's galaxy
+    is_best = best == np.arange(len(galaxy))
+    use = (inside[best] >= 0) & (is_best | (inside[best] < stamps.reach))
+
+    plans = []
+    by_home = np.flatnonzero(use)[np.argsort(field[best[use]], kind="stable")]
+    for group in _split(by_home, field[best[by_home]]):
+        home, further = group[is_best[group]], group[~is_best[group]]
+        further = further[np.argsort(field[further], kind="stable")]
+        completing = [(fields[field[part[0]]], galaxy[part]) for part in _split(further, field[further])]
+        completing.sort(key=lambda other: -len(other[1]))
+        plans.append(FieldPlan(fields[field[home[0]]], galaxy[home], offset[order][home], completing))
+    return plans, np.setdiff1d(np.arange(n), galaxy[is_best & use])
+
+
+def _split(values: Rows, keys: Rows) -> list[Rows]:
+    """Split values where their keys, which are sorted, change."""
+    return np.split(values, np.flatnonzero(np.diff(keys)) + 1) if len(values) else []
+
+
+class _Pairs(NamedTuple):
+    """Galaxies and frames that are near each other."""
+
+    galaxy: Rows
+    field: Rows
+    x: Array  # of the galaxy on the frame
+    y: Array
+    inside: Array  # pixels to the nearest edge, negative outside
+
+
+def _covering(galaxies: Positions, footprints: Sequence[Footprint], reach: float) -> _Pairs:
+    """Find the galaxies on each frame and up to so many pixels beyond its edge."""
+    tree = KDTree(_unit_vectors(galaxies.ra, galaxies.dec))
+    nothing, none = np.empty(0), np.empty(0, np.intp)
+    found = [_Pairs(none, none, nothing, nothing, nothing)]  # something to put together without any frame
+    for i, (wcs, shape) in enumerate(footprints):
+        sky = wcs.pixel_to_world_values(*corners(shape))
+        radius = separation((sky[0][:1], sky[1][:1]), sky).max() / 3600 + reach * PIXEL / 3600
+        chord = 2 * np.sin(np.radians(radius) / 2)
+        near = np.array(tree.query_ball_point(_unit_vectors(sky[0][0], sky[1][0]), chord), np.intp)
+        x, y = wcs.world_to_pixel_values(galaxies.ra[near], galaxies.dec[near])
+        inside = 0.5 + np.minimum.reduce([x, shape[1] - 1 - x, y, shape[0] - 1 - y])
+        keep = inside > -reach
+        found.append(_Pairs(near[keep], np.full(keep.sum(), i), x[keep], y[keep], inside[keep]))
+    return _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _unit_vectors(ra: ArrayLike, dec: ArrayLike) -> Array:
+    """Return points on the unit sphere, shape (..., 3)."""
+    lon, lat = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)

@@ -1,0 +1,85 @@
+"""The table of galaxies to cut: somebody's positions, or the survey's own catalogue."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from photoz_lit.data.catalogue import TableRules, standard_table
+from photoz_lit.data.columns import find_column, numbers
+from photoz_lit.data.formats import read_table
+from photoz_lit.data.sdss.query import Selection, query, standard_columns
+from photoz_lit.data.splits import with_ids
+from photoz_lit.errors import DataError
+
+log = logging.getLogger(__name__)
+
+PLACE = ("run", "camcol", "field")
+PIXEL_POSITION = ("rowc", "colc")
+
+
+def read_positions(path: Path, rules: TableRules, limit: int | None, *, places: bool) -> Table:
+    """Read a table of positions, with what else is known of the galaxies.
+
+    Parameters
+    ----------
+    places : bool
+        Whether run, camcol and field are needed; otherwise columns of such names are not looked at.
+
+    Returns
+    -------
+    Table
+        The standard table, and rowc, colc where they are there (r-frame pixels, the centre of the first is
+        0.5; NaN in an empty cell), and run, camcol, field (-1 in an empty cell).
+
+    Raises
+    ------
+    DataError
+        A column is missing or a value cannot be used.
+    """
+    raw, origin = read_table(path), str(path)
+
+    def found(name: str) -> str | None:
+        return find_column(raw, rules.columns.get(name, name), origin)
+
+    for name in ("ra", "dec"):
+        if found(name) is None:
+            raise DataError(
+                f"{path}: no column '{rules.columns.get(name, name)}': data.positions needs ra and dec in "
+                f"degrees. Its columns are: {', '.join(raw.colnames)}. Name yours by data.columns.{name}=..."
+            )
+    table, rows = standard_table(raw, origin, replace(rules, needed=("ra", "dec")))
+    table = with_ids(table)
+    if found("ebv") is None and rules.ebv_maps is None:
+        log.warning(
+            "%s has no E(B-V): frames show galaxies through the dust of the Milky Way, and photo_z will be "
+            "off where there is some. Type data.ebv_maps=FOLDER for that of the maps, at ra and dec",
+            path,
+        )
+        table["ebv_known"] = False
+    for name in PIXEL_POSITION:
+        if theirs := found(name):
+            table[name] = numbers(raw, theirs, origin)[rows]
+    if places and (missing := [name for name in PLACE if found(name) is None]):
+        raise DataError(
+            f"{path}: no column {', '.join(missing)}: the archive is asked by run, camcol and field. Add "
+            "these columns, or name a folder of frames by data.frames"
+        )
+    for name in PLACE if places else ():
+        values = np.nan_to_num(numbers(raw, found(name) or name, origin)[rows], nan=-1)
+        if (wrong := values != np.floor(values)).any():
+            raise DataError(f"{path}: column {name} holds {values[wrong][0]:g}: whole numbers are needed")
+        table[name] = values.astype(np.int64)
+    return table[:limit]
+
+
+def ask_catalogue(selection: Selection, folder: Path, server: str, rules: TableRules) -> Table:
+    """Fetch galaxies with good spectra from the SkyServer; the folder keeps its pages."""
+    raw = standard_columns(query(selection, folder, server))
+    table, rows = standard_table(raw, server, rules)
+    for name in raw.colnames:
+        if name not in table.colnames:
+            table[name] = raw[name][rows]
+    return table

@@ -1,0 +1,133 @@
+"""What became of each galaxy: a file of one line each, beside the cutouts, that only grows until all are cut.
+
+An interrupted run goes on with the galaxies that have no line in it. Those that lack a frame, of their own or
+of the neighbouring field that would complete them, are tried again.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz_lit.data.sdss.cut import FieldCutouts
+from photoz_lit.data.store import FLAGS
+from photoz_lit.errors import DataError
+from photoz_lit.files import beside
+
+COLUMNS = ("row", "object_id", "status", "again", "missing_fraction", "field", "reason")
+STATUS = ("done", "edge", "frame", "pixels")
+
+
+class Manifest:
+    """The lines of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it may not be there yet.
+    object_id : sequence
+        Of all galaxies.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or of other galaxies.
+    """
+
+    def __init__(self, path: Path, object_id: Sequence[Any] | NDArray[Any]) -> None:
+        self.path, self.object_id = path, object_id
+        self.lines: dict[int, dict[str, Any]] = {}
+        if not path.is_file():
+            return
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):  # the beginning of a line that a killed run left
+            os.truncate(path, content.rfind(b"\n") + 1)
+        try:
+            with path.open(newline="") as file:
+                for line in csv.DictReader(file, strict=True):
+                    float(line["missing_fraction"])
+                    row = int(line["row"])
+                    if line["status"] not in STATUS or str(object_id[row]) != line["object_id"]:
+                        raise ValueError(
+                            f"row {row} is of another galaxy, or has the status {line['status']!r}"
+                        )
+                    self.lines[row] = line
+        except (ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
+            raise DataError(
+                f"{path}: damaged ({error}). Remove {path.parent} and prepare the data set again"
+            ) from error
+
+    @property
+    def settled(self) -> NDArray[np.bool_]:
+        """Which galaxies need no other try, (n,)."""
+        settled = np.zeros(len(self.object_id), bool)
+        settled[[row for row, line in self.lines.items() if not line["again"]]] = True
+        return settled
+
+    @property
+    def flag(self) -> NDArray[np.str_]:
+        """Flag of each galaxy, (n,); those without a line count as lacking their frame."""
+        flag = np.full(len(self.object_id), "frame", "U8")
+        for row, line in self.lines.items():
+            flag[row] = "" if line["status"] == "done" else line["status"]
+        return flag
+
+    @property
+    def missing_fraction(self) -> NDArray[np.float32]:
+        """Part of each cutout that lies off the frames, (n,)."""
+        missing = np.ones(len(self.object_id), np.float32)
+        for row, line in self.lines.items():
+            missing[row] = line["missing_fraction"]
+        return missing
+
+    def add(self, field: FieldCutouts, flags: list[str]) -> None:
+        """Add the galaxies of a field, once their cutouts are on disk."""
+        lines = []
+        for i, (row, flag) in enumerate(zip(field.rows.tolist(), flags, strict=True)):
+            missing, incomplete = field.missing_fraction[i], field.incomplete[i]
+            reasons = {
+                "": "",
+                "frame": field.faults[i],
+                "edge": f"{missing:.0%} of the cutout is off the frames" + (incomplete and f": {incomplete}"),
+                "pixels": "a value does not fit the type: data.dtype=float32",
+            }
+            again = flag == "frame" or (flag == "edge" and incomplete != "")
+            self.lines[row] = {
+                "row": row,
+                "object_id": self.object_id[row],
+                "status": flag or "done",
+                "again": "yes" if again else "",
+                "missing_fraction": f"{missing:.4f}",
+                "field": field.field or "",
+                "reason": " ".join(reasons[flag].split()),
+            }
+            lines.append(self.lines[row])
+        _write(self.path, lines, "a")
+
+    def reasons(self) -> str:
+        """Say why galaxies were not cut, the commonest reasons first."""
+        failed = [line for line in self.lines.values() if line["status"] != "done"]
+        counts = Counter(FLAGS["edge"] if line["status"] == "edge" else line["reason"] for line in failed)
+        words = [f"{count} x {reason}" for reason, count in counts.most_common(5)]
+        return "; ".join([*words, *(["..."] if len(counts) > 5 else [])])
+
+    def rewrite(self) -> None:
+        """Write one line a galaxy, in the order of the table."""
+        with beside(self.path) as partial:
+            _write(partial, [self.lines[row] for row in sorted(self.lines)], "w")
+
+
+def _write(path: Path, lines: Sequence[dict[str, Any]], mode: str) -> None:
+    """Write lines, on disk before it returns."""
+    with path.open(mode, newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(lines)
+        file.flush()
+        os.fsync(file.fileno())
