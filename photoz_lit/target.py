@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from photoz_lit.errors import ConfigError
+from photoz_lit.setting import setting
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Target:
     """
 
     column: str = "spec_z"
-    label: str = ""
-    symbol: str = ""
-    unit: str = ""
-    residual: str = "relative"
+    label: str = setting("", decides="results")
+    symbol: str = setting("", decides="results")
+    unit: str = setting("", decides="results")
+    residual: str = setting("relative", choices=("relative", "difference"), decides="results")
 
     def __post_init__(self) -> None:
         """Fill in words that are not given, and refuse a residual that is not defined."""

@@ -18,12 +18,15 @@ from unittest import mock
 
 import numpy as np
 from astropy.table import Table
+from hydra import initialize_config_dir
 from numpy.typing import NDArray
 
-from photoz_lit.__main__ import main
+from photoz_lit.__main__ import conf_folder, main
+from photoz_lit.config import Config, for_hydra, parse
+from photoz_lit.config.parse import composition
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK = ("experiment=smoke", "trainer.accelerator=cpu", "trainer.threads=1", "trainer.render_workers=1")
+QUICK = ("experiment=smoke", "trainer.accelerator=cpu", "trainer.threads=1")
 IMAGES = (*QUICK, "data.n_galaxies=120", "survey.pixels=24", "logger=none")
 BANDS = "ugriz"
 
@@ -44,6 +47,13 @@ class Outcome:
         assert self.err.startswith("error: "), self.err
         assert self.err.count("error: ") == 1, self.err
         return self.err.removeprefix("error: ").strip()
+
+
+def parsed(*words: str) -> Config:
+    """Return the settings that words of the command line give, without running anything."""
+    put = for_hydra(list(words), [conf_folder()], multirun=False)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return parse(composition(tuple(put)).settings, put)
 
 
 def run(*words: str) -> Outcome:

@@ -10,6 +10,7 @@ from command import (
     QUICK,
     ROOT,
     Finished,
+    Outcome,
     catalogue_words,
     only,
     places,
@@ -94,7 +95,7 @@ def test_failed_job_does_not_stop_a_sweep_and_the_exit_code_says_so(tmp_path: Pa
     bad = tmp_path / "bad.csv"
     bad.write_text("nonsense\n1\n")
     words = [word for word in catalogue_words(good) if not word.startswith("data.path")]
-    outcome = run("-m", "stage=prepare", f"data.path={good},{bad},{other}", *words, *places(tmp_path))
+    outcome = run("-m", "stage=prepare", f"data.path='{good}','{bad}','{other}'", *words, *places(tmp_path))
     assert outcome.code == 1
     assert outcome.err.count("error: ") == 1
     assert "bad.csv" in outcome.err.splitlines()[-1]
@@ -230,3 +231,51 @@ def test_sweep_leaves_loggers_alive(tmp_path: Path) -> None:
     run("-m", *words)
     assert not logging.getLogger("photoz_lit.data.catalogue").disabled
     assert logging.getLogger().level == logging.WARNING
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["seed=1"],
+            "no stage is set: type stage=NAME, with NAME one of prepare, representation, classifier",
+        ),
+        (["stage"], "stage"),
+        (["hydraa=1"], "hydraa"),
+        (["seed=[1"], "seed=[1"),
+        (["~stage=representation"], "stage=representation"),
+        (["data.magnitudes=[a]"], "data.magnitudes"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_words_that_hydra_refuses_give_one_message(words: list[str], said: str, tmp_path: Path) -> None:
+    outcome = run(*words, *places(tmp_path))
+    assert outcome.code == 2
+    assert said in outcome.message
+    assert "hydra.cc" not in outcome.message
+    assert "HYDRA_FULL_ERROR" not in outcome.err
+
+
+def test_classifier_without_a_representation_says_what_to_type(tmp_path: Path) -> None:
+    words = (*IMAGES, *places(tmp_path))
+    outcome = run("stage=classifier", "correction=full", "correction.threshold=9", *words)
+    assert outcome.code == 2
+    assert "no finished representation" in outcome.message
+    typed = outcome.message.partition("python -m photoz_lit ")[2].split()
+    assert typed == ["stage=representation", *words]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_multirun_on_two_devices_is_refused(tmp_path: Path) -> None:
+    outcome = run("-m", "stage=representation", "seed=1", "trainer.devices=2", *places(tmp_path))
+    assert outcome.code == 2
+    assert "trainer.devices=1" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_outcome_of_these_tests_tells_messages_from_tracebacks() -> None:
+    with pytest.raises(AssertionError):
+        _ = Outcome(1, "", "Traceback (most recent call last)").message
+    with pytest.raises(AssertionError):
+        _ = Outcome(0, "", "error: nothing").message

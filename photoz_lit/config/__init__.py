@@ -1,36 +1,38 @@
 """Settings: schema, checks, the way from the command line to them, and the names of run folders."""
 
-from photoz_lit.config.folders import differences, science, to_container
-from photoz_lit.config.parse import check_key, check_overrides, parse, save
+from photoz_lit.config.folders import differences, results, science, to_container
+from photoz_lit.config.parse import as_yaml, parse, restored
 from photoz_lit.config.schema import (
     IMAGE_ENCODERS,
     PARTS,
     STAGES,
+    VERSION,
     Config,
     CorrectionConfig,
-    DataConfig,
     LoggerConfig,
     StageConfig,
     TrainerConfig,
     TrainingConfig,
 )
+from photoz_lit.config.words import for_hydra
 
 __all__ = [
     "IMAGE_ENCODERS",
     "PARTS",
     "STAGES",
+    "VERSION",
     "Config",
     "CorrectionConfig",
-    "DataConfig",
     "LoggerConfig",
     "StageConfig",
     "TrainerConfig",
     "TrainingConfig",
-    "check_key",
-    "check_overrides",
+    "as_yaml",
     "differences",
+    "for_hydra",
     "parse",
-    "save",
+    "restored",
+    "results",
     "science",
     "to_container",
 ]

@@ -2,23 +2,11 @@
 
 import difflib
 import math
-from dataclasses import fields
+from collections.abc import Callable
 from typing import Any
 
-from photoz_lit.config.schema import (
-    CORRECTIONS,
-    ENCODERS,
-    ESTIMATES,
-    IMAGE_ENCODERS,
-    PARTS,
-    SOURCES,
-    STAGES,
-    Config,
-    DataConfig,
-    SurveyConfig,
-    TrainingConfig,
-    TrainingsConfig,
-)
+from photoz_lit.config.schema import IMAGE_ENCODERS, PARTS, Config, Leaf, SurveyConfig, leaves
+from photoz_lit.data.sources import SOURCES
 from photoz_lit.errors import ConfigError
 from photoz_lit.target import Target
 
@@ -27,12 +15,18 @@ TAKEN = (
     *("object_id", "dered_petro_r", "ebv", "ra", "dec", "split", "flag"),
     *("photo_z", "pit", "distance", "far", "target"),
 )
-LOSSES = ("cross_entropy", "balanced_softmax", "crps", "sord", "nearest")
+LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "least": ("at least", lambda value, limit: value >= limit),
+    "above": ("above", lambda value, limit: value > limit),
+    "most": ("at most", lambda value, limit: value <= limit),
+    "below": ("below", lambda value, limit: value < limit),
+}
 
 
 def check(c: Config) -> None:
     """Raise ConfigError unless the settings can work."""
-    _check_choices(c)
+    for leaf in leaves(c):
+        check_leaf(leaf)
     _check_survey(c.survey)
     _check_target(c.target, c.survey)
     _check_data(c)
@@ -48,38 +42,20 @@ def one_of(key: str, value: Any, valid: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value} is not valid.{guess} Valid values: {', '.join(valid)}")
 
 
-def _check_choices(c: Config) -> None:
-    if c.stage.name is not None:
-        one_of("stage", c.stage.name, STAGES)
-    one_of("head", c.head, ("single", "multi"))
-    one_of("data.source", c.data.source, SOURCES)
-    one_of("data.dtype", c.data.dtype, ("float16", "float32"))
-    one_of("encoder", c.encoder.name, ENCODERS)
-    one_of("correction.name", c.correction.name, CORRECTIONS)
-    one_of("correction.shift", c.correction.shift, ("mirror", "centre_of_mass", "none"))
-    one_of("correction.loss", c.correction.loss, LOSSES)
-    one_of("correction.weights", c.correction.weights, ("none", "lds", "dense"))
-    one_of("correction.rescale", c.correction.rescale, ("none", "tau", "learnt"))
-    one_of("correction.prior", c.correction.prior, ("none", "flat", "training"))
-    one_of("correction.recalibrate", c.correction.recalibrate, ("none", "global", "slices", "local"))
-    one_of("estimate", c.estimate, ESTIMATES)
-    if c.correction.estimate is not None:
-        one_of("correction.estimate", c.correction.estimate, ESTIMATES)
-    one_of("correction.mean", c.correction.mean, ("arithmetic", "harmonic"))
-    one_of("calibration.name", c.calibration.name, ("none", "photo_z"))
-    one_of("calibration.target", c.calibration.target, ("training", "photo", "deconvolved"))
-    one_of("calibration.sample", c.calibration.sample, ("held_out", "all", "val"))
-    one_of("logger", c.logger.name, ("csv", "wandb", "none"))
-    one_of("trainer.precision", c.trainer.precision, ("auto", "bf16-mixed", "32-true"))
-    one_of("trainer.accelerator", c.trainer.accelerator, ("auto", "cpu", "gpu", "cuda"))
-    one_of("trainer.strategy", c.trainer.strategy, ("auto", "ddp"))
-    one_of("sweep.scale", c.sweep.scale, ("linear", "log", "category"))
-    for name, training in _trainings(c):
-        one_of(f"training.{name}.schedule", training.schedule, ("one_cycle", "halfway_drop", "constant"))
-
-
-def _trainings(c: Config) -> list[tuple[str, TrainingConfig]]:
-    return [(f.name, getattr(c.training, f.name)) for f in fields(TrainingsConfig)]
+def check_leaf(leaf: Leaf) -> None:
+    """Raise ConfigError unless a value, or each of a list, is among its choices and within its limits."""
+    values = leaf.value if isinstance(leaf.value, list) else [leaf.value]
+    for value in values:
+        if value is None:
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{leaf.key}={leaf.value} must be finite")
+        if "choices" in leaf.declared and "kind" not in leaf.declared:
+            one_of(leaf.key.removesuffix(".name"), value, leaf.declared["choices"])
+        limits = {name: limit for name, limit in leaf.declared.items() if name in LIMITS}
+        if not all(LIMITS[name][1](value, limit) for name, limit in limits.items()):
+            must = " and ".join(f"{LIMITS[name][0]} {limit}" for name, limit in limits.items())
+            raise ConfigError(f"{leaf.key}={leaf.value} must be {must}")
 
 
 def _require(holds: bool, message: str) -> None:
@@ -88,18 +64,9 @@ def _require(holds: bool, message: str) -> None:
 
 
 def _check_survey(s: SurveyConfig) -> None:
+    _require(s.z_max > s.z_min, f"survey.z_min={s.z_min}, survey.z_max={s.z_max}: z_min must be below z_max")
     _require(
-        s.z_max > s.z_min and math.isfinite(s.z_max - s.z_min),
-        f"survey.z_min={s.z_min}, survey.z_max={s.z_max}: z_min must be below z_max, both finite",
-    )
-    for key in ("n_bins", "pixels"):
-        _require(getattr(s, key) >= 2, f"survey.{key}={getattr(s, key)} must be at least 2")
-    for key in ("extend_left", "extend_right"):
-        _require(getattr(s, key) >= 0, f"survey.{key}={getattr(s, key)} must not be negative")
-    for key in ("r_width", "pixel_scale", "outlier_cut"):
-        _require(getattr(s, key) > 0, f"survey.{key}={getattr(s, key)} must be positive")
-    _require(
-        s.n_slices >= 1 and s.n_slices % 2 == 1,
+        s.n_slices % 2 == 1,
         f"survey.n_slices={s.n_slices} does not fit the multi-output head: it must be odd "
         "(2 R - 1 slices for R outputs), e.g. 11",
     )
@@ -125,87 +92,22 @@ def _check_target(t: Target, s: SurveyConfig) -> None:
 def _check_data(c: Config) -> None:
     d = c.data
     _require(
-        0 < d.val_fraction < 1 and 0 < d.test_fraction < 1 and d.val_fraction + d.test_fraction < 1,
-        f"data.val_fraction={d.val_fraction} and data.test_fraction={d.test_fraction} must be positive "
-        "and leave a training split (sum below 1)",
-    )
-    _require(d.n_galaxies >= 10, f"data.n_galaxies={d.n_galaxies} must be at least 10")
-    for key in ("limit", "n_train"):
-        value = getattr(d, key)
-        _require(value is None or value >= 1, f"data.{key}={value} must be at least 1")
-    _require(
-        0 < d.train_fraction <= 1,
-        f"data.train_fraction={d.train_fraction} must be in (0, 1]: the share of training galaxies to use",
+        d.val_fraction + d.test_fraction < 1,
+        f"data.val_fraction={d.val_fraction} and data.test_fraction={d.test_fraction} must "
+        "leave a training split (sum below 1)",
     )
     _require(
         d.thin == [] or (len(d.thin) == 3 and d.thin[0] < d.thin[1] and 0 <= d.thin[2] < 1),
         f"data.thin={d.thin} must be a range of spec_z and the fraction to keep in it: "
         "[z_low,z_high,fraction], e.g. [0.08,0.16,0.1]",
     )
-    _require(d.label_error >= 0, f"data.label_error={d.label_error} must not be negative")
-    _require(0 <= d.max_missing < 1, f"data.max_missing={d.max_missing} must be in [0, 1)")
-    _require(
-        len(d.region) in (0, 4),
-        f"data.region={d.region} must be four numbers in degrees: [ra_min,ra_max,dec_min,dec_max]",
-    )
     if c.stage.name in (None, "report"):
         return
-    _check_source(d, c.target.column)
+    check_of_source = getattr(SOURCES[d.source], "check", None)
+    if check_of_source is not None:
+        check_of_source(d, c.survey)
     if c.stage.name != "predict":  # there the model has its own encoder, survey and columns
         _check_encoder(c)
-    if d.source == "mock":
-        _require(
-            c.survey.name == "sdss" and c.survey.bands == "ugriz",
-            f"data=mock simulates SDSS in ugriz but the survey is {c.survey.name} in {c.survey.bands}: "
-            "type survey=sdss, or bring cutouts with data=arrays",
-        )
-
-
-def _check_source(d: DataConfig, truth: str) -> None:
-    """Check that a source was given the files it reads."""
-    what = {
-        "catalogue": f"a table with {truth}, e.g. data.path=galaxies.csv",
-        "arrays": f"a table with {truth}, e.g. data.path=galaxies.csv",
-        "embeddings": f"a table with {truth}, e.g. data.path=galaxies.csv",
-        **dict.fromkeys(
-            ("pasquet", "npy_folder", "cfhtls", "galaxies_ml"),
-            "the data set's file or folder, e.g. data.path=sdss_vagc.npz",
-        ),
-        "store": "a prepared folder, e.g. data.path=data/mock-0123456789ab",
-    }
-    if d.source in what:
-        _require(d.path is not None, f"data.path is not set: data={d.source} needs {what[d.source]}")
-    match d.source:
-        case "catalogue":
-            _require(
-                len(d.magnitudes) > 0,
-                "data.magnitudes is empty: name the columns, e.g. data.magnitudes=[mag_g,mag_r,mag_i]",
-            )
-        case "arrays":
-            _require(
-                d.images is not None,
-                "data.images is not set: name the cutouts, e.g. data.images=cutouts.npy",
-            )
-        case "stamps":
-            _require(
-                d.images is not None,
-                "data.images is not set: name the folder of FITS stamps, e.g. data.images=stamps",
-            )
-        case "embeddings":
-            _require(
-                (d.images is None) != (len(d.vectors) == 0),
-                "data=embeddings needs either data.images=vectors.npy (an array with a row a galaxy) "
-                'or data.vectors=["f*"] (columns of the table)',
-            )
-        case "sdss":
-            _require(
-                d.frames is None or d.positions is not None,
-                f"data.frames={d.frames} needs data.positions, a table with ra and dec",
-            )
-    _require(
-        d.source != "arrays" or (d.test_path is None) == (d.test_images is None),
-        "data.test_path and data.test_images go together: set both or neither",
-    )
 
 
 def _check_encoder(c: Config) -> None:
@@ -236,60 +138,32 @@ def _check_encoder(c: Config) -> None:
 
 
 def _check_numbers(c: Config) -> None:
-    for name, t in _trainings(c):
-        for key in ("max_steps", "check_every", "batch_size"):
-            _require(getattr(t, key) >= 1, f"training.{name}.{key}={getattr(t, key)} must be at least 1")
+    for name, t in vars(c.training).items():
         _require(
             t.max_steps % t.check_every == 0,
             f"training.{name}.max_steps={t.max_steps} must be a multiple of "
             f"training.{name}.check_every={t.check_every}",
         )
-        _require(t.lr > 0, f"training.{name}.lr={t.lr} must be positive")
-        _require(t.weight_decay >= 0, f"training.{name}.weight_decay={t.weight_decay} must not be negative")
-    _require(c.correction.threshold >= 1, f"correction.threshold={c.correction.threshold} must be at least 1")
-    _require(c.correction.views >= 1, f"correction.views={c.correction.views} must be at least 1")
-    _require(c.correction.fold >= 1, f"correction.fold={c.correction.fold} must be at least 1")
-    for key, least in (("members", 1), ("n_hidden", 0), ("label_width", 0), ("unshrink", 0)):
-        value = getattr(c.correction, key)
-        _require(value >= least, f"correction.{key}={value} must be at least {least}")
     _require(
         not c.correction.leaves_out or c.correction.members <= PARTS,
         f"correction.members={c.correction.members}: each leaves out one part of {PARTS} of the training "
         f"galaxies, so there are {PARTS} at most",
     )
     _require(
-        0 <= c.correction.shift_strength <= 2,
-        f"correction.shift_strength={c.correction.shift_strength} must be between 0 and 2",
-    )
-    p = c.predict
-    _require(1 <= p.symmetries <= 8, f"predict.symmetries={p.symmetries} must be between 1 and 8")
-    for key in ("neighbours", "chunk"):
-        _require(getattr(p, key) >= 1, f"predict.{key}={getattr(p, key)} must be at least 1")
-    _require(0 < p.far_quantile < 1, f"predict.far_quantile={p.far_quantile} must be in (0, 1)")
-    threads = c.trainer.threads
-    _require(threads is None or threads >= 1, f"trainer.threads={threads} must be at least 1")
-    for key, least in (("num_workers", 0), ("predict_batch_size", 1)):
-        value = getattr(c.trainer, key)
-        _require(value >= least, f"trainer.{key}={value} must be at least {least}")
-    workers = c.trainer.render_workers
-    _require(workers is None or workers >= 1, f"trainer.render_workers={workers} must be at least 1")
-    _require(c.trainer.devices >= 1, f"trainer.devices={c.trainer.devices} must be at least 1")
-    _require(
-        c.encoder.noise == 0 or len(c.data.magnitude_errors) > 0 or c.stage.name in (None, "report"),
+        c.encoder.noise == 0
+        or c.stage.name in (None, "report")
+        or len(getattr(c.data, "magnitude_errors", [])) > 0,
         f"encoder.noise={c.encoder.noise} perturbs magnitudes by their errors but there are none: "
         "set data.magnitude_errors, or encoder.noise=0",
     )
-    _require(c.encoder.stretch_scale > 0, f"encoder.stretch_scale={c.encoder.stretch_scale} must be positive")
     _require(
-        len(c.encoder.hidden) > 0 and min(c.encoder.hidden) >= 1,
-        f"encoder.hidden={c.encoder.hidden} must name at least one layer, each of at least 1, e.g. [256,256]",
+        len(c.encoder.hidden) > 0,
+        f"encoder.hidden={c.encoder.hidden} must name at least one layer, e.g. [256,256]",
     )
-    _require(c.encoder.noise >= 0, f"encoder.noise={c.encoder.noise} must not be negative")
-    _require(0 <= c.encoder.dropout < 1, f"encoder.dropout={c.encoder.dropout} must be in [0, 1)")
-    _require(c.n_bootstrap >= 2, f"n_bootstrap={c.n_bootstrap} must be at least 2")
-    _require(c.seed >= 0, f"seed={c.seed} must not be negative")
-    bad = set(c.run) & set('/\\:*?"<>| ')
-    _require(not bad and c.run not in ("", ".", ".."), f"run={c.run} must be a plain folder name")
+    _require(
+        c.run not in ("", ".", "..") and not set(c.run) & set("/\\\0"),
+        f"run={c.run} must be a plain folder name",
+    )
 
 
 def _check_combinations(c: Config) -> None:
@@ -358,7 +232,6 @@ def _check_combinations(c: Config) -> None:
             "training galaxies left out: type correction.extend=true correction.balance=false"
         )
     own_loss = k.loss != "cross_entropy" or k.weights != "none" or k.trend_penalty > 0
-    _require(k.trend_penalty >= 0, f"correction.trend_penalty={k.trend_penalty} must not be negative")
     if own_loss and not k.fine_tune:
         raise ConfigError(
             "correction.loss, correction.weights and correction.trend_penalty act in Step 2, which does not "

@@ -1,18 +1,26 @@
-"""From the command line to settings; the only file that turns OmegaConf's into ours."""
+"""From what Hydra composes to settings; the only file that turns OmegaConf's into ours."""
 
 import difflib
+import functools
 import re
-from dataclasses import is_dataclass
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from hydra import compose
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from photoz_lit.config.checks import check, one_of
-from photoz_lit.config.folders import PATHS, folder_names, naming, to_container, words_without_classifier
-from photoz_lit.config.schema import Config
+from photoz_lit.config.folders import AFTER, changed, flat, folder_names, to_container
+from photoz_lit.config.schema import VERSION, Config, leaves
+from photoz_lit.config.words import shown
 from photoz_lit.errors import ConfigError
+from photoz_lit.setting import contents_of, settings_of
+from photoz_lit.target import Target
 
 # Numbers that follow others in conf/: `${half:${survey.n_bins}}`, `${per_cell:200,180,${survey.n_bins}}`.
 OmegaConf.register_new_resolver("half", lambda n: int(n) // 2, replace=True)
@@ -24,118 +32,142 @@ OmegaConf.register_new_resolver(
 )
 
 
-def parse(composed: DictConfig, overrides: list[str] | None = None) -> Config:
+def _structure() -> DictConfig:
+    schema: DictConfig = OmegaConf.structured(Config)
+    schema.target = OmegaConf.structured(Target)  # an instance has its words filled in
+    return schema
+
+
+# What every composition starts from, so that conf/ can refer to it; a branch that is chosen brings its own.
+_STARTS = [f.name for f in fields(Config) if "chosen" not in f.metadata and f.name != "names"]
+ConfigStore.instance().store("settings", OmegaConf.masked_copy(_structure(), _STARTS))
+
+NAMED = ("survey", "target", "data", "encoder", "size")  # groups that name run folders by their choice
+NOT_REPRESENTATION = ("stage=", "correction", "training.step2", "training.step3", "training.hidden")
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What Hydra composes of words: settings, and which file each group takes."""
+
+    settings: DictConfig
+    groups: dict[str, str | None]
+
+
+@functools.lru_cache(maxsize=64)
+def composition(words: tuple[str, ...]) -> Composition:
+    """Compose words that are in the form that Hydra reads."""
+    whole = compose("config", list(words), return_hydra_config=True)
+    groups = {str(k): v for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra")}
+    settings = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+    return Composition(settings, groups)
+
+
+def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     """Turn what Hydra composed into checked settings.
 
     Parameters
     ----------
     composed : DictConfig
         The composed configuration.
-    overrides : list of str, optional
-        The command line's `key=value` words: those that change what is computed name the run folder.
+    words : sequence of str
+        The words that it was composed of. What they change of the groups' own settings names run folders.
 
     Raises
     ------
     ConfigError
         A key that does not exist, a value of the wrong type, or settings that cannot work together.
     """
-    container = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(container, dict)
-    for key in _leaves(container):
-        check_key(key)
-    if OmegaConf.select(composed, "stage.name") not in (None, "report"):
-        for key in sorted(OmegaConf.missing_keys(composed)):  # written ??? in conf/
-            raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
+    plain = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(plain, dict)
+    for key in [key for key, value in flat(plain).items() if value == "???"]:
+        raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:
-        structured = OmegaConf.structured(Config)
-        OmegaConf.set_readonly(structured.target, False)  # the only frozen one
-        merged = OmegaConf.merge(structured, container)
-        config = OmegaConf.to_object(merged)
+        schema = _fit(_structure(), Config, plain)
+        typed = OmegaConf.merge(schema, plain)
+        config = OmegaConf.to_object(typed)
+        assert isinstance(typed, DictConfig)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        message = str(error).splitlines()[0]
-        raise ConfigError(f"{key}: {message}") from error
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, Config)
     check(config)
-    config.output_dir = str(Path(config.output_dir).expanduser().absolute())
-    config.data_dir = str(Path(config.data_dir).expanduser().absolute())
-    for key in PATHS:
-        if (value := getattr(config.data, key)) is not None:
-            setattr(config.data, key, str(Path(value).expanduser().absolute()))
-    config.data.columns = {ours: yours for ours, yours in config.data.columns.items() if yours is not None}
+    if config.stage.name in AFTER:
+        choices = tuple(w for w in words if not w.startswith("++"))
+        usual = composition(tuple(w for w in choices if w.lstrip("+").startswith("experiment=")))
+        base = composition(choices)
+        typed_groups = {word.lstrip("+").partition("=")[0] for word in choices} & set(NAMED)
+        groups = {g: str(base.groups[g]) for g in typed_groups if base.groups[g] != usual.groups.get(g)}
+        config.names = folder_names(config, changed(typed, schema, base.settings), groups)
+    config.names["words"] = shlex.join(w for w in map(shown, words) if not w.startswith(NOT_REPRESENTATION))
+    for leaf in leaves(config):
+        if leaf.declared.get("kind") == "path" and leaf.value not in (
+            None,
+            *leaf.declared.get("choices", ()),
+        ):
+            own = re.sub("^~(?=/|$)", str(Path.home()), leaf.value)
+            leaf.set(str(Path(own).absolute()))
+    if hasattr(config.data, "columns"):
+        config.data.columns = {ours: theirs for ours, theirs in config.data.columns.items() if theirs}
     if config.stage.name == "predict":
         config.data.labelled = False
-    words = overrides or []
-    config.names = {"words": words_without_classifier(words)}
-    if config.stage.name not in (
-        "prepare",
-        "predict",
-        "calibrate",
-        "report",
-    ):  # these have no folders by settings
-        config.names |= folder_names(config, naming(words, composed), composed)
     return config
 
 
-def save(config: Config, path: Path) -> None:
-    """Write the settings as YAML."""
-    OmegaConf.save(OmegaConf.create(to_container(config)), path)
-
-
-def check_key(key: str) -> None:
-    """Raise ConfigError, with the valid keys, unless `a.b.c` is a setting."""
-    node: Any = Config
-    done: list[str] = []
-    for part in key.split("."):
-        if not is_dataclass(node):
-            return  # inside a free mapping such as data.columns
-        hints = get_type_hints(node)
-        if part not in hints or (node is Config and part == "names"):
-            valid = sorted(name for name in hints if name != "names")
-            close = difflib.get_close_matches(part, valid, n=1)
-            guess = f" Did you mean {'.'.join([*done, close[0]])}?" if close else ""
-            where = f"under '{'.'.join(done)}'" if done else "at the top level"
-            raise ConfigError(f"unknown setting '{key}'.{guess} Valid keys {where}: {', '.join(valid)}")
-        done.append(part)
-        hint = hints[part]
-        node = next((t for t in get_args(hint) if is_dataclass(t)), hint)
-
-
-def check_overrides(words: list[str], folders: list[Path]) -> None:
-    """Check the command line before Hydra reads it: every key must exist, every group must have the value.
-
-    Parameters
-    ----------
-    words : list of str
-        The command line.
-    folders : list of Path
-        Folders of configurations: ours, and what `--config-dir` names.
+def restored(plain: Any) -> Config:
+    """Return the settings that a run folder or a checkpoint holds as plain values.
 
     Raises
     ------
     ConfigError
-        With the valid keys or values, and the nearest one.
+        They are none, or not of this version.
     """
-    groups = {p.name for folder in folders for p in folder.iterdir() if p.is_dir()}
-    for word in words:
-        key, equals, value = word.lstrip("+~").partition("=")
-        if word.startswith("-") or not equals or key.split(".")[0].split("/")[0] == "hydra":
-            continue
-        if key not in groups:
-            check_key(key)
-            continue
-        valid = tuple(sorted(p.stem for folder in folders for p in (folder / key).glob("*.yaml")))
-        if re.fullmatch(r"[\w,]+", value):
-            for one in value.split(","):
-                if one != "null":
-                    one_of(key, one, valid)
+    if not isinstance(plain, dict) or plain.get("version") != VERSION:
+        raise ConfigError("was made by another version of photoz_lit: train again, under run=NAME")
+    plain = {key: value for key, value in plain.items() if key != "version"}
+    return parse(OmegaConf.create(_literal(plain)))
 
 
-def _leaves(container: dict[Any, Any], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key, value in container.items():
-        if isinstance(value, dict) and value:
-            keys += _leaves(value, f"{prefix}{key}.")
-        else:
-            keys.append(f"{prefix}{key}")
-    return keys
+def _literal(plain: Any) -> Any:
+    """Return values of which none is taken for an interpolation."""
+    if isinstance(plain, dict):
+        return {str(key): _literal(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [_literal(value) for value in plain]
+    return plain.replace("${", "\\${") if isinstance(plain, str) else plain
+
+
+def as_yaml(config: Config) -> str:
+    """Return the settings as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_container(config)))
+
+
+def _fit(
+    schema: DictConfig, kind: type, plain: dict[Any, Any], prefix: str = "", whose: str = ""
+) -> DictConfig:
+    """Give a structure the branches that are chosen, and those that may be absent and are not."""
+    hints = get_type_hints(kind)
+    valid = sorted(name for name in hints if (prefix, name) != ("", "names"))
+    for key in plain:
+        if key not in valid:
+            close = difflib.get_close_matches(str(key), valid, n=1)
+            guess = f" Did you mean {prefix}{close[0]}?" if close else ""
+            where = f"under '{prefix[:-1]}'{whose}" if prefix else "at the top level"
+            raise ConfigError(
+                f"unknown setting '{prefix}{key}'.{guess} Valid keys {where}: {', '.join(valid)}"
+            )
+    OmegaConf.set_readonly(schema, False)  # of a frozen dataclass
+    for f in fields(kind):
+        value, inner, own = plain.get(f.name), hints[f.name], ""
+        if "chosen" in f.metadata and not (value is None and f.default is None):
+            contents, key = f.metadata["chosen"]
+            value = plain[f.name] = {key: value} if isinstance(value, str) else (value or {})
+            name = value.setdefault(key, f.metadata["default"])
+            one_of(f"{prefix}{f.name}", name, tuple(contents_of(contents)))
+            inner, own = settings_of(contents, name), f" with {key}={name}"
+        inner = next((t for t in get_args(inner) if is_dataclass(t)), inner)
+        if is_dataclass(inner) and isinstance(inner, type) and isinstance(value, dict):
+            if own or schema[f.name] is None:
+                schema[f.name] = OmegaConf.structured(inner)
+            _fit(schema[f.name], inner, value, f"{prefix}{f.name}.", own)
+    return schema

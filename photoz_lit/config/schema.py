@@ -1,34 +1,32 @@
-"""Every setting, its type and its default."""
+"""Every setting: its type, its default, what values it may have and what it decides.
 
-from dataclasses import dataclass, field
+Settings of sources and encoders are declared beside what they set; `Config` says which choice brings them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.setting import Decides, branch, chosen, setting
 from photoz_lit.target import Target
 
+VERSION = 2  # of saved settings: raise it when they cannot be read as before, or mean something else
+
 STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "report")
-SOURCES = (
-    *("mock", "catalogue", "arrays", "sdss", "stamps", "embeddings", "store"),
-    *("pasquet", "npy_folder", "cfhtls", "galaxies_ml"),
-)
 IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
 ENCODERS = (*IMAGE_ENCODERS, "mlp", "precomputed")
 ESTIMATES = ("mode", "median", "mean")
+LOSSES = ("cross_entropy", "balanced_softmax", "crps", "sord", "nearest")
 PARTS = 5  # of the training galaxies, of which a member of an ensemble on all data leaves one out
-CORRECTIONS = (
-    *("none", "balanced", "full", "hard", "unshifted", "skip_balanced"),
-    *("balanced_softmax", "crps_loss", "lds", "dense_weight", "trend"),
-    *("logit_adjustment", "prior_swap", "temperature", "pit", "full_pit"),
-    *("sord", "clap", "tau_norm", "learnt_scales", "local_pit"),
-    *("ensemble", "harmonic_ensemble", "best"),
-)
 
 
 @dataclass
 class StageConfig:
     """What this job does."""
 
-    name: str | None = None
+    name: str | None = setting(None, choices=STAGES)
 
 
 @dataclass
@@ -36,19 +34,19 @@ class SurveyConfig:
     """The survey's images, redshift bins, magnitude slices (Lin et al. 2022, section 3) and conventions."""
 
     name: str = "sdss"
-    bands: str = "ugriz"
-    pixels: int = 64
-    pixel_scale: float = 0.396
+    bands: str = "ugriz"  # one letter a band
+    pixels: int = setting(64, least=2)
+    pixel_scale: float = setting(0.396, above=0)  # arcsec
     z_min: float = 0.0
     z_max: float = 0.4
-    n_bins: int = 180
-    extend_left: int = 90
-    extend_right: int = 90
-    r_min: float = 12.5
-    r_width: float = 0.5
-    n_slices: int = 11
-    outlier_cut: float = 0.05
-    slope_high_from: float = 0.15
+    n_bins: int = setting(180, least=2)
+    extend_left: int = setting(90, least=0, decides="classifier")  # bins that Step 3 adds below z_min
+    extend_right: int = setting(90, least=0, decides="classifier")  # and above z_max
+    r_min: float = 12.5  # mag, bright edge of the first slice
+    r_width: float = setting(0.5, above=0)  # mag
+    n_slices: int = setting(11, least=1)  # odd: 2 R - 1 for R outputs
+    outlier_cut: float = setting(0.05, above=0, decides="results")  # on abs(dz)
+    slope_high_from: float = setting(0.15, decides="results")  # fits slope_spec_z_high above
 
     def grid(self) -> RedshiftGrid:
         """Return the survey's own redshift bins."""
@@ -60,70 +58,26 @@ class SurveyConfig:
 
 
 @dataclass
-class DataConfig:
-    """Where galaxies come from and how they are split by object."""
-
-    source: str = "mock"
-    n_galaxies: int = 20000
-    mock_seed: int = 0
-    mock_catalogue: str | None = None
-    path: str | None = None
-    test_path: str | None = None
-    images: str | None = None
-    test_images: str | None = None
-    images_key: str | None = None
-    zero_point: float | None = None
-    repair: str = "none"
-    extension: str | None = None
-    pattern: str | None = None
-    vectors: list[str] = field(default_factory=list)
-    frames: str | None = None
-    positions: str | None = None
-    limit: int | None = None
-    region: list[float] = field(default_factory=list)
-    runs: list[int] = field(default_factory=list)
-    r_max: float = 17.8
-    frames_url: str = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
-    catalogue_url: str = "https://skyserver.sdss.org/dr17"
-    connections: int = 4
-    north_up: bool = False
-    max_missing: float = 0.05
-    ebv_maps: str | None = None
-    labelled: bool = True
-    columns: dict[str, str | None] = field(default_factory=dict)
-    magnitudes: list[str] = field(default_factory=list)
-    magnitude_errors: list[str] = field(default_factory=list)
-    drop_invalid: bool = False
-    dtype: str = "float16"
-    val_fraction: float = 0.05
-    test_fraction: float = 0.2
-    split_seed: int = 0
-    n_train: int | None = None
-    train_fraction: float = 1.0
-    thin: list[float] = field(default_factory=list)
-    label_error: float = 0.0
-
-
-@dataclass
 class PredictConfig:
     """How photo-z are given to galaxies without spec_z."""
 
-    symmetries: int = 1
-    neighbours: int = 5
-    far_quantile: float = 0.99
-    prior: str = "none"
-    chunk: int = 8192
+    symmetries: int = setting(1, least=1, most=8)  # average p(z) over so many of the 8 symmetries
+    neighbours: int = setting(5, least=1)  # far galaxies: distance to so many nearest training embeddings
+    far_quantile: float = setting(0.99, above=0, below=1)  # beyond this quantile of validation galaxies' ones
+    # Convert p(z) to this prior; a path names a table with columns z and n_of_z.
+    prior: str = setting("none", choices=("none", "flat"), kind="path")
+    chunk: int = setting(8192, least=1)  # galaxies at a time: what an interruption loses
 
 
 @dataclass
 class EncoderConfig:
     """The network that turns an image (or magnitudes) and E(B-V) into an embedding."""
 
-    name: str = "fast"
-    stretch_scale: float = 1.0
-    hidden: list[int] = field(default_factory=lambda: [256, 256])
-    dropout: float = 0.0
-    noise: float = 0.0
+    name: str = setting("fast", choices=ENCODERS)
+    stretch_scale: float = setting(1.0, above=0)  # nMgy: flux at which the square-root stretch begins
+    hidden: list[int] = setting([256, 256], least=1)
+    dropout: float = setting(0.0, least=0, below=1)
+    noise: float = setting(0.0, least=0)  # training magnitudes are perturbed by so many times their errors
 
 
 @dataclass
@@ -133,26 +87,28 @@ class CorrectionConfig:
     name: str = "none"
     fine_tune: bool = False
     balance: bool = False
-    threshold: int = 200
-    fold: int = 1
+    threshold: int = setting(20, least=1)
+    fold: int = setting(1, least=1)
     soften: bool = False
-    shift: str = "none"
-    shift_strength: float = 1.0
+    shift: str = setting("none", choices=("none", "mirror", "centre_of_mass"))
+    shift_strength: float = setting(1.0, least=0, most=2)
     extend: bool = False
-    views: int = 8
-    loss: str = "cross_entropy"
-    weights: str = "none"
-    trend_penalty: float = 0.0
-    rescale: str = "none"
-    prior: str = "none"
+    views: int = setting(8, least=1)
+    loss: str = setting(
+        "cross_entropy", choices=("cross_entropy", "balanced_softmax", "crps", "sord", "nearest")
+    )
+    weights: str = setting("none", choices=("none", "lds", "dense"))
+    trend_penalty: float = setting(0.0, least=0)
+    rescale: str = setting("none", choices=("none", "tau", "learnt"))
+    prior: str = setting("none", choices=("none", "flat", "training"))
     temperature: bool = False
-    recalibrate: str = "none"
-    n_hidden: int = 0
-    label_width: float = 0.0
-    members: int = 1
-    mean: str = "arithmetic"
-    unshrink: float = 0.0
-    estimate: str | None = None
+    recalibrate: str = setting("none", choices=("none", "global", "slices", "local"))
+    n_hidden: int = setting(0, least=0)
+    label_width: float = setting(0.0, least=0)
+    members: int = setting(1, least=1)
+    mean: str = setting("arithmetic", choices=("arithmetic", "harmonic"))
+    unshrink: float = setting(0.0, least=0)
+    estimate: str | None = setting(None, choices=ESTIMATES, decides="results")
 
     @property
     def relabels(self) -> bool:
@@ -179,10 +135,13 @@ class CorrectionConfig:
 class CalibrationConfig:
     """The calibration of photo_z against the bulk bias (Step 4)."""
 
-    name: str = "none"
-    galaxies: str | None = None
-    target: str = "training"
-    sample: str = "held_out"
+    name: str = setting("none", choices=("none", "photo_z"))
+    # Whose photo_z: results of stage=predict; null: the run's own test split.
+    galaxies: str | None = setting(None, kind="path")
+    # spec_z distribution that is expected of them, and the galaxies that it is measured on.
+    target: str = setting("training", choices=("training", "photo", "deconvolved"))
+    sample: str = setting("held_out", choices=("held_out", "all", "val"))
+    # The paper's: galaxies drawn anew and plain means in bins of 0.01, instead of weighted and smoothed.
     paper: bool = False
 
 
@@ -190,45 +149,50 @@ class CalibrationConfig:
 class TrainingConfig:
     """One training: its length, optimiser and schedule."""
 
-    max_steps: int = 1000
-    check_every: int = 200
-    batch_size: int = 128
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "one_cycle"
+    max_steps: int = setting(2000, least=1)
+    check_every: int = setting(500, least=1)  # steps between validation, checkpoint and log
+    batch_size: int = setting(256, least=1)
+    lr: float = setting(2e-3, above=0)
+    weight_decay: float = setting(0.0, least=0)
+    # halfway_drop: the paper's, lr / 5 at half-way
+    schedule: str = setting("one_cycle", choices=("one_cycle", "halfway_drop", "constant"))
+
+    def __post_init__(self) -> None:
+        self.check_every = min(self.check_every, self.max_steps)
 
 
 @dataclass
 class TrainingsConfig:
     """The three trainings of the method, and that of Step 3's outputs behind a hidden layer."""
 
-    representation: TrainingConfig = field(default_factory=TrainingConfig)
-    step2: TrainingConfig = field(default_factory=TrainingConfig)
-    step3: TrainingConfig = field(default_factory=TrainingConfig)
-    hidden: TrainingConfig = field(default_factory=TrainingConfig)
+    representation: TrainingConfig = branch(
+        lambda: TrainingConfig(check_every=250, batch_size=128, weight_decay=0.01)
+    )
+    step2: TrainingConfig = branch(lambda: TrainingConfig(max_steps=1000, lr=1e-3), "classifier")
+    step3: TrainingConfig = branch(TrainingConfig, "classifier")
+    hidden: TrainingConfig = branch(lambda: TrainingConfig(check_every=200, weight_decay=0.01), "classifier")
 
 
 @dataclass
 class TrainerConfig:
     """The hardware and how it is used."""
 
-    accelerator: str = "auto"
-    devices: int = 1
-    strategy: str = "auto"
-    precision: str = "auto"
+    accelerator: str = setting("auto", choices=("auto", "cpu", "gpu", "cuda"))
+    devices: int = setting(1, least=1)
+    strategy: str = setting("auto", choices=("auto", "ddp"))
+    precision: str = setting("auto", choices=("auto", "bf16-mixed", "32-true"))
     compile: bool = False
-    num_workers: int = 0
-    threads: int | None = None
-    predict_batch_size: int = 512
-    render_workers: int | None = None
-    progress: bool = True
+    num_workers: int = setting(0, least=0)  # processes that read cutouts; 0: the main process
+    threads: int | None = setting(None, least=1)  # of the CPU; null: the libraries' own choice
+    predict_batch_size: int = setting(512, least=1)
+    progress: bool = True  # progress bars, where there is a terminal
 
 
 @dataclass
 class LoggerConfig:
     """Where training curves go."""
 
-    name: str = "csv"
+    name: str = setting("csv", choices=("csv", "wandb", "none"))
     project: str = "photoz_lit"
     offline: bool = True
 
@@ -239,36 +203,51 @@ class SweepConfig:
 
     axis: str | None = None
     label: str = ""
-    scale: str = "linear"
-    values: dict[str, str] = field(default_factory=dict)
+    scale: str = setting("linear", choices=("linear", "log", "category"))
+    values: dict[str, str] = setting({})
 
 
 @dataclass
 class Config:
     """The root of all settings."""
 
-    stage: StageConfig = field(default_factory=StageConfig)
-    survey: SurveyConfig = field(default_factory=SurveyConfig)
-    target: Target = field(default_factory=Target)
-    data: DataConfig = field(default_factory=DataConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    head: str = "multi"
-    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
-    training: TrainingsConfig = field(default_factory=TrainingsConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    predict: PredictConfig = field(default_factory=PredictConfig)
-    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    fit_missing: bool = False
-    model: str | None = None
-    seed: int = 1
-    estimate: str = "mode"
-    n_bootstrap: int = 100
-    run: str = "main"
-    output_dir: str = "runs"
-    data_dir: str = "data"
-    names: dict[str, str] = field(default_factory=dict)
+    stage: StageConfig = branch(StageConfig, "nothing")
+    survey: SurveyConfig = branch(SurveyConfig, "representation")
+    target: Target = branch(Target, "representation")
+    data: Any = chosen("photoz_lit.data.sources:SOURCES", "source", "mock", decides="representation")
+    encoder: EncoderConfig = branch(EncoderConfig, "representation")
+    head: str = setting("multi", choices=("single", "multi"), decides="representation")
+    correction: CorrectionConfig = branch(CorrectionConfig, "classifier")
+    training: TrainingsConfig = branch(TrainingsConfig, "representation")
+    trainer: TrainerConfig = branch(TrainerConfig, "nothing")
+    logger: LoggerConfig = branch(LoggerConfig, "nothing")
+    predict: PredictConfig = branch(PredictConfig, "nothing")
+    calibration: CalibrationConfig = branch(CalibrationConfig, "nothing")
+    sweep: SweepConfig = branch(SweepConfig, "nothing")
+    # Train the representation too where a classifier finds none.
+    fit_missing: bool = setting(False, decides="nothing")
+    # Run folder of a trained classifier; a pattern with * names an ensemble.
+    model: str | None = setting(None, kind="path", decides="nothing")
+    # Of initial weights, the order of the data, augmentation, balanced subset.
+    seed: int = setting(1, least=0, most=2**63 - 1, decides="representation")
+    estimate: str = setting("mode", choices=ESTIMATES, decides="results")  # photo_z from p(z)
+    n_bootstrap: int = setting(100, least=2, decides="results")  # resamplings, for errors of metrics
+    run: str = setting("main", decides="nothing")  # name of the family of runs below output_dir
+    output_dir: str = setting("runs", kind="path", decides="nothing")
+    data_dir: str = setting("data", kind="path", decides="nothing")  # where prepared data sets are kept
+    names: dict[str, str] = field(default_factory=dict)  # of run folders, and the words typed: no setting
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Beginnings of keys that decide nothing here: of what this correction does not do."""
+        c = self.correction
+        runs = {
+            "survey.extend_": c.extend,
+            "training.step2": c.fine_tune,
+            "training.step3": c.relabels and not c.n_hidden,
+            "training.hidden": c.relabels and c.n_hidden > 0,
+        }
+        return tuple(key for key, does in runs.items() if not does)
 
     @property
     def photo_z(self) -> str:
@@ -278,3 +257,31 @@ class Config:
     def folder(self, stage: str) -> Path:
         """Run folder of a stage under these settings: a pure function of the settings."""
         return Path(self.output_dir) / self.run / stage / self.names[stage]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One setting of a tree of settings: its key `a.b.c`, its value, and what is declared of it."""
+
+    key: str
+    value: Any
+    holder: Any
+    declared: dict[str, Any]
+    decides: Decides
+
+    def set(self, value: Any) -> None:
+        """Give it another value."""
+        setattr(self.holder, self.key.rpartition(".")[2], value)
+
+
+def leaves(branch: Any, prefix: str = "", decides: Decides = "nothing") -> Iterator[Leaf]:
+    """Yield every setting below a branch; one that is absent is a setting of its own, null."""
+    for f in fields(branch):
+        if prefix == "" and f.name == "names":
+            continue
+        key, value, declared = f"{prefix}{f.name}", getattr(branch, f.name), dict(f.metadata)
+        mine: Decides = declared.get("decides", decides)
+        if is_dataclass(value):
+            yield from leaves(value, f"{key}.", mine)
+        else:
+            yield Leaf(key, value, branch, declared, mine)

@@ -16,7 +16,7 @@ from photoz_lit import config as settings
 from photoz_lit import metrics
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.errors import ConfigError, DataError
-from photoz_lit.files import read_json, write_json
+from photoz_lit.files import beside, read_json, write_json
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.heads import AnyHead, mixture
 from photoz_lit.results import read_pdf, write_results
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 def start(config: Config, stage: str, origin: dict[str, str]) -> Path | None:
     """Open the run folder of these settings; None where the run is complete already.
+
+    A finished run of other `settings.results` is opened again: its results are made anew, nothing is trained.
 
     Parameters
     ----------
@@ -42,9 +44,12 @@ def start(config: Config, stage: str, origin: dict[str, str]) -> Path | None:
     """
     folder = config.folder(stage)
     check_origin(folder, origin)
-    saved = folder / "config.yaml"
-    if saved.is_file():
-        _same_settings(config, stage, saved)
+    if (folder / "config.yaml").is_file():
+        old = _same_settings(config, stage, folder / "config.yaml")
+        changed = settings.differences(settings.results(old), settings.results(config))
+        if changed and (folder / "done.json").is_file():
+            log.info("results are made again, nothing is trained: %s", "; ".join(changed))
+            (folder / "done.json").unlink()
     return folder if enter(config, folder, origin) else None
 
 
@@ -55,9 +60,8 @@ def enter(config: Config, folder: Path, origin: dict[str, str]) -> bool:
         return False
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "origin.json", origin)
-    beside = folder / "config.partial.yaml"
-    settings.save(config, beside)
-    beside.rename(folder / "config.yaml")
+    with beside(folder / "config.yaml") as partial:
+        partial.write_text(settings.as_yaml(config))
     return True
 
 
@@ -75,30 +79,23 @@ def check_origin(folder: Path, origin: dict[str, str]) -> None:
         )
 
 
-def _same_settings(config: Config, stage: str, saved: Path) -> None:
+def _same_settings(config: Config, stage: str, saved: Path) -> Config:
+    """Return the settings of a run folder; raise ConfigError where they train something else."""
     try:
-        old = restored(OmegaConf.to_container(OmegaConf.load(saved)))
+        plain = OmegaConf.to_container(OmegaConf.load(saved), resolve=False)
     except Exception as error:  # a damaged file fails in many ways
         raise DataError(f"{saved}: cannot be read ({error}): delete {saved.parent} and run again") from error
+    try:
+        old = settings.restored(plain)
+    except ConfigError as error:
+        raise ConfigError(f"{saved.parent} {error}") from error
     changed = settings.differences(settings.science(old, stage), settings.science(config, stage))
     if changed:
         raise ConfigError(
             f"{saved.parent} holds a run of other settings ({'; '.join(changed)}): "
             "type run=NAME for a new family of runs, or delete the folder"
         )
-
-
-def restored(plain: Any) -> Config:
-    """Return the settings that a run folder or a checkpoint holds as plain values.
-
-    Raises
-    ------
-    ValueError, ConfigError
-        They are none, or not of this version.
-    """
-    if not isinstance(plain, dict):
-        raise ValueError("no settings in it")
-    return settings.parse(OmegaConf.create({str(k): v for k, v in plain.items() if k != "names"}))
+    return old
 
 
 @torch.inference_mode()

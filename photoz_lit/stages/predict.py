@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photoz_lit import config as settings
-from photoz_lit.config import Config, DataConfig, TrainerConfig
+from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.finishing import Finishing
 from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
@@ -39,7 +39,7 @@ from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
 from photoz_lit.progress import progress_bar
 from photoz_lit.results import Results
-from photoz_lit.stages.evaluate import check_origin, enter, restored
+from photoz_lit.stages.evaluate import check_origin, enter
 from photoz_lit.stages.prepare import prepare
 from photoz_lit.stages.prior import PriorSwap, read_prior, train_n_of_z
 from photoz_lit.stages.representation import build, inputs_of, new_outputs
@@ -326,9 +326,9 @@ def open_model(folder: Path) -> Trained:
     path = folder / "model.ckpt"
     checkpoint = load_checkpoint(path)
     try:
-        config = restored(checkpoint["settings"])
+        config = settings.restored(checkpoint["settings"])
     except (ValueError, ConfigError) as error:
-        raise DataError(f"{path}: its settings are not those of this version: {error}") from error
+        raise DataError(f"{path} {error}") from error
     reference = None
     if (folder / "reference.npz").is_file():
         reference = read_arrays(folder / "reference.npz")
@@ -408,8 +408,10 @@ def target_settings(config: Config, model: Trained) -> Config:
     )
 
 
-def _columns(given: DataConfig, own: DataConfig, typed: set[str], truth: str) -> dict[str, Any]:
+def _columns(given: Any, own: Any, typed: set[str], truth: str) -> dict[str, Any]:
     """Names of the table's columns: as typed, else the model's where it was trained on such a table."""
+    if not hasattr(given, "columns"):  # a store has them already
+        return {}
     # An own name for itself says nothing, and would make the column one that has to be there.
     columns = {ours: theirs for ours, theirs in given.columns.items() if ours != theirs}
     if not given.source == own.source == "catalogue":

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def prepare(config: Config, again: bool = False) -> Store:
         return open_store(folder)
     with locked(_lock(folder)):
         if is_complete(folder):
-            own_settings(config).retry(folder)
+            config.data.retry(folder)
         if not is_complete(folder):
             log.info("preparing %s", folder)
             with progress_bar("galaxies", config.trainer.progress) as advance:
@@ -83,16 +82,9 @@ def prepare(config: Config, again: bool = False) -> Store:
 
 def plan_of(config: Config) -> Any:
     """Return how the store of these settings is made."""
-    workers = config.trainer.render_workers or config.trainer.threads or os.cpu_count() or 1
+    workers = config.trainer.threads or os.cpu_count() or 1
     source = SOURCES[config.data.source]
-    return source.plan(own_settings(config), config.survey, config.target, workers)
-
-
-def own_settings(config: Config) -> Any:
-    """Return the settings of the chosen source."""
-    settings = SOURCES[config.data.source].Settings
-    given = {f.name: getattr(config.data, f.name) for f in fields(settings) if hasattr(config.data, f.name)}
-    return settings(**given)
+    return source.plan(config.data, config.survey, config.target, workers)
 
 
 def _lock(folder: Path) -> Path:
@@ -103,7 +95,7 @@ def _lock(folder: Path) -> Path:
 def store_facts(config: Config) -> dict[str, object]:
     """Return what a store depends on, by its source."""
     source = SOURCES[config.data.source]
-    facts: dict[str, object] = source.facts(own_settings(config), config.survey, config.target)
+    facts: dict[str, object] = source.facts(config.data, config.survey, config.target)
     return facts
 
 

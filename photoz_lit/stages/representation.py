@@ -4,6 +4,7 @@ import logging
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,47 +41,19 @@ def run(config: Config) -> None:
     store = prepare(config)
     split = splits(store, config)
     write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
-    grid, slices = config.survey.grid(), config.survey.slices()
+    grid = config.survey.grid()
 
-    net = build(config, store)
-    inputs = inputs_of(config, store)
+    net, inputs, spec_z = (
+        build(config, store),
+        inputs_of(config, store),
+        training_labels(store, config, split),
+    )
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
-    standardise(net, store, train_rows, inputs)
-
-    spec_z = training_labels(store, config, split)
-    columns: dict[str, NDArray[Any]] = {
-        "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
-        "z_bin": grid.index(spec_z),
-        "r_slice": slices.index(store.catalogue["dered_petro_r"]),
-    }
-    t = config.training.representation
-    data = GalaxyData(
-        Galaxies(store.inputs, {k: v[train_rows] for k, v in columns.items()}, train_rows),
-        Galaxies(store.inputs, {k: v[val_rows] for k, v in columns.items()}, val_rows),
-        batch_size=t.batch_size,
-        steps_per_epoch=t.check_every,
-        seed=config.seed,
-        n_views=inputs.n_views,
-        num_workers=config.trainer.num_workers,
-    )
-    plain = settings.to_container(config)
-    module = PhotozModule(net, membership(config), t, config.seed, inputs, settings=plain)
-    if config.trainer.compile:
-        net.encoder.compile()
-    log.info("training %s, head=%s on %d galaxies", config.encoder.name, config.head, len(train_rows))
-    checkpoint = train(
-        module,
-        data,
-        folder / "training",
-        training=t,
-        trainer=config.trainer,
-        logger=config.logger,
-        name=f"{config.run} {config.names['representation']}",
-        keep="best",
-    )
-    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()}
-    load_weights(net, weights, folder / "training" / "result.ckpt")
-    save_checkpoint(folder / "model.ckpt", {"state_dict": net.state_dict(), "settings": plain})
+    path = folder / "model.ckpt"
+    if path.is_file():  # only its results are made again
+        load_weights(net, load_checkpoint(path)["state_dict"], path)
+    else:
+        fit(config, store, net, inputs, spec_z, (train_rows, val_rows), folder)
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
@@ -96,6 +69,51 @@ def run(config: Config) -> None:
         spec_z_train=spec_z_train,
         began=began,
     )
+
+
+def fit(
+    config: Config,
+    store: Store,
+    net: PhotozNet,
+    inputs: Inputs,
+    spec_z: NDArray[np.float64],
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    folder: Path,
+) -> None:
+    """Train a network on the training and validation rows of a store and write `model.ckpt`."""
+    standardise(net, store, rows[0], inputs)
+    columns: dict[str, NDArray[Any]] = {
+        "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
+        "z_bin": config.survey.grid().index(spec_z),
+        "r_slice": config.survey.slices().index(store.catalogue["dered_petro_r"]),
+    }
+    t = config.training.representation
+    data = GalaxyData(
+        *(Galaxies(store.inputs, {k: v[part] for k, v in columns.items()}, part) for part in rows),
+        batch_size=t.batch_size,
+        steps_per_epoch=t.check_every,
+        seed=config.seed,
+        n_views=inputs.n_views,
+        num_workers=config.trainer.num_workers,
+    )
+    plain = settings.to_container(config)
+    module = PhotozModule(net, membership(config), t, config.seed, inputs, settings=plain)
+    if config.trainer.compile:
+        net.encoder.compile()
+    log.info("training %s, head=%s on %d galaxies", config.encoder.name, config.head, len(rows[0]))
+    checkpoint = train(
+        module,
+        data,
+        folder / "training",
+        training=t,
+        trainer=config.trainer,
+        logger=config.logger,
+        name=f"{config.run} {config.names['representation']}",
+        keep="best",
+    )
+    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()}
+    load_weights(net, weights, folder / "training" / "result.ckpt")
+    save_checkpoint(folder / "model.ckpt", {"state_dict": net.state_dict(), "settings": plain})
 
 
 def fit_missing(config: Config) -> None:
@@ -153,7 +171,7 @@ def check_kind(encoder: str, store: Store) -> None:
 def inputs_of(config: Config, store: Store) -> Inputs:
     """Return what turns the store's inputs into the network's."""
     e = config.encoder
-    return encoder_class(e.name).inputs(e, store.kind, bool(config.data.magnitude_errors))
+    return encoder_class(e.name).inputs(e, store.kind, bool(getattr(config.data, "magnitude_errors", [])))
 
 
 def membership(config: Config) -> torch.Tensor:

@@ -92,9 +92,7 @@ def content(folder: Path) -> tuple[bytes, bytes]:
 
 
 def test_simulated_galaxies_get_estimates(trained: Finished, tmp_path: Path) -> None:
-    folder = estimated(
-        model_of(trained), tmp_path, "data.n_galaxies=20", "data.mock_seed=1", "trainer.render_workers=1"
-    )
+    folder = estimated(model_of(trained), tmp_path, "data.n_galaxies=20", "data.mock_seed=1")
     table, pdf = read(folder)
     assert folder.parent.name == model_of(trained).name
     assert len(table) == 20

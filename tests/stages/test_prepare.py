@@ -71,13 +71,9 @@ def test_arrays_and_their_test_arrays(tmp_path: Path) -> None:
 def test_killed_preparation_goes_on_to_the_same_bytes(
     workers: int, mock_run: Finished, tmp_path: Path
 ) -> None:
-    words = [
-        w for w in IMAGES if not w.startswith(("data.n_galaxies", "trainer.render_workers", "survey.pixels"))
-    ]
+    words = [w for w in IMAGES if not w.startswith(("data.n_galaxies", "trainer.threads", "survey.pixels"))]
     words += ["data.n_galaxies=600", "survey.pixels=32"]
-    process = begin(
-        "stage=prepare", *words, f"trainer.render_workers={workers}", *places(tmp_path / "killed")
-    )
+    process = begin("stage=prepare", *words, f"trainer.threads={workers}", *places(tmp_path / "killed"))
     until = time.monotonic() + 120
     while sum(p.stat().st_size for p in (tmp_path / "killed").rglob("*.partial/inputs.npy")) < 1_500_000:
         assert process.poll() is None, process.communicate()
@@ -87,7 +83,7 @@ def test_killed_preparation_goes_on_to_the_same_bytes(
     process.communicate(timeout=60)  # its workers hold these pipes: they must have ended too
     outcome = run_well("stage=prepare", *words, *places(tmp_path / "killed"))
     assert "going on at galaxy" in outcome.out
-    run_well("stage=prepare", *words, "trainer.render_workers=1", *places(tmp_path / "whole"))
+    run_well("stage=prepare", *words, "trainer.threads=1", *places(tmp_path / "whole"))
     for name in ("inputs.npy", "catalogue.fits"):
         killed, whole = (only(tmp_path / f, name).read_bytes() for f in ("killed", "whole"))
         assert killed == whole
