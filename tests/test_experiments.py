@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 SLOW = pytest.mark.slow
 TINY = (
     *("n_bootstrap=5", "logger=none", "trainer.accelerator=cpu", "trainer.threads=1"),
-    *(""data.n_galaxies=120", "data.val_fraction=0.1", "data.test_fraction=0.2"),
+    *("data.n_galaxies=120", "data.val_fraction=0.1", "data.test_fraction=0.2"),
     *("survey.pixels=24", "survey.n_bins=20"),
     *(
         f"training.{name}.{key}={value}"

@@ -10,7 +10,7 @@ from command import ROOT, parsed
 from photoz_lit import config as settings
 from photoz_lit.config import Config
 from photoz_lit.data.sources import SOURCES
-from photoz_lit.data.sources.settings import DataConfig
+from photoz_lit.data.sources.settings import SourceSettings
 from photoz_lit.errors import ConfigError
 from photoz_lit.setting import setting
 
@@ -225,7 +225,7 @@ class Toy:
     """A source with settings of its own."""
 
     @dataclass
-    class Settings(DataConfig):
+    class Settings(SourceSettings):
         source: str = "toy"
         colour: str = "blue"
         depth: int = setting(3, least=1)

@@ -24,7 +24,8 @@ from command import (
     write_catalogue,
 )
 
-from photoz_lit.config import Config, DataConfig
+from photoz_lit.config import Config
+from photoz_lit.data.sources.mock import Settings
 from photoz_lit.data.store import Store, open_store
 from photoz_lit.stages.prepare import splits, training_labels
 
@@ -97,7 +98,7 @@ def drawn_store(tmp_path: Path, n: int = 4000) -> Store:
 
 def test_label_errors_reach_training_galaxies_and_never_those_of_the_test_split(tmp_path: Path) -> None:
     store = drawn_store(tmp_path)
-    true, config = np.asarray(store.catalogue["spec_z"]), Config(data=DataConfig(label_error=0.05))
+    true, config = np.asarray(store.catalogue["spec_z"]), Config(data=Settings(label_error=0.05))
     split = splits(store, config)
     told = training_labels(store, config, split)
     np.testing.assert_array_equal(told[split == "test"], true[split == "test"])
@@ -133,7 +134,7 @@ def test_semi_real_survey_keeps_the_copies_of_a_galaxy_together(tmp_path: Path) 
     store = open_store(only(tmp_path / "data", "store.json").parent)
     ids, rows = np.unique(store.catalogue["object_id"], return_inverse=True)
     assert len(ids) == 39
-    split = splits(store, Config(data=DataConfig(source="mock")))
+    split = splits(store, Config(data=Settings()))
     for i in range(len(ids)):
         copies = np.flatnonzero(rows == i)
         assert len(set(split[copies])) == 1
