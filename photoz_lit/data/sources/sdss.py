@@ -33,9 +33,9 @@ class Settings(TableSettings):
     north_up: bool = False
     max_missing: float = setting(0.05, least=0, below=1)
     dtype: str = setting("float16", choices=("float16", "float32"))
-    frames_url: str = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
-    catalogue_url: str = "https://skyserver.sdss.org/dr17"
-    connections: int = setting(4, least=1)
+    frames_url: str = setting("https://data.sdss.org/sas/dr17/eboss/photoObj/frames", decides="nothing")
+    catalogue_url: str = setting("https://skyserver.sdss.org/dr17", decides="nothing")
+    connections: int = setting(4, least=1, decides="nothing")
 
     def retry(self, folder: Path) -> None:
         """Make a finished store unfinished again where galaxies lack a frame: they are tried again."""
