@@ -147,7 +147,7 @@ def work(
     with locked(folder.parent):
         check_origin(folder, origin)
         if (folder / "done.json").is_file():
-            log.info("%s is complete: skipped (delete the folder to run it again)", folder)
+            log.info("%s is complete: skipped", folder)
             return
         c, s, (truth, photo_z, r) = own.calibration, own.survey, galaxies.columns()
         usable = np.isfinite(photo_z) & np.isfinite(r)
