@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 MASKS = (-99.0, -999.0, -9999.0, -10000.0, -32768.0)  # where there is no flux; float16 knows no -9999
 FAR_BELOW = 1e4  # sigma below the sky that no flux is
-BELOW = 50.0  # sigma below the sky from which a number of MASKS is a mask
+BELOW = 50.0  # sigma below the sky from which a number of MASKS is a mask among whole numbers
+LEAST = -1e20  # no flux in any unit
 SAMPLE = 64  # pixels of a plane that tell its sky
 MOST_REPAIRED = 0.05  # of a plane: more is no single pixel
 SMALLEST = float(np.finfo(np.float16).tiny)
@@ -115,8 +116,10 @@ def _masked(planes: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.
     for i, j in np.argwhere(suspect):
         depth = sky[i, j] - planes[i, j].astype(np.float64)
         far = (depth > FAR_BELOW * sigma[i, j]) & (depth > high[i, j] - sky[i, j]) & (sigma[i, j] > 0)
-        number = np.isin(planes[i, j], MASKS) & ((depth > BELOW * sigma[i, j]) | (sigma[i, j] == 0))
-        masked[i, j] = (far | number) & ~lost[i, j]
+        number = np.isin(planes[i, j], MASKS)
+        if number.any() and sigma[i, j] > 0 and (planes[i, j] == np.round(planes[i, j])).all():
+            number &= depth > BELOW * sigma[i, j]  # counts: the number may be a flux
+        masked[i, j] = (far | number | (planes[i, j] < LEAST)) & ~lost[i, j]
     return masked
 
 

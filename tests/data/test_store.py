@@ -1,12 +1,17 @@
 import errno
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy.table import Table
 from command import state
 
+from photoz_lit.data.pixels import inspect_cutouts
+from photoz_lit.data.sources.settings import Plan
 from photoz_lit.data.store import (
     Store,
     finish_store,
@@ -71,14 +76,12 @@ def test_interrupted_write_goes_on_byte_for_byte(tmp_path: Path) -> None:
     assert not partial.exists()
 
 
-@pytest.mark.parametrize(
-    ("value", "dtype"), [(np.nan, "float32"), (np.inf, "float32"), (1e6, "float16")], ids=str
-)
-def test_values_that_cannot_be_kept_name_their_galaxy(value: float, dtype: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_cannot_be_kept_name_their_galaxy(value: float, tmp_path: Path) -> None:
     bad = INPUTS.copy()
     bad[7, 1, 0, 0] = value
-    with pytest.raises(DataError, match=r"1 galaxies hold NaN.*first in row 7 \(object_id g7\)"):
-        write(tmp_path / "s", bad, dtype=dtype)
+    with pytest.raises(DataError, match=r"NaN or infinite values: 1 galaxies, first in row 7 \(object_id g7"):
+        write(tmp_path / "s", bad)
     assert not is_complete(tmp_path / "s")
 
 
@@ -95,7 +98,7 @@ def test_truncated_store_is_refused_and_left_alone(name: str, kept: float, tmp_p
     content = (tmp_path / "s" / name).read_bytes()
     (tmp_path / "s" / name).write_bytes(content[: int(kept * len(content))])
     before = state(tmp_path)
-    with pytest.raises(DataError, match=r"truncated.*Delete .*stage=prepare"):
+    with pytest.raises(DataError, match=r"truncated.*Prepare it again.*stage=prepare"):
         open_store(tmp_path / "s")
     assert state(tmp_path) == before
 
@@ -119,10 +122,17 @@ def test_faulty_galaxies_are_flagged_and_zero_even_after_an_interruption(
 ) -> None:
     bad = INPUTS.copy()
     bad[[1, 4], 0, 0, 0] = np.nan, np.inf
-    bad[8] = 0
+    bad[8, 0] = 0
     table = catalogue()
     table["flag"] = ["", "", "", "table", *[""] * 6]
-    facts = {"shape": SHAPE, "dtype": "float32", "kind": "images", "settings": {}, "keep_faulty": True}
+    facts: dict[str, Any] = {
+        "shape": SHAPE,
+        "dtype": "float32",
+        "kind": "images",
+        "settings": {},
+        "keep_faulty": True,
+    }
+    facts["inspect"] = inspect_cutouts
 
     def until(n: int):  # type: ignore[no-untyped-def]
         yield bad[:n]
@@ -130,10 +140,10 @@ def test_faulty_galaxies_are_flagged_and_zero_even_after_an_interruption(
 
     if stop is not None:
         with pytest.raises(KeyboardInterrupt):
-            write_store(tmp_path / "s", table, until(stop), **facts)  # type: ignore[arg-type]
+            write_store(tmp_path / "s", table, until(stop), **facts)
     start = rows_written(tmp_path / "s", SHAPE, "float32")
     assert start == (stop or 0)
-    store = write_store(tmp_path / "s", table, [bad[start:]], **facts)  # type: ignore[arg-type]
+    store = write_store(tmp_path / "s", table, [bad[start:]], **facts)
     assert store.flags.tolist() == ["", "pixels", "", "table", "pixels", "", "", "", "pixels", ""]
     assert not store.inputs[[1, 4, 8]].any()
     np.testing.assert_array_equal(store.inputs[[0, 2, 3]], INPUTS[[0, 2, 3]])
@@ -169,3 +179,73 @@ def test_no_room_for_the_rows_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     with open_rows(tmp_path / "s", SHAPE, "float32") as inputs:
         assert not inputs.any()
+
+
+def planned(inputs: np.ndarray, **how: Any) -> Plan:
+    def chunks(start: int) -> list[np.ndarray]:
+        return [inputs[i : i + 3] for i in range(start, len(inputs), 3)]
+
+    return Plan(catalogue(), SHAPE, "images", chunks, inspect_cutouts, **how)
+
+
+def quietly(n: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.mark.parametrize("row", [0, 7])
+def test_bright_pixels_make_a_store_of_float32(row: int, tmp_path: Path) -> None:
+    bright = INPUTS.copy()
+    bright[row, 1, 1, 1] = 9e4
+    store = planned(bright, dtype="float16").write(tmp_path / "s", {}, quietly)
+    assert not store.flags.any()
+    np.testing.assert_array_equal(store.inputs, bright)
+    assert store.inputs.dtype == np.float32
+    assert planned(INPUTS, dtype="float16").write(tmp_path / "t", {}, quietly).inputs.dtype == np.float16
+
+
+def test_a_float32_store_goes_on_where_it_was(tmp_path: Path) -> None:
+    bright = INPUTS.copy()
+    bright[0, 1, 1, 1] = 9e4
+    calls: list[int] = []
+
+    def chunks(start: int) -> Iterator[np.ndarray]:
+        calls.append(start)
+        yield bright[start : start + 4]
+        if len(calls) < 3:
+            raise KeyboardInterrupt
+        yield bright[start + 4 :]
+
+    plan = replace(planned(bright, dtype="float16"), chunks=chunks)
+    with pytest.raises(KeyboardInterrupt):
+        plan.write(tmp_path / "s", {}, quietly)
+    np.testing.assert_array_equal(plan.write(tmp_path / "s", {}, quietly).inputs, bright)
+    assert calls == [0, 0, 4]
+
+
+def test_an_array_that_is_there_is_not_copied_and_not_trusted_once_it_changes(tmp_path: Path) -> None:
+    bad = INPUTS.copy()
+    bad[4, 0, 0, 0] = np.nan
+    path = tmp_path / "cutouts.npy"
+    np.save(path, bad)
+    plan = planned(bad, array=path, keep_faulty=True)
+    store = plan.write(tmp_path / "s", {}, quietly)
+    assert store.flags.tolist() == [*[""] * 4, "pixels", *[""] * 5]
+    assert sorted(file.name for file in store.folder.iterdir()) == ["catalogue.fits", "store.json"]
+    np.testing.assert_array_equal(open_store(tmp_path / "s").read(2, 7), bad[2:7])
+    np.save(path, np.concatenate([INPUTS, INPUTS]))
+    with pytest.raises(DataError, match=r"cutouts.npy are gone or have changed. Prepare it again"):
+        open_store(tmp_path / "s")
+
+
+def test_a_folder_that_is_no_store_is_not_to_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("!")
+    with pytest.raises(DataError, match="no prepared data set") as caught:
+        open_store(tmp_path)
+    assert "elete" not in str(caught.value)
+
+
+def test_the_finished_store_of_another_process_stays(tmp_path: Path) -> None:
+    store = write(tmp_path / "s")
+    before = state(store.folder)
+    write(tmp_path / "s", INPUTS + 1)
+    assert state(store.folder) == before

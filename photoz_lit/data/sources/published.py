@@ -105,19 +105,29 @@ class Published:
         return {ours: there[names[0]] for ours, names in found.items() if names}
 
     def plan(self, settings: PublishedSettings, survey: Survey, target: Target) -> Plan:
-        """Check that parts, table and survey fit together; the cutouts of usable rows come in nanomaggies.
+        """Check labels and shapes, and plan to stream the cutouts of the rows that can be used."""
+        from photoz_lit.data.catalogue import standard_table
+        from photoz_lit.data.splits import with_ids
 
-        Cutouts with the bands last are turned to (bands, y, x); rows of an image are y, its columns x, as in
-        arrays that FITS readers return. Pixels that are no numbers are passed on.
+        bands_last = self.bands_are_last(survey)
+        rules = settings.rules(survey, target)
+        rules = replace(rules, columns={**self.columns, **rules.columns})
+        table, rows = standard_table(self.table, str(settings.path), rules)
+        scale = 10 ** (-0.4 * (self.zero_point - NANOMAGGIES))  # the layout's, unless the user has another
+
+        def chunks(start: int) -> Iterator[NDArray[np.float32]]:
+            return self.chunks(rows[start:], bands_last)
+
+        return cutout_plan(settings, survey, with_ids(table), chunks, scale)
+
+    def bands_are_last(self, survey: Survey) -> bool:
+        """Whether cutouts are (y, x, bands).
 
         Raises
         ------
         DataError
-            Shapes do not fit, or a label cannot be used.
+            Parts, table and survey do not fit together.
         """
-        from photoz_lit.data.catalogue import standard_table
-        from photoz_lit.data.splits import with_ids
-
         parts, n = self.parts, sum(part.rows for part in self.parts)
         last = [self._bands_last(part, survey) for part in parts]
         if len(set(last)) > 1:
@@ -126,22 +136,22 @@ class Published:
         if n != len(self.table) or n == 0:
             what = f"{n} cutouts for {len(self.table)} rows of labels" if n else "no cutouts in it"
             raise DataError(f"{parts[0].path}: {what}")
-        rules = settings.rules(survey, target)
-        rules = replace(rules, columns={**self.columns, **rules.columns})
-        table, rows = standard_table(self.table, str(settings.path), rules)
+        return last[0]
 
-        def chunks(start: int) -> Iterator[NDArray[np.float32]]:
-            before = 0
-            for part in parts:
-                first, end = np.searchsorted(rows[start:], (before, before + part.rows))
-                for cutouts in _of_rows(part, rows[start:][first:end] - before):
-                    ours = cutouts.transpose(0, 3, 1, 2) if last[0] else cutouts
-                    with np.errstate(over="ignore"):  # beyond float32: infinite, which the store refuses
-                        yield np.ascontiguousarray(ours, dtype=np.float32)
-                before += part.rows
+    def chunks(self, rows: NDArray[np.int64], bands_last: bool) -> Iterator[NDArray[np.float32]]:
+        """Yield the cutouts (m, bands, y, x) of sorted rows, a chunk at a time, in the files' unit.
 
-        scale = 10 ** (-0.4 * (self.zero_point - NANOMAGGIES))  # the layout's, unless the user has another
-        return cutout_plan(settings, survey, with_ids(table), chunks, scale)
+        Rows of an image are y, its columns x, as in arrays that FITS readers return. Pixels that are no
+        numbers are passed on.
+        """
+        before = 0
+        for part in self.parts:
+            first, end = np.searchsorted(rows, (before, before + part.rows))
+            for cutouts in _of_rows(part, rows[first:end] - before):
+                ours = cutouts.transpose(0, 3, 1, 2) if bands_last else cutouts
+                with np.errstate(over="ignore"):  # beyond float32: infinite, which the store refuses
+                    yield np.ascontiguousarray(ours, dtype=np.float32)
+            before += part.rows
 
     def _bands_last(self, part: Part, survey: Survey) -> bool:
         """Whether a cutout is (y, x, bands); an error where it is neither that nor (bands, y, x)."""

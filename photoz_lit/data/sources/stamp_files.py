@@ -23,6 +23,12 @@ BAND_PATTERNS = (
     "{band}/{object_id}",
 )
 CUBE_PATTERNS = ("{object_id}", "{object_id}/*")
+# Words of names for what lies beside an image.
+AUXILIARY = re.compile(
+    r"(wht|wgt|weight|(inv|i)var|invvariance|variance|var|std|stddev|sigma|rms|err|error|unc|uncert|uncertainty|"
+    r"noise|mask|msk|dq|quality|flag|bad|bpm|bkg|bkgd|back|background|sky|exp|exptime|exposure|expmap|nexp|"
+    r"cov|coverage|con|ctx|seg|segm|segmap|segmentation|psf|model|resid|residual|chi2?)(map)?s?\d*"
+)
 _SUFFIX = r"(?i:\.fits\.gz|\.fits\.fz|\.fits|\.fit)"
 
 
@@ -61,6 +67,10 @@ def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[
     if not names:
         raise DataError(f"{images}: holds no {', '.join(SUFFIXES)} files (data.images)")
     if pattern is None:
+        images_only = [name for name in names if not is_auxiliary(re.sub(_SUFFIX + "$", "", name))]
+        if images_only and len(images_only) < len(names):
+            log.info("%s: %d files are weights, masks and the like", images, len(names) - len(images_only))
+            names = images_only
         pattern = _guess_pattern(names, bands, images)
         log.info("%s: files are taken to be named %s", images, pattern)
     found = _grouped(names, pattern, bands)
@@ -88,6 +98,11 @@ def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[
         name: [] if name in lacking else [images / found[name][band][0] for band in wanted]
         for name in sorted(found, key=_natural)
     }
+
+
+def is_auxiliary(name: str) -> bool:
+    """Whether a name says weight, mask, variance, ..."""
+    return any(AUXILIARY.fullmatch(word) for word in re.split(r"[^a-z0-9]+", name.lower()))
 
 
 def _natural(name: str) -> list[str | int]:

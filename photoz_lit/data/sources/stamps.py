@@ -27,7 +27,7 @@ from photoz_lit.data.sources.settings import (
     facts_of,
     need_path,
 )
-from photoz_lit.data.sources.stamp_files import find_files
+from photoz_lit.data.sources.stamp_files import find_files, is_auxiliary
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -52,12 +52,6 @@ UNITS = {
     **dict.fromkeys(("ujy", "µjy", "μjy", "mujy", "microjy", "microjansky"), 23.9),
     **dict.fromkeys(("njy", "nanojy", "nanojansky"), 31.4),
 }
-AUXILIARY = re.compile(
-    r"(wht|wgt|weight|(inv|i)var|invvariance|variance|var|std|stddev|sigma|rms|err|error|unc|uncert|uncertainty|"
-    r"noise|mask|msk|dq|quality|flag|bad|bpm|bkg|bkgd|back|background|sky|exp|exptime|exposure|expmap|nexp|"
-    r"cov|coverage|con|ctx|seg|segm|segmap|segmentation|psf|model|resid|residual|chi2?)(map)?s?\d*"
-)
-
 Stamps = NDArray[np.float32]
 
 
@@ -266,7 +260,7 @@ class Reader:
         """Return the pixels of an image of the wanted shape, in nanomaggies unless the user says the unit."""
         unit = str(hdu.header.get("BUNIT", "")).strip()
         name = re.sub(r"^1(\.0*)?\*?|/pix(el)?$|[\s-]", "", unit.replace(" ", "")).rstrip("s").lower()
-        zero_point = UNITS.get(name) if unit and not unit.startswith("MJ") else NANOMAGGIES
+        zero_point = NANOMAGGIES if not unit else None if unit.startswith("MJ") else UNITS.get(name)
         if self.by_unit and zero_point is None:
             raise DataError(
                 f"{path}: its pixels are in '{unit}' (BUNIT), no unit of AB fluxes that is known: type "
@@ -350,7 +344,7 @@ def _opened(path: Path) -> Iterator["fits.HDUList"]:
 def _is_auxiliary(hdu: Any) -> bool:
     """Whether its name or type says weight, mask, variance, ..."""
     said = [hdu.name, *(str(hdu.header.get(key, "")) for key in ("IMTYPE", "EXTTYPE"))]
-    return any(AUXILIARY.fullmatch(word) for text in said for word in re.split(r"[^a-z0-9]+", text.lower()))
+    return any(is_auxiliary(text) for text in said)
 
 
 def _is_named(hdu: Any, band: str) -> bool:

@@ -1,14 +1,17 @@
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from command import cutouts, write_arrays
 
-from photoz_lit.data.catalogue import TableRules
+from photoz_lit.config.schema import SurveyConfig
 from photoz_lit.data.sources import arrays
 from photoz_lit.data.sources.arrays import ArrayFile
+from photoz_lit.data.sources.settings import Plan
 from photoz_lit.errors import DataError
+from photoz_lit.target import Target
 
 IMAGES = cutouts(30, 4)
 
@@ -66,17 +69,37 @@ def test_rows_of_the_table_keep_their_cutouts(tmp_path: Path) -> None:
     lines = (tmp_path / "table.csv").read_text().splitlines()
     lines[4] = lines[4].replace(lines[4].split(",")[0], "-1")
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    table, read, rows = arrays.load(
-        tmp_path / "table.csv",
-        tmp_path / "cutouts.npy",
-        None,
-        TableRules(columns={}, z_range=(0.0, 0.4), drop_invalid=True),
-        n_bands=5,
-        pixels=12,
-    )
-    assert rows.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
-    assert len(table) == 9
-    assert np.concatenate(list(read.chunks(rows))).shape == (9, 5, 12, 12)
+    plan = planned(tmp_path, drop_invalid=True)
+    assert len(plan.catalogue) == 9
+    read = np.concatenate(list(plan.chunks(0)))
+    np.testing.assert_array_equal(read, np.delete(np.load(tmp_path / "cutouts.npy"), 3, axis=0))
+
+
+def planned(folder: Path, images: str = "cutouts.npy", **settings: Any) -> Plan:
+    own = arrays.Settings(path=str(folder / "table.csv"), images=str(folder / images), **settings)
+    return arrays.plan(own, SurveyConfig(pixels=12), Target(), 1)
+
+
+def test_cutouts_to_predict_for_are_used_where_they_lie(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_arrays(tmp_path, n=10)
+    path = tmp_path / "cutouts.npy"
+    assert planned(tmp_path, labelled=False).array == path
+    assert planned(tmp_path).array is None
+    caplog.set_level("INFO")
+    for settings in ({"zero_point": 30.0}, {"repair": "interpolate"}):
+        assert planned(tmp_path, labelled=False, **settings).array is None
+    np.save(tmp_path / "double.npy", np.load(path).astype(np.float64))
+    np.savez(tmp_path / "zip.npz", np.load(path))
+    for name in ("double.npy", "zip.npz"):
+        assert planned(tmp_path, name, labelled=False).array is None
+    reasons = [record.message.partition("copied, ")[2] for record in caplog.records]
+    assert [reason for reason in reasons if reason] == [
+        *["being changed by data.zero_point or data.repair"] * 2,
+        "being of type float64, or not in C order",
+        "being not .npy",
+    ]
 
 
 def test_a_header_that_is_no_header_is_damage(tmp_path: Path) -> None:

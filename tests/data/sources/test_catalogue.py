@@ -5,23 +5,26 @@ import pytest
 from astropy.table import Table
 from command import BANDS, magnitude_table
 
-from photoz_lit.data.catalogue import TableRules
+from photoz_lit.config.schema import SurveyConfig
 from photoz_lit.data.sources import catalogue
 from photoz_lit.data.splits import assign_splits
 from photoz_lit.errors import DataError
+from photoz_lit.target import Target
 
 MAGNITUDES = [f"mag_{band}" for band in BANDS]
 ERRORS = [f"mag_err_{band}" for band in BANDS]
 
 
 def load(path: Path, test_path: Path | None = None, errors: bool = True) -> tuple[Table, np.ndarray]:
-    rules = TableRules(
+    settings = catalogue.Settings(
+        path=str(path),
+        test_path=None if test_path is None else str(test_path),
         columns={"dered_petro_r": "mag_r"},
-        z_range=(0.0, 0.4),
         magnitudes=MAGNITUDES,
         magnitude_errors=ERRORS if errors else [],
     )
-    return catalogue.load(path, test_path, rules)
+    plan = catalogue.plan(settings, SurveyConfig(), Target(), 1)
+    return plan.catalogue, np.concatenate(list(plan.chunks(0)))
 
 
 def write(path: Path, n: int, seed: int = 0, **columns: object) -> Path:

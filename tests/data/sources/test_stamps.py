@@ -1,6 +1,7 @@
 import gzip
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,14 +9,14 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from photoz_lit.data.catalogue import TableRules
+from photoz_lit.config.schema import SurveyConfig
 from photoz_lit.data.sources import stamps
-from photoz_lit.data.store import write_store
+from photoz_lit.data.sources.settings import Plan
+from photoz_lit.data.sources.stamp_files import find_files
 from photoz_lit.errors import DataError
+from photoz_lit.target import Target
 
 BANDS, PIXELS = "ugriz", 8
-UNLABELLED = TableRules({}, (0.0, 0.4), labelled=False)
-LABELLED = TableRules({}, (0.0, 0.4))
 
 
 def cube(i: int) -> np.ndarray:
@@ -48,8 +49,21 @@ def write_table(path: Path, names: list[str]) -> Path:
     return path
 
 
-def read(files: list[list[Path]], strict: bool = True) -> np.ndarray:
-    return np.concatenate(list(stamps.chunks(files, BANDS, PIXELS, strict)))
+def planned(
+    images: Path, path: Path | None = None, *, labelled: bool = False, pixels: int = PIXELS, **settings: Any
+) -> Plan:
+    table = None if path is None else str(path)
+    own = stamps.Settings(images=str(images), path=table, labelled=labelled, **settings)
+    return stamps.plan(own, SurveyConfig(pixels=pixels), Target(), 1)
+
+
+def pixels_of(plan: Plan) -> np.ndarray:
+    return np.concatenate(list(plan.chunks(0)))
+
+
+def read(files: list[list[Path]], strict: bool = True, **how: Any) -> np.ndarray:
+    reader = stamps.Reader(BANDS, PIXELS, how.get("extension"), how.get("by_unit", True))
+    return reader.read_chunk(files, strict)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +82,9 @@ def test_one_file_a_band_with_and_without_a_pattern(name: str, pattern: str, tmp
     for i in (10, 2, 1):
         write_bands(tmp_path, name.replace("{i}", str(i)), i)
     for given in (pattern, None):
-        table, files = stamps.load(tmp_path, given, None, UNLABELLED, BANDS, PIXELS)
-        assert list(table["object_id"]) == [1, 2, 10]
-        np.testing.assert_array_equal(read(files), [cube(1), cube(2), cube(10)])
+        plan = planned(tmp_path, pattern=given)
+        assert list(plan.catalogue["object_id"]) == [1, 2, 10]
+        np.testing.assert_array_equal(pixels_of(plan), [cube(1), cube(2), cube(10)])
 
 
 def test_one_file_a_galaxy_as_cube_or_extensions(tmp_path: Path) -> None:
@@ -78,8 +92,7 @@ def test_one_file_a_galaxy_as_cube_or_extensions(tmp_path: Path) -> None:
     write_extensions(tmp_path / "b.fits", 1, ["SDSS-U", "SDSS-G", "SDSS-R", "SDSS-I", "SDSS-Z"])
     write_extensions(tmp_path / "c.fits", 2, [])  # no images: cannot be used
     fits.HDUList([fits.PrimaryHDU(cube(3)[0]), *map(fits.ImageHDU, cube(3)[1:])]).writeto(tmp_path / "d.fits")
-    _, files = stamps.load(tmp_path, None, None, UNLABELLED, BANDS, PIXELS)
-    images = read(files, strict=False)
+    images = pixels_of(planned(tmp_path))
     np.testing.assert_array_equal(images[[0, 1, 3]], [cube(0), cube(1), cube(3)])
     assert np.isnan(images[2]).all()
 
@@ -89,8 +102,7 @@ def test_bands_named_in_the_file_come_in_the_surveys_order(tmp_path: Path) -> No
     images = [fits.ImageHDU(cube(1)[BANDS.index(b)], name=b) for b in "zgriu"]
     weight = fits.ImageHDU(np.ones((3, 3)), name="weight")
     fits.HDUList([fits.PrimaryHDU(), weight, *images]).writeto(tmp_path / "b.fits")
-    _, files = stamps.load(tmp_path, None, None, UNLABELLED, BANDS, PIXELS)
-    np.testing.assert_array_equal(read(files), [cube(0)[::-1], cube(1)])
+    np.testing.assert_array_equal(pixels_of(planned(tmp_path)), [cube(0)[::-1], cube(1)])
     write_cube(tmp_path / "c.fits", 0, BANDS="grizy")
     with pytest.raises(DataError, match=r"c.fits: its header says BANDS=grizy: no u of survey.bands=ugriz"):
         read([[tmp_path / "c.fits"]])
@@ -101,9 +113,9 @@ def test_rows_of_a_table_find_their_files(tmp_path: Path, caplog: pytest.LogCapt
         write_cube(tmp_path / "images" / f"{i}.fits", i)
     path = write_table(tmp_path / "t.csv", ["3", "0", "2"])
     with caplog.at_level("INFO"):
-        table, files = stamps.load(tmp_path / "images", None, path, LABELLED, BANDS, PIXELS)
-    assert list(np.asarray(table["object_id"]).astype(str)) == ["3", "0", "2"]
-    np.testing.assert_array_equal(read(files), [cube(3), cube(0), cube(2)])
+        plan = planned(tmp_path / "images", path, labelled=True)
+    assert list(np.asarray(plan.catalogue["object_id"]).astype(str)) == ["3", "0", "2"]
+    np.testing.assert_array_equal(pixels_of(plan), [cube(3), cube(0), cube(2)])
     assert "1 of 4 stamps have no row" in caplog.text
 
 
@@ -113,26 +125,14 @@ def test_a_row_without_stamp_is_an_error_left_out_or_flagged(tmp_path: Path) -> 
     write_bands(tmp_path / "images", "g1-{band}.fits", 1, bands="ugr")
     path = write_table(tmp_path / "t.csv", ["g0", "g1", "g2", "g3"])
 
-    def load(rules: TableRules) -> tuple[Table, list[list[Path]]]:
-        return stamps.load(tmp_path / "images", None, path, rules, BANDS, PIXELS)
-
     with pytest.raises(DataError, match=r"no stamp in all bands for 2 of 4 rows of .*object_id g1, g3\."):
-        load(LABELLED)
-    table, files = load(TableRules({}, (0.0, 0.4), drop_invalid=True))
-    assert list(table["object_id"]) == ["g0", "g2"]
-    np.testing.assert_array_equal(read(files), [cube(0), cube(2)])
-    table, files = load(UNLABELLED)
-    assert list(table["flag"]) == ["", "frame", "", "frame"]
-    store = write_store(
-        tmp_path / "store",
-        table,
-        stamps.chunks(files, BANDS, PIXELS, strict=False),
-        shape=(4, 5, PIXELS, PIXELS),
-        dtype="float32",
-        kind="images",
-        settings={},
-        keep_faulty=True,
-    )
+        planned(tmp_path / "images", path, labelled=True)
+    plan = planned(tmp_path / "images", path, labelled=True, drop_invalid=True)
+    assert list(plan.catalogue["object_id"]) == ["g0", "g2"]
+    np.testing.assert_array_equal(pixels_of(plan), [cube(0), cube(2)])
+    plan = planned(tmp_path / "images", path, dtype="float32")
+    assert list(plan.catalogue["flag"]) == ["", "frame", "", "frame"]
+    store = plan.write(tmp_path / "store", {}, lambda n, total: None)
     assert list(store.flags) == ["", "frame", "", "frame"]
     np.testing.assert_array_equal(store.inputs[2], cube(2))
 
@@ -141,7 +141,7 @@ def test_no_row_fits_any_file(tmp_path: Path) -> None:
     write_cube(tmp_path / "images" / "a.fits", 0)
     path = write_table(tmp_path / "t.csv", ["x"])
     with pytest.raises(DataError, match=r"1 of 1 rows .*its stamps are called a\. Check data\.columns"):
-        stamps.load(tmp_path / "images", None, path, UNLABELLED, BANDS, PIXELS)
+        planned(tmp_path / "images", path)
 
 
 def test_table_needs_object_id_and_labelled_stamps_a_table(tmp_path: Path) -> None:
@@ -149,11 +149,11 @@ def test_table_needs_object_id_and_labelled_stamps_a_table(tmp_path: Path) -> No
     path = tmp_path / "t.csv"
     Table({"name": ["a"], "spec_z": [0.1], "dered_petro_r": [16.0]}).write(path)
     with pytest.raises(DataError, match=r"no column 'object_id'.*columns are: name, spec_z"):
-        stamps.load(tmp_path / "images", None, path, LABELLED, BANDS, PIXELS)
-    rules = TableRules({"object_id": "name"}, (0.0, 0.4))
-    assert len(stamps.load(tmp_path / "images", None, path, rules, BANDS, PIXELS)[0]) == 1
+        planned(tmp_path / "images", path, labelled=True)
+    named = planned(tmp_path / "images", path, labelled=True, columns={"object_id": "name"})
+    assert len(named.catalogue) == 1
     with pytest.raises(DataError, match=r"data\.path, or type data\.labelled=false"):
-        stamps.load(tmp_path / "images", None, None, LABELLED, BANDS, PIXELS)
+        planned(tmp_path / "images", labelled=True)
 
 
 def test_positions_come_from_the_headers_where_all_have_them(tmp_path: Path) -> None:
@@ -162,28 +162,104 @@ def test_positions_come_from_the_headers_where_all_have_them(tmp_path: Path) -> 
     wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (12.7, 150.05), (4.5, 4.5), (1e-4, 1e-4)
     write_cube(tmp_path / "a.fits", 0, **wcs.to_header())
     (tmp_path / "b.fits").write_bytes((tmp_path / "a.fits").read_bytes()[:3000])
-    table, files = stamps.load(tmp_path, None, None, UNLABELLED, BANDS, PIXELS)
+    plan = planned(tmp_path)
+    table = plan.catalogue
     assert (table["ra"][0], table["dec"][0]) == pytest.approx((150.05, 12.7), abs=1e-9)
     assert list(table["flag"]) == ["", "frame"]
-    assert files[1] == []
+    assert np.isnan(pixels_of(plan)[1]).all()
     write_cube(tmp_path / "c.fits", 2)
-    assert "ra" not in stamps.load(tmp_path, None, None, UNLABELLED, BANDS, PIXELS)[0].colnames
+    assert "ra" not in planned(tmp_path).catalogue.colnames
+
+
+UNITS = {
+    **dict.fromkeys(("nanomaggy", "nmgy", "nMgy", "nanomaggies", "1 nanomaggy", "nmgy/pixel", " "), 1.0),
+    **{"nJy": 1e-9, "njy/pix": 1e-9, "uJy": 1e-6, "microJy": 1e-6, "mJy": 1e-3, "Jy": 1.0, "jansky": 1.0},
+    "maggy": 1e9,
+}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("split", [False, True])
+def test_units_of_the_header_are_converted(unit: str, split: bool, tmp_path: Path) -> None:
+    write = write_bands if split else write_cube
+    write(*((tmp_path, "a-{band}.fits") if split else (tmp_path / "a.fits",)), 0, BUNIT=unit)
+    nanomaggies = UNITS[unit] / 3.6307805e-6 if "j" in unit.lower() else UNITS[unit]
+    np.testing.assert_allclose(pixels_of(planned(tmp_path))[0], cube(0) * nanomaggies, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["nJy", "adu", "counts", "electron/s", "mmgy", "MJy/sr", "nanomaggy"])
+def test_the_setting_decides_against_the_header(unit: str, tmp_path: Path) -> None:
+    write_cube(tmp_path / "a.fits", 0, BUNIT=unit)
+    plan = planned(tmp_path, zero_point=31.4)
+    inputs = plan.inspect(pixels_of(plan)).inputs
+    np.testing.assert_allclose(inputs[0], cube(0) * 10 ** (-0.4 * (31.4 - 22.5)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["adu", "counts", "electron/s", "mmgy", "MJy", "MJy/sr", "mag"])
+def test_a_unit_that_is_no_flux_is_an_error_even_for_galaxies_to_predict(unit: str, tmp_path: Path) -> None:
+    write_bands(tmp_path, "a-{band}.fits", 0, BUNIT=unit)
+    files = [[tmp_path / f"a-{band}.fits" for band in BANDS]]
+    with pytest.raises(DataError, match=rf"a-u.fits: its pixels are in '{unit}' .*data.zero_point"):
+        read(files, strict=False)
 
 
 @pytest.mark.parametrize(
-    "unit", ["nanomaggy", "nmgy", "nMgy", "nanomaggies", "1 nanomaggy", "nmgy/pixel", " "]
+    ("name", "header"),
+    [
+        *[
+            (name, {})
+            for name in ("WHT", "weight", "IVAR", "invvar", "MASK", "VAR", "ERR", "BKG", "EXP", "DQ")
+        ],
+        *[("", {"IMTYPE": kind}) for kind in ("invvar", "weight", "mask")],
+    ],
 )
-def test_nanomaggies_by_any_name(unit: str, tmp_path: Path) -> None:
-    write_cube(tmp_path / "a.fits", 0, BUNIT=unit)
-    np.testing.assert_array_equal(read([[tmp_path / "a.fits"]]), [cube(0)])
+@pytest.mark.parametrize("layout", ["bands", "extensions", "cube"])
+def test_planes_beside_the_image_are_never_taken_for_it(
+    name: str, header: dict[str, str], layout: str, tmp_path: Path
+) -> None:
+    def beside(plane: np.ndarray, band: str = "") -> fits.ImageHDU:
+        called = f"{name}_{band}".strip("_")
+        return fits.ImageHDU(np.ones_like(plane), fits.Header(header), name=called)
+
+    match layout:
+        case "bands":
+            for band, plane in zip(BANDS, cube(0), strict=True):
+                hdus = [fits.PrimaryHDU(), beside(plane), fits.ImageHDU(plane, name="SCI")]
+                fits.HDUList(hdus).writeto(tmp_path / f"a_{band}.fits")
+        case "extensions":
+            hdus = [fits.PrimaryHDU()]
+            for band, plane in zip(BANDS, cube(0), strict=True):
+                hdus += [beside(plane, band), fits.ImageHDU(plane, name=f"SCI_{band}")]
+            fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+        case "cube":
+            hdus = [fits.PrimaryHDU(), beside(cube(0)), fits.ImageHDU(cube(0), name="IMAGE")]
+            fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    np.testing.assert_array_equal(pixels_of(planned(tmp_path)), [cube(0)])
 
 
-@pytest.mark.parametrize("unit", ["adu", "counts", "electron/s", "mJy", "maggy", "mmgy"])
-def test_another_unit_is_an_error_even_for_galaxies_to_predict(unit: str, tmp_path: Path) -> None:
-    write_bands(tmp_path, "a-{band}.fits", 0, BUNIT=unit)
-    files = [[tmp_path / f"a-{band}.fits" for band in BANDS]]
-    with pytest.raises(DataError, match=rf"a-u.fits: its pixels are in '{unit}'.*3.631e-6 Jy"):
-        read(files, strict=False)
+def test_one_of_several_images_is_chosen_by_its_name_or_number(tmp_path: Path) -> None:
+    hdus = [fits.PrimaryHDU()]
+    for i, epoch in enumerate(("FIRST", "SECOND")):
+        hdus += [fits.ImageHDU(cube(i)[BANDS.index(b)], name=f"{epoch}_{b}") for b in BANDS]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    with pytest.raises(DataError, match=r"2 images of band u \(FIRST_U, SECOND_U\): .*data.extension"):
+        planned(tmp_path)
+    np.testing.assert_array_equal(pixels_of(planned(tmp_path, extension="second_{band}")), [cube(1)])
+    with pytest.raises(DataError, match=r"no image that is called third_u .*one of: FIRST_U, "):
+        planned(tmp_path, extension="third_{band}")
+    (tmp_path / "a.fits").unlink()
+    fits.HDUList([fits.PrimaryHDU(cube(0)), fits.ImageHDU(cube(1), name="W")]).writeto(tmp_path / "a.fits")
+    with pytest.raises(DataError, match=r"2 images \(PRIMARY, W\): say which is meant by data.extension"):
+        planned(tmp_path)
+    for extension, i in (("0", 0), ("primary", 0), ("1", 1), ("w", 1)):
+        np.testing.assert_array_equal(pixels_of(planned(tmp_path, extension=extension)), [cube(i)])
+
+
+def test_files_of_weights_are_no_galaxies(tmp_path: Path) -> None:
+    write_cube(tmp_path / "a.fits", 0)
+    write_cube(tmp_path / "a.weight.fits", 1)
+    write_cube(tmp_path / "mask" / "a.fits", 1)
+    assert list(planned(tmp_path).catalogue["object_id"]) == ["a"]
 
 
 @pytest.mark.parametrize("fault", ["shape", "truncated", "gzip", "text", "images"])
@@ -221,16 +297,16 @@ def test_a_wrong_setting_is_an_error_even_for_galaxies_to_predict(tmp_path: Path
     for i in range(3):
         write_cube(tmp_path / f"{i}.fits", i)
     with pytest.raises(DataError, match=r"0.fits: an image of shape \(5, 8, 8\), \(5, 9, 9\) expected"):
-        stamps.load(tmp_path, None, None, UNLABELLED, BANDS, 9)
+        planned(tmp_path, pixels=9)
 
 
 def test_folders_and_patterns_that_do_not_fit(tmp_path: Path) -> None:
     def find(pattern: str | None, folder: Path = tmp_path) -> dict[str, list[Path]]:
-        return stamps.find_files(folder, pattern, BANDS)
+        return find_files(folder, pattern, BANDS)
 
     with pytest.raises(DataError, match=r"nowhere: no such folder. Check data.images"):
         find(None, tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no .fits, .fits.gz, .fit files"):
+    with pytest.raises(DataError, match=r"holds no .fits, .fits.gz, .fits.fz, .fit files"):
         find(None)
     write_bands(tmp_path, "a/x-{band}.fits", 0)
     write_bands(tmp_path, "a/y-{band}.fits", 0)
@@ -250,9 +326,10 @@ def test_folders_and_patterns_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_a_real_stamp_enters_as_it_is(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "sdss_stamp"
-    table, files = stamps.load(folder, "stamp-{band}.fits", None, UNLABELLED, "ugriz", 64)
+    plan = planned(folder, pattern="stamp-{band}.fits", pixels=64)
+    table = plan.catalogue
     planes = [fits.getdata(folder / f"stamp-{band}.fits") for band in "ugriz"]
-    (image,) = np.concatenate(list(stamps.chunks(files, "ugriz", 64, True)))
+    (image,) = pixels_of(plan)
     np.testing.assert_array_equal(image, np.stack(planes).astype(np.float32))
     assert list(table["object_id"]) == ["stamp"]
     assert float(table["ra"][0]) == pytest.approx(150.05477, abs=1.5e-4)  # of the galaxy, to one pixel
@@ -261,13 +338,12 @@ def test_a_real_stamp_enters_as_it_is(real_data: Path, tmp_path: Path) -> None:
 
 def test_beside_stamps_of_another_shape_the_real_one_is_found(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "sdss_stamp"
-    table, files = stamps.load(folder, None, None, UNLABELLED, "ugriz", 64)
-    assert list(table["object_id"]) == ["psf", "stamp"]
-    images = np.concatenate(list(stamps.chunks(files, "ugriz", 64, False)))
+    plan = planned(folder, pixels=64, pattern="{object_id}-{band}")
+    assert list(plan.catalogue["object_id"]) == ["psf", "stamp"]
+    images = pixels_of(plan)
     assert np.isnan(images[0]).all()
     assert np.isfinite(images[1]).all()
     with pytest.raises(DataError, match=r"psf-u.fits: an image of shape \(51, 51\), \(64, 64\) expected"):
-        list(stamps.chunks(files, "ugriz", 64, True))
+        stamps.Reader("ugriz", 64, None, True).read([folder / f"psf-{band}.fits" for band in "ugriz"])
     path = write_table(tmp_path / "t.csv", ["stamp"])
-    _, files = stamps.load(folder, None, path, LABELLED, "ugriz", 64)
-    assert len(list(stamps.chunks(files, "ugriz", 64, True))) == 1
+    assert len(pixels_of(planned(folder, path, labelled=True, pixels=64))) == 1
