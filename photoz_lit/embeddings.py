@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ Encode = Callable[[NDArray[np.int64], int], Iterator[tuple[NDArray[np.int64], ND
 SAVE_EVERY = 60.0  # s: how much work an interruption loses
 NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
 REFERENCE_TRAIN = 8192  # training galaxies that others are compared with: 4 MB at 128 dimensions
+REFERENCE_FLUX = 512
 REFERENCE_VAL = 2048  # validation galaxies that say what distances are usual
 
 
@@ -177,19 +179,38 @@ def write_reference(
     """Write `reference.npz` into the representation's folder: what galaxies it was trained on.
 
     It holds the embeddings (m, d) of galaxies of the training and validation splits in view 0, `train` and
-    `val`, and `r_range`, the least and largest dered_petro_r (mag) of the whole training split. Those to
-    predict for are compared with them.
+    `val`; of the training split the least and largest dered_petro_r and E(B-V), `r_range` and `ebv`, mag, and
+    the typical flux by band, `flux`. Those to predict for are compared with them.
     """
-    chosen = [_spaced(train_rows, REFERENCE_TRAIN), _spaced(val_rows, REFERENCE_VAL)]
+    chosen = [spaced(train_rows, REFERENCE_TRAIN), spaced(val_rows, REFERENCE_VAL)]
     embeddings = embeddings_of(config, store, net, inputs, np.concatenate(chosen), 1)[0]
-    r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)[train_rows]
+    r, ebv = (np.asarray(store.catalogue[n], dtype=np.float64)[train_rows] for n in ("dered_petro_r", "ebv"))
     write_arrays(
         config.folder("representation") / "reference.npz",
-        {"train": embeddings[chosen[0]], "val": embeddings[chosen[1]], "r_range": [r.min(), r.max()]},
+        {
+            "train": embeddings[chosen[0]],
+            "val": embeddings[chosen[1]],
+            "r_range": [r.min(), r.max()],
+            "ebv": [ebv.min(), ebv.max()],
+            "flux": typical_flux(store.inputs[spaced(train_rows, REFERENCE_FLUX)]),
+        },
     )
 
 
-def _spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def typical_flux(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the median over galaxies of what grows with their flux, by band, in any unit.
+
+    Of cutouts (n, bands, pixels, pixels) it is the standard deviation over pixels, positive for faint ones
+    too; of magnitudes and errors (n, 2, F) the flux; of vectors (n, d) nothing.
+    """
+    if inputs.ndim == 4:
+        return np.asarray(np.median(np.std(inputs, axis=(2, 3), dtype=np.float64), axis=0))
+    if inputs.ndim == 3:
+        return np.asarray(np.median(10 ** (-0.4 * inputs[:, 0].astype(np.float64)), axis=0))
+    return np.empty(0)
+
+
+def spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Take so many rows at most, evenly spaced: tables may be sorted."""
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 

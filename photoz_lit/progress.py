@@ -1,9 +1,16 @@
-"""Progress with the time left: a bar on a terminal."""
+"""Progress with the time left: a bar on a terminal, lines in a log."""
 
+import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY = 30.0  # s
 
 
 @contextmanager
@@ -22,3 +29,31 @@ def progress_bar(what: str, wanted: bool) -> Iterator[Callable[[int, int], None]
     with Progress(*columns, disable=not show, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda n, total: progress.update(task, advance=n, total=total)
+
+
+@contextmanager
+def counted(done: int, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress: a bar on a terminal, else a line in the log now and then.
+
+    Yields
+    ------
+    tick : callable
+        Told how many more galaxies are done.
+    """
+    first, began = done, time.monotonic()
+    logged = began
+    with progress_bar("galaxies", wanted) as advance:
+        advance(done, total)
+
+        def tick(n: int) -> None:
+            nonlocal done, logged
+            advance(n, total)
+            done += n
+            now = time.monotonic()
+            if now - logged > LOG_EVERY and not sys.stdout.isatty():
+                rate = (done - first) / (now - began)
+                left = timedelta(seconds=round((total - done) / rate))
+                log.info("%d of %d galaxies, %.0f a second, %s left", done, total, rate, left)
+                logged = now
+
+        yield tick

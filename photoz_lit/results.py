@@ -41,12 +41,7 @@ def write_results(
 ) -> Table:
     """Write the results of galaxies that all have an estimate, and return the photo-z table.
 
-    Parameters
-    ----------
-    pdf_chunks : iterable of arrays (m, n_outputs)
-        Probabilities per bin, in the order of the table.
-    folder, galaxies, grid, train_n_of_z, estimate, target
-        As in `Results`.
+    `pdf_chunks` are arrays (m, n_outputs), in the order of the galaxies; all else is as in `Results`.
     """
     (folder / "progress.json").unlink(missing_ok=True)
     results = Results(folder, galaxies, grid, train_n_of_z, estimate, target)
@@ -123,21 +118,10 @@ class Results:
         flags: NDArray[np.str_],
         distance: NDArray[np.floating[Any]] | None = None,
     ) -> None:
-        """Write the next galaxies.
+        """Write the next galaxies: p(z) (m, n_outputs), flag and distance (m,).
 
-        Parameters
-        ----------
-        pdf : array (m, n_outputs)
-            Their p(z); rows whose flag says that there is no estimate are not used.
-        flags : array of str (m,)
-            What speaks against each estimate, or against making one; "good" where nothing does.
-        distance : array (m,), optional
-            Distance to the training galaxies.
-
-        Raises
-        ------
-        DataError
-            A p(z) is not finite, or there are more than galaxies.
+        p(z) of galaxies whose flag says that they have no estimate are not used. DataError where another is
+        not finite, or there are more than galaxies.
         """
         part = slice(self.rows, self.rows + len(pdf))
         if part.stop > self.n:
@@ -202,13 +186,10 @@ class Results:
         }
         for i, name in enumerate(self.dtype.names or (), 1):
             in_unit, words = said[name]
-            if in_unit and not isinstance(
-                units.Unit(in_unit, format="fits", parse_strict="silent"), units.UnrecognizedUnit
-            ):
-                header[f"TUNIT{i}"] = in_unit
-            elif in_unit:
-                words += f", {in_unit}"
-            header[f"TCOMM{i}"] = words
+            known = units.Unit(in_unit, format="fits", parse_strict="silent")
+            if in_unit and not isinstance(known, units.UnrecognizedUnit):
+                header[f"TUNIT{i}"], in_unit = in_unit, ""
+            header[f"TCOMM{i}"] = f"{words}, {in_unit}" if in_unit else words
         g = self.grid
         header["Z_MIN"], header["Z_MAX"] = (
             (float(g.z_min), "of the survey"),

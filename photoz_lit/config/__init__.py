@@ -1,6 +1,6 @@
 """Settings: schema, checks, the way from the command line to them, and the names of run folders."""
 
-from photoz_lit.config.folders import differences, results, science, to_container
+from photoz_lit.config.folders import differences, finished_runs, results, science, to_container
 from photoz_lit.config.parse import as_yaml, parse, restored
 from photoz_lit.config.schema import (
     IMAGE_ENCODERS,
@@ -29,6 +29,7 @@ __all__ = [
     "TrainingConfig",
     "as_yaml",
     "differences",
+    "finished_runs",
     "for_hydra",
     "parse",
     "restored",

@@ -1,6 +1,8 @@
 """What a stage depends on, and the names of run folders that follow from it."""
 
+import glob
 import hashlib
+import logging
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +11,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from photoz_lit.config.schema import VERSION, Config, leaves
+from photoz_lit.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 LONGEST = 150  # bytes of settings in the name of a folder
 AFTER = {"representation": ("representation",), "classifier": ("representation", "classifier")}
@@ -153,3 +158,30 @@ def _joined(named: dict[str, str]) -> str:
     if len(words.encode()) <= LONGEST:
         return words
     return f",settings={hashlib.sha256(words.encode()).hexdigest()[:10]}"
+
+
+def finished_runs(pattern: str) -> list[Path]:
+    """Return the finished run folders that a folder, or a pattern with *, names.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_dir() or "*" not in pattern:
+        found = [path]
+    else:  # names of run folders may hold brackets: only * is special here
+        literal = glob.escape(str(path)).replace("[*]", "*")
+        found = [Path(name) for name in sorted(glob.glob(literal)) if Path(name).is_dir()]
+    finished = [folder.resolve() for folder in found if (folder / "done.json").is_file()]
+    if left := [str(f) for f in found if f.resolve() not in finished and finished]:
+        log.warning("not finished, and left out: %s", ", ".join(left))
+    if not finished:
+        raise ConfigError(
+            f"model={pattern}: no finished run is there. Name the folder of one, e.g. "
+            "model=runs/main/classifier/correction=full,seed=1, or train it first:\n"
+            "  python -m photoz_lit stage=representation\n"
+            "  python -m photoz_lit stage=classifier correction=full"
+        )
+    return finished

@@ -62,11 +62,9 @@ class PredictConfig:
     """How photo-z are given to galaxies without spec_z."""
 
     symmetries: int = setting(1, least=1, most=8)  # average p(z) over so many of the 8 symmetries
-    neighbours: int = setting(5, least=1)  # far galaxies: distance to so many nearest training embeddings
-    far_quantile: float = setting(0.99, above=0, below=1)  # beyond this quantile of validation galaxies' ones
+    far_quantile: float = setting(0.99, above=0, below=1)  # far: beyond this of validation's distances
     # Convert p(z) to this prior; a path names a table with columns z and n_of_z.
     prior: str = setting("none", choices=("none", "flat"), kind="path")
-    chunk: int = setting(8192, least=1)  # galaxies at a time: what an interruption loses
 
 
 @dataclass

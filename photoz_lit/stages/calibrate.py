@@ -18,7 +18,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import __version__, metrics
-from photoz_lit.config import Config
+from photoz_lit.config import Config, finished_runs
 from photoz_lit.correction.calibration.deconvolution import Expected
 from photoz_lit.correction.calibration.sample import Sample, held_out_weights
 from photoz_lit.correction.calibration.smoothing import BIN_WIDTH, calibrate
@@ -38,9 +38,10 @@ from photoz_lit.files import (
     write_table,
 )
 from photoz_lit.grids import RedshiftGrid
+from photoz_lit.inference import CHUNK, Predictor, Trained, open_model
+from photoz_lit.progress import counted
 from photoz_lit.results import read_pdf
 from photoz_lit.stages.evaluate import check_origin, enter, survey_facts
-from photoz_lit.stages.predict import Estimator, Trained, branches_of, counted, finished_runs, open_model
 from photoz_lit.stages.prepare import member_subset, plan_of, prepare, splits, store_folder, training_labels
 from photoz_lit.target import Target
 
@@ -327,17 +328,17 @@ def training_estimates(
     ndarray, shape (N,)
         One a galaxy of the store, NaN for the others.
     """
-    n_views = n_views if store.kind == "images" else 1
-    path = above / f"training-{model.digest[:12]}-{estimate}-{n_views}.npz"
+    path = above / f"training-{model.digest[:12]}-{estimate}-{n_views if store.kind == 'images' else 1}.npz"
     if not path.is_file():
         usable = np.isin(splits(store, own), ("train", "val"))
         photo_z = np.full(len(usable), np.nan)
+        predictor = Predictor(
+            [model], store.kind, store.inputs.shape[1:], n_views=n_views, trainer=own.trainer
+        )
         with counted(0, len(usable), own.trainer.progress) as tick:
-            branches = branches_of([model], store)
-            estimator = Estimator(store, usable, branches, None, n_views, own.trainer, tick)
-            for start in range(0, len(usable), own.predict.chunk):
-                part = slice(start, min(start + own.predict.chunk, len(usable)))
-                pdf, _, _ = estimator(part.start, part.stop)
+            for start in range(0, len(usable), CHUNK):
+                part = slice(start, min(start + CHUNK, len(usable)))
+                pdf, _ = predictor.rows(store, part.start, part.stop, usable, tick)
                 mine = usable[part]
                 photo_z[part][mine] = getattr(metrics, estimate)(pdf[mine], model.grid)
         write_arrays(path, {"photo_z": photo_z})

@@ -11,8 +11,8 @@ from photoz_lit import __version__
 from photoz_lit.correction.calibration.sample import Sample
 from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.files import digest, read_json
+from photoz_lit.inference import open_model
 from photoz_lit.stages.calibrate import fitted_on, read_estimates, sample_of, training_estimates
-from photoz_lit.stages.predict import open_model
 from photoz_lit.stages.prepare import prepare, splits
 
 CALIBRATE = ("stage=calibrate", "calibration=photo_z")

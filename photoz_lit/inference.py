@@ -1,0 +1,432 @@
+"""A trained model on galaxies: p(z) of any galaxies, from finished run folders alone.
+
+    models = [open_model(folder) for folder in finished_runs("runs/main/classifier/correction=full,seed=*")]
+    predictor = Predictor(models, "images", (5, 64, 64))
+    pdf, distance = predictor(cutouts, ebv, r)
+    photo_z = metrics.mode(pdf, predictor.grid)
+
+Several models are an ensemble. Nothing outside their folders is read, and no spec_z is used.
+"""
+
+import copy
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import h5py
+import numpy as np
+import torch
+from astropy.table import Table
+from numpy.typing import NDArray
+from torch import Tensor
+
+from photoz_lit import config as settings
+from photoz_lit.config import Config, TrainerConfig
+from photoz_lit.correction.finishing import Finishing
+from photoz_lit.correction.posthoc import smoothed_prior, swap_prior
+from photoz_lit.data.columns import numbers
+from photoz_lit.data.formats import read_table
+from photoz_lit.data.store import ESTIMATED, Store
+from photoz_lit.data.transforms import Inputs
+from photoz_lit.embeddings import REFERENCE_FLUX, embed, spaced, typical_flux
+from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.files import digest, read_arrays
+from photoz_lit.grids import RedshiftGrid
+from photoz_lit.models.encoders import encoder_class
+from photoz_lit.models.encoders.layers import Encoder
+from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
+from photoz_lit.models.neighbours import Neighbours
+from photoz_lit.stages.representation import build, inputs_of, new_outputs
+from photoz_lit.training import device_of, load_checkpoint, load_weights
+
+log = logging.getLogger(__name__)
+
+CHUNK = 8192
+"""Galaxies at a time: what an interruption loses."""
+NEIGHBOURS = 5
+"""The distance to the training galaxies is that to so many of them."""
+OLD_FLOOR = 0.01
+"""Share of a flat n(z) in the prior that is divided out: bins of hardly a label have no p(z) to be raised."""
+NEW_FLOOR = 1e-4
+"""Share of a flat n(z) in the new prior: a galaxy where it is zero still gets a p(z)."""
+
+Floats = NDArray[np.float64]
+Batches = Iterable[tuple[int, NDArray[np.floating[Any]]]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run folder to predict with: its settings, state of its network, SHA-256 of its checkpoint.
+
+    `reference` says what galaxies it was trained on (`photoz_lit.embeddings.write_reference`), if anything.
+    """
+
+    folder: Path
+    config: Config
+    weights: dict[str, Tensor]
+    digest: str
+    reference: dict[str, NDArray[Any]]
+
+    @property
+    def grid(self) -> RedshiftGrid:
+        """Bins of its p(z), extension included."""
+        s = self.config.survey
+        return s.grid().extended(s.extend_left, s.extend_right) if self.config.correction.extend else s.grid()
+
+    @property
+    def train_n_of_z(self) -> Floats:
+        """Implicit prior of its p(z), on their bins; DataError where the folder does not tell it."""
+        try:
+            with h5py.File(self.folder / "pdf.hdf5") as file:
+                return np.asarray(file["train_n_of_z"][:], dtype=np.float64)
+        except (OSError, KeyError) as error:
+            where = self.folder / "pdf.hdf5"
+            raise DataError(
+                f"{where}: cannot be read ({error}): bring the whole run folder, or run it again"
+            ) from error
+
+
+def open_model(folder: Path) -> Trained:
+    """Read a finished run folder; DataError where a file is damaged, or of another version."""
+    path = folder / "model.ckpt"
+    checkpoint = load_checkpoint(path)
+    try:
+        config = settings.restored(checkpoint["settings"])
+    except ConfigError as error:
+        raise DataError(f"{path} {error}") from error
+    told = folder / "reference.npz"
+    reference = read_arrays(told) if told.is_file() else {}
+    if not reference:
+        log.warning("%s has no reference.npz: its training galaxies are not known to compare with", folder)
+    return Trained(folder, config, checkpoint["state_dict"], digest(path), reference)
+
+
+def check_agreement(models: Sequence[Trained]) -> None:
+    """Raise ConfigError, with what differs, unless the members of an ensemble estimate the same thing."""
+
+    def facts(model: Trained) -> dict[str, Any]:
+        s, d = model.config.survey, model.config.data
+        return {
+            "target": {"column": model.config.target.column},
+            "survey": {"bands": s.bands, "pixels": s.pixels},
+            "bins of p(z)": asdict(model.grid),
+            "data": {"magnitudes": d.magnitudes} if d.source == "catalogue" else {},
+        }
+
+    for other in models[1:]:
+        if changed := settings.differences(facts(models[0]), facts(other)):
+            raise ConfigError(
+                f"{models[0].folder} and {other.folder} are no ensemble, they differ in "
+                f"{'; '.join(changed)}: narrow the pattern model=... to runs of one kind"
+            )
+
+
+def check_priors_are_known(models: Sequence[Trained]) -> None:
+    """Raise ConfigError unless the implicit prior of every model's p(z) is what is stored with it."""
+    for model in models:
+        c = model.config.correction
+        why = "moves p(z) away from the mean of the sample" if c.unshrink > 0 else "rescales its outputs"
+        if c.unshrink > 0 or c.rescale != "none":
+            raise ConfigError(
+                f"{model.folder} ({c.name}) {why}: its p(z) have no prior that could be replaced. Type "
+                "predict.prior=none, or take another correction, e.g. full"
+            )
+
+
+@dataclass(frozen=True)
+class Branch:
+    """An encoder and the heads on it: members of an ensemble that share a representation encode once."""
+
+    encoder: Encoder
+    inputs: Inputs
+    heads: list[AnyHead] = field(default_factory=list)
+    finishings: list[Finishing | None] = field(default_factory=list)
+    old_priors: list[Floats | None] = field(default_factory=list)
+
+
+class Predictor:
+    """p(z) of galaxies, and their distance to the training galaxies.
+
+    p(z) is the arithmetic mean over the models and over symmetries; the distance is the first model's, in
+    view 0 (`photoz_lit.models.neighbours`).
+
+    Parameters
+    ----------
+    models : sequence of Trained
+        Finished runs; the first one's training galaxies are those that distances are measured to.
+    kind : str
+        What the galaxies are: `images`, `features` or `vectors`, as in `photoz_lit.data.store.Store`.
+    shape : tuple of int
+        Of one galaxy.
+    prior : array (n_outputs,), optional
+        Prior to convert each model's p(z) to (`read_prior`).
+    n_views : int
+        Symmetries of images to average over.
+    trainer : TrainerConfig, optional
+        Device, precision, size of batches.
+    far_quantile : float
+        What lies beyond this quantile of the validation galaxies' distances is far.
+
+    Raises
+    ------
+    ConfigError, DataError
+        The models do not fit each other or the galaxies; or a file is damaged.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Trained],
+        kind: str,
+        shape: tuple[int, ...],
+        *,
+        prior: Floats | None = None,
+        n_views: int = 1,
+        trainer: TrainerConfig | None = None,
+        far_quantile: float = 0.99,
+    ) -> None:
+        check_agreement(models)
+        self.trainer = trainer or TrainerConfig()
+        self.device, self.grid = device_of(self.trainer), models[0].grid
+        self.n_views = n_views if kind == "images" else 1
+        if prior is not None:
+            check_priors_are_known(models)
+        self.prior = np.mean([m.train_n_of_z for m in models], axis=0) if prior is None else prior
+        self.branches = list(_branches(models, kind, shape, prior is not None))
+        self.neighbours = _neighbours(models[0], far_quantile)
+        for module in (self.neighbours, *(m for b in self.branches for m in (b.encoder, *b.heads))):
+            if module is not None:
+                module.to(self.device).eval()
+
+    @property
+    def threshold(self) -> float:
+        """Distance beyond which a galaxy is far from training."""
+        return self.neighbours.threshold if self.neighbours else np.inf
+
+    def __call__(
+        self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return p(z) (n, n_outputs) and distance (n,), from inputs (n, ...), E(B-V) and r (n,), mag."""
+        n, size = len(inputs), self.trainer.predict_batch_size
+        batches = ((first, inputs[first : first + size]) for first in range(0, n, size))
+        known = np.full(n, np.nan) if r is None else np.asarray(r, dtype=np.float64)
+        return self._fill(batches, np.ones(n, dtype=bool), np.asarray(ebv, dtype=np.float32), known)
+
+    def rows(
+        self,
+        store: Store,
+        start: int,
+        stop: int,
+        usable: NDArray[np.bool_],
+        tick: Callable[[int], None] = lambda n: None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return p(z) and distance of rows of a store; zeros and NaN where `usable`, (N,), is false.
+
+        `tick` is told how many more galaxies are done.
+        """
+        table, part = store.catalogue, slice(start, stop)
+        r = np.full(stop - start, np.nan)
+        if "dered_petro_r" in table.colnames:
+            r = np.asarray(table["dered_petro_r"][part], dtype=np.float64)
+        ebv = np.nan_to_num(np.asarray(table["ebv"][part], dtype=np.float32))
+        batches = _read_ahead(store, start, stop, self.trainer.predict_batch_size)
+        return self._fill(batches, usable[part], ebv, r, tick)
+
+    @torch.inference_mode()
+    def _fill(
+        self,
+        batches: Batches,
+        usable: NDArray[np.bool_],
+        ebv: NDArray[np.float32],
+        r: Floats,
+        tick: Callable[[int], None] = lambda n: None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        pdf = torch.zeros(len(usable), self.grid.n_outputs, device=self.device)
+        distance = torch.full((len(usable),), torch.nan, device=self.device)
+        for first, raw in batches:
+            members = np.flatnonzero(usable[first : first + len(raw)])
+            if members.size:
+                inputs = self._on_device(raw if members.size == len(raw) else raw[members])
+                place = first + members
+                at = self._on_device(place)
+                pdf[at], distance[at] = self._estimate(inputs, self._on_device(ebv[place]), r[place])
+            tick(len(raw))
+        return pdf.cpu().numpy(), distance.cpu().numpy()
+
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
+
+    def _estimate(self, inputs: Tensor, ebv: Tensor, r: Floats) -> tuple[Tensor, Tensor]:
+        """Return p(z) (m, n_outputs) and distance (m,) of a batch; finishing needs r (m,), mag."""
+        pdfs: list[Tensor] = []
+        distance = torch.full((len(inputs),), torch.nan, device=self.device)
+        for branch in self.branches:
+            views = [
+                embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
+                for view in range(self.n_views)
+            ]
+            if self.neighbours is not None and branch is self.branches[0]:
+                distance = self.neighbours(views[0])
+            for head, finishing, old in zip(branch.heads, branch.finishings, branch.old_priors, strict=True):
+                pdf = torch.stack([mixture(*head(view)) for view in views]).mean(dim=0)
+                if finishing is not None:
+                    pdf = self._on_device(finishing(pdf.cpu().numpy(), r, views[0].cpu().numpy()))
+                if old is not None:
+                    pdf = self._on_device(with_prior(pdf.cpu().numpy(), old, self.prior))
+                pdfs.append(pdf)
+        return torch.stack(pdfs).mean(dim=0), distance
+
+
+def _read_ahead(store: Store, start: int, stop: int, size: int) -> Batches:
+    """Yield (row after start, inputs) of batches; the next is read while one is in work."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(store.read, start, min(start + size, stop))
+        for first in range(start, stop, size):
+            raw, following = ahead.result(), first + size
+            if following < stop:
+                ahead = reader.submit(store.read, following, min(following + size, stop))
+            yield first - start, raw
+
+
+def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swaps: bool) -> Iterable[Branch]:
+    """Build the networks; models with one and the same encoder share a branch."""
+    galaxies = Store(Path(), Table(), np.empty((0, *shape), dtype=np.float32), kind)
+    branches: dict[str, Branch] = {}
+    for model in models:
+        net, c = _network(model, galaxies), model.config.correction
+        heads = [
+            new_outputs(model.config, net.head, model.grid.n_outputs)
+            if c.relabels
+            else copy.deepcopy(net.head)
+            for _ in range(c.members)
+        ]
+        net = PhotozNet(net.encoder, heads[0] if c.members == 1 else Ensemble(heads, cast(Mean, c.mean)))
+        load_weights(net, model.weights, model.folder / "model.ckpt")
+        facts = hashlib.sha256(repr(asdict(model.config.encoder)).encode())
+        for name, values in sorted(net.encoder.state_dict().items()):
+            facts.update(name.encode() + values.contiguous().numpy().tobytes())
+        own = Branch(net.encoder, inputs_of(model.config, galaxies))
+        branch = branches.setdefault(facts.hexdigest(), own)
+        branch.heads.append(net.head)
+        arrays = read_arrays(model.folder / "finishing.npz") if c.finishes else None
+        finishing = None
+        if arrays is not None:
+            finishing = Finishing.from_arrays(arrays, model.config.survey.slices(), model.grid)
+        branch.finishings.append(finishing)
+        branch.old_priors.append(model.train_n_of_z if swaps else None)
+    return branches.values()
+
+
+def _network(model: Trained, galaxies: Store) -> PhotozNet:
+    """Build a model's network with initial weights; ConfigError unless it reads such galaxies."""
+    s, encoder, shape = model.config.survey, model.config.encoder.name, galaxies.inputs.shape[1:]
+    if galaxies.kind not in encoder_class(encoder).reads:
+        raise ConfigError(
+            f"{model.folder} (encoder={encoder}) cannot read {galaxies.kind}: choose another source or model"
+        )
+    net = build(model.config, galaxies)
+    expected: tuple[int, ...] = (len(s.bands), s.pixels, s.pixels)
+    if galaxies.kind != "images":
+        name = "encoder.standardisation.mean"
+        expected, shape = tuple(model.weights[name].shape), tuple(net.state_dict()[name].shape)
+    if shape != expected:
+        raise ConfigError(
+            f"{model.folder} was trained on {galaxies.kind} of shape {expected} ({s.name}, bands {s.bands}), "
+            f"the galaxies have {shape}: bring data like those"
+        )
+    return net
+
+
+def _neighbours(model: Trained, far_quantile: float) -> Neighbours | None:
+    """Return what measures distances to a model's training galaxies, where the run tells of them."""
+    if not model.reference:
+        return None
+    train, val = (torch.from_numpy(model.reference[name]) for name in ("train", "val"))
+    try:
+        with torch.inference_mode():
+            return Neighbours(train, NEIGHBOURS).set_threshold(val, far_quantile)
+    except ValueError as error:
+        raise DataError(
+            f"{model.folder / 'reference.npz'}: {error}: this model cannot be used, its training diverged or "
+            "had a single galaxy"
+        ) from error
+
+
+# ---- What is said of galaxies beside their estimates
+
+
+def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
+    """What speaks against an estimate of each galaxy, or against making one, (n,): `store.FLAGS` but far."""
+    flags = np.where(store.flags == "", "good", store.flags).astype("<U8")
+    usable = np.isin(flags, ESTIMATED)
+    for model in models:
+        if model.reference.get("ebv", np.ones(1)).any():  # a model without E(B-V) has no use for it
+            flags[usable & ~ebv_known(store)] = "ebv"
+    if "dered_petro_r" in store.catalogue.colnames:
+        r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
+        for model in models:
+            r_min, r_max = model.reference.get("r_range", (-np.inf, np.inf))
+            flags[usable & ((r < r_min) | (r > r_max))] = "r_range"
+    return flags
+
+
+def ebv_known(store: Store) -> NDArray[np.bool_]:
+    """Whether each galaxy's E(B-V) is known, (n,)."""
+    table = store.catalogue
+    if "ebv_known" in table.colnames:
+        return np.asarray(table["ebv_known"], dtype=bool)
+    return np.isfinite(np.asarray(table["ebv"], dtype=np.float64))
+
+
+def flux_ratio(store: Store, usable: NDArray[np.bool_], model: Trained) -> float:
+    """Return the typical flux relative to that of the model's training galaxies; NaN where unknown."""
+    rows, theirs = np.flatnonzero(usable), model.reference.get("flux", np.empty(0))
+    if rows.size == 0 or theirs.size == 0:
+        return float("nan")
+    ours = typical_flux(store.inputs[spaced(rows, REFERENCE_FLUX)])
+    return float(np.median(ours / theirs))
+
+
+# ---- Another prior
+
+
+def with_prior(pdf: NDArray[Any], old: Floats, new: Floats) -> NDArray[np.float32]:
+    """Convert p(z), (n, n_outputs), from one implicit prior to another, (n_outputs,)."""
+    return swap_prior(pdf, smoothed_prior(old, OLD_FLOOR), new).astype(np.float32)
+
+
+def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | None:
+    """Return the prior that `predict.prior` names, (n_outputs,), or None where p(z) stay as they are.
+
+    It is "none"; "flat", over all bins of p(z); or the path of a table with columns `z` and `n_of_z`, a
+    density of any scale, linear between its rows and zero beyond. DataError where it is no n(z) on the bins.
+    """
+    if wanted == "none":
+        return None
+    if wanted == "flat":
+        return np.full(grid.n_outputs, 1 / grid.n_outputs)
+    path = Path(wanted).expanduser()
+    table = read_table(path)
+    if not {"z", "n_of_z"} <= set(table.colnames):
+        raise DataError(
+            f"{path} has the columns {', '.join(table.colnames)}: predict.prior is flat, none or a table "
+            "with z and n_of_z"
+        )
+    z, n = (numbers(table, name, str(path)) for name in ("z", "n_of_z"))
+    faulty = ~np.isfinite(z) | ~np.isfinite(n) | (n < 0) | (np.diff(z, prepend=-np.inf) <= 0)
+    if faulty.any():
+        row = int(faulty.argmax())
+        raise DataError(
+            f"{path}: z={z[row]:g}, n_of_z={n[row]:g} in row {row}: z must rise from row to row, n_of_z must "
+            "be a number and not negative"
+        )
+    on_bins = np.interp(grid.centres, z, n, left=0, right=0)
+    if not on_bins.any():
+        raise DataError(
+            f"{path}: n_of_z is zero on the range of p(z), {grid.edges[0]:g} to {grid.edges[-1]:g}: bring "
+            "that of the galaxies to predict for"
+        )
+    return smoothed_prior(on_bins / on_bins.sum(), NEW_FLOOR)
