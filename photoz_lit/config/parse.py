@@ -18,6 +18,7 @@ from photoz_lit.config.checks import check, one_of
 from photoz_lit.config.folders import AFTER, changed, flat, folder_names, to_container
 from photoz_lit.config.schema import VERSION, Config, leaves
 from photoz_lit.config.words import shown
+from photoz_lit.data.sources import SOURCES
 from photoz_lit.errors import ConfigError
 from photoz_lit.setting import contents_of, settings_of
 from photoz_lit.target import Target
@@ -80,6 +81,7 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     """
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
+    _leave_out_others(plain.get("data"), {word.lstrip("+").partition("=")[0] for word in words})
     for key in [key for key, value in flat(plain).items() if value == "???"]:
         raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:
@@ -140,6 +142,15 @@ def _literal(plain: Any) -> Any:
 def as_yaml(config: Config) -> str:
     """Return the settings as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(to_container(config)))
+
+
+def _leave_out_others(data: Any, typed: set[str]) -> None:
+    """Leave out what an experiment or a size says of another source than the chosen one; words stay."""
+    if isinstance(data, dict) and data.get("source") in SOURCES:
+        own = get_type_hints(SOURCES[data["source"]].Settings)
+        every = {name for source in SOURCES.values() for name in get_type_hints(source.Settings)}
+        for key in [key for key in data if key in every and key not in own and f"data.{key}" not in typed]:
+            del data[key]
 
 
 def _fit(

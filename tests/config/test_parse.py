@@ -258,3 +258,13 @@ def test_unknown_key_is_named_with_its_valid_siblings() -> None:
     with pytest.raises(ConfigError, match=re.escape("training.step4")) as caught:
         parsed("stage=prepare", "training.step4.lr=1")
     assert "representation, step2, step3" in str(caught.value)
+
+
+def test_what_an_experiment_says_of_another_source_is_left_out() -> None:
+    words = ("stage=classifier", "data=catalogue", "data.path=x.csv", "encoder=mlp")
+    for choice in ("experiment=smoke", "size=quick"):
+        config = parsed(*words, choice)
+        assert not hasattr(config.data, "n_galaxies")
+        assert "n_galaxies" not in config.folder("classifier").name
+        with pytest.raises(ConfigError, match=r"'data.n_galaxies'.* with source=catalogue"):
+            parsed(*words, choice, "data.n_galaxies=50")
