@@ -7,6 +7,7 @@ whole: no reader ever sees half a file, and two writers do not harm each other.
 import glob
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -20,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.errors import DataError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -112,7 +115,11 @@ def locked(folder: Path) -> Iterator[None]:
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process works on %s: waiting for it", folder.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

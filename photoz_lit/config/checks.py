@@ -103,9 +103,7 @@ def _check_data(c: Config) -> None:
     )
     if c.stage.name in (None, "report"):
         return
-    check_of_source = getattr(SOURCES[d.source], "check", None)
-    if check_of_source is not None:
-        check_of_source(d, c.survey)
+    SOURCES[d.source].check(d, c.survey)
     if c.stage.name != "predict":  # there the model has its own encoder, survey and columns
         _check_encoder(c)
 
@@ -113,18 +111,19 @@ def _check_data(c: Config) -> None:
 def _check_encoder(c: Config) -> None:
     """Check that the encoder reads what the source has; a store says only when it is opened."""
     source, name = c.data.source, c.encoder.name
-    if source == "catalogue":
+    kinds = SOURCES[source].KINDS
+    if kinds == ("features",):
         _require(
             name == "mlp",
-            f"encoder={name} reads images but data=catalogue has magnitudes only: type encoder=mlp",
+            f"encoder={name} reads images but data={source} has magnitudes only: type encoder=mlp",
         )
-    elif source == "embeddings":
+    elif kinds == ("vectors",):
         _require(
             name in ("precomputed", "mlp"),
-            f"encoder={name} reads images but data=embeddings has vectors: "
+            f"encoder={name} reads images but data={source} has vectors: "
             "type encoder=precomputed (as they are) or encoder=mlp (layers on top)",
         )
-    elif source != "store":
+    elif kinds == ("images",):
         _require(
             name in IMAGE_ENCODERS,
             f"encoder={name} reads {'magnitudes' if name == 'mlp' else 'vectors'} but data={source} has "

@@ -1,5 +1,6 @@
 """Every source is whole: what it needs, what its store depends on, and how another one is added."""
 
+import importlib
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import QUICK, places, run, run_well
 
 from photoz_lit.config.schema import SurveyConfig
 from photoz_lit.data.sources import SOURCES
@@ -95,3 +97,50 @@ def test_sources_import_nothing_heavy() -> None:
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     heavy = {"torch", "pytorch_lightning", "astropy", "scipy", "h5py", "matplotlib", "pyarrow"}
     assert not heavy & set(told.split())
+
+
+TOY = """
+from dataclasses import dataclass
+import numpy as np
+from photoz_lit.data.sources.settings import Plan, SourceSettings, facts_of
+
+KINDS = ("vectors",)
+
+@dataclass
+class Settings(SourceSettings):
+    source: str = "toy"
+    n: int = 40
+
+def check(settings, survey):
+    pass
+
+def facts(settings, survey, target):
+    return facts_of(settings, survey, target)
+
+def plan(settings, survey, target, workers):
+    from astropy.table import Table
+    z = np.linspace(0.01, 0.39, settings.n)
+    table = Table({"object_id": np.arange(settings.n), "spec_z": z, "dered_petro_r": 15 + z, "ebv": 0 * z})
+    return Plan(table, (settings.n, 1), "vectors", lambda start: [z[start:, None]])
+"""
+
+
+def test_another_source_is_one_file_one_yaml_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "toy.yaml").write_text("source: toy\n")
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(SOURCES, "toy", importlib.import_module("toy"))
+    words = ["--config-dir", str(tmp_path / "conf"), "stage=prepare", "data=toy", "encoder=precomputed"]
+    words += ["logger=none", *places(tmp_path)]
+    assert "40 galaxies" in run_well(*words).out
+    assert "50 galaxies" in run_well(*words, "data.n=50").out
+    assert "Valid keys under 'data' with source=toy: " in run(*words, "data.path=x.csv").message
+
+
+def test_an_experiment_s_simulated_galaxies_do_not_concern_other_sources(tmp_path: Path) -> None:
+    words = [*QUICK, "stage=prepare", "data=arrays", *places(tmp_path)]
+    assert "data.path is not set" in run(*words).message
+    assert "unknown setting 'data.n_galaxies'" in run(*words, "data.n_galaxies=30").message
