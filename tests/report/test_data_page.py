@@ -6,7 +6,8 @@ import pytest
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources.mock import draw_galaxies, render_cutouts
+from photoz_lit.data.mock.population import draw_galaxies
+from photoz_lit.data.mock.render import render_cutouts
 from photoz_lit.data.store import write_store
 from photoz_lit.errors import DataError
 from photoz_lit.grids import MagnitudeSlices

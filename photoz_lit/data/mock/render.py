@@ -113,16 +113,11 @@ def galaxy_sources(galaxies: Table, pixels: int) -> list[tuple[Source, Source]]:
     components = []
     for name in ("bulge", "disc"):
         flux = (_by_band(galaxies, f"true_{name}") * dimming).astype(np.float32)
-        radius = np.asarray(galaxies[f"true_{name}_radius"]) / PIXEL
-        axis_ratio, angle = (
-            np.asarray(galaxies[f"true_{name}_{shape}"]) for shape in ("axis_ratio", "angle")
+        radius, ratio, angle = (
+            np.asarray(galaxies[f"true_{name}_{shape}"]) for shape in ("radius", "axis_ratio", "angle")
         )
-        components.append(
-            [
-                Source(flux[i], x[i], y[i], radius[i], axis_ratio[i], angle[i], bulge=name == "bulge")
-                for i in range(len(galaxies))
-            ]
-        )
+        rows = zip(flux, x, y, radius / PIXEL, ratio, angle, [name == "bulge"] * len(galaxies), strict=True)
+        components.append([Source(*row) for row in rows])
     return list(zip(*components, strict=True))
 
 
@@ -185,21 +180,9 @@ def _galaxy_colours(rng: np.random.Generator) -> Array:
 
 
 def draw_scene(sources: list[Source], seeing: Array, pixels: int) -> Image:
-    """Draw sources through seeing and pixel, without noise.
+    """Draw sources through seeing and pixel, without noise: nanomaggies per pixel, (5, pixels, pixels).
 
-    Parameters
-    ----------
-    sources : list of Source
-        What to draw.
-    seeing : ndarray, shape (5,)
-        Full width at half maximum of the point spread function in each band, pixels.
-    pixels : int
-        Side of the stamp.
-
-    Returns
-    -------
-    ndarray of float32, shape (5, pixels, pixels)
-        Nanomaggies per pixel.
+    `seeing` is the full width at half maximum of the point spread function in each band, pixels, (5,).
     """
     extent = max(1.5 * pixels, *(source.extent for source in sources))
     side = next((side for side in GRIDS if side >= extent), GRIDS[-1])
@@ -286,19 +269,9 @@ def transform_seeing(seeing: Array, grid: Grid) -> Image:
 
 
 def add_noise(scene: Image, sky: Array, rng: np.random.Generator) -> Image:
-    """Add photon noise of sky and sources and the camera's noise; counts are large enough for a normal law.
+    """Add the noise of photons and of the camera; counts are large enough for a normal law.
 
-    Parameters
-    ----------
-    scene : ndarray, shape (5, y, x)
-        Nanomaggies per pixel above the sky.
-    sky : ndarray, shape (5,)
-        Nanomaggies per pixel, subtracted already.
-    rng : Generator
-
-    Returns
-    -------
-    ndarray of float32, shape (5, y, x)
+    `scene` (5, y, x) is in nanomaggies per pixel above the sky (5,), which is subtracted already.
     """
     photon = (NANOMAGGIES_PER_COUNT / GAIN).astype(np.float32)[:, None, None]
     floor = (sky * NANOMAGGIES_PER_COUNT / GAIN + DARK_VARIANCE * NANOMAGGIES_PER_COUNT**2).astype(np.float32)

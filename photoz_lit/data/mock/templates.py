@@ -45,13 +45,7 @@ def load_templates() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[
 
 
 def find_spectra() -> Path:
-    """Return the folder of spectra inside an installed ``desc-bpz``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If ``desc-bpz`` is not installed.
-    """
+    """Return the folder of spectra inside an installed ``desc-bpz``."""
     spec = find_spec("desc_bpz")
     if spec is None or spec.origin is None:
         raise FileNotFoundError(
@@ -64,15 +58,8 @@ def find_spectra() -> Path:
 def make_templates(spectra: Path) -> Table:
     """Put the four spectra through the SDSS filters at each redshift.
 
-    Parameters
-    ----------
-    spectra : Path
-        Folder with ``{El,Sbc,Scd,Im}_B2004a.sed``: two columns, wavelength in angstrom and flux per angstrom.
-
-    Returns
-    -------
-    Table
-        Columns ``z``, ``{type}_{band}`` (AB colour band - r) and ``{type}_k_r``, in mag.
+    The folder has ``{El,Sbc,Scd,Im}_B2004a.sed``: two columns, wavelength in angstrom and flux per angstrom.
+    The table has ``z``, ``{type}_{band}`` (AB colour band - r) and ``{type}_k_r``, in mag.
     """
     from speclite.filters import load_filters
 

@@ -55,30 +55,14 @@ UNCUT_AT_ONCE = 1024  # galaxies that cannot be cut
 
 @dataclass(frozen=True)
 class FieldCutouts:
-    """The cutouts of some galaxies of one field.
+    """The cutouts of m galaxies of one field."""
 
-    Parameters
-    ----------
-    field : Field or None
-        None for galaxies that lie on no frame.
-    rows : ndarray of int, shape (m,)
-        Their rows among the positions that were given.
-    cutouts : ndarray of float32, shape (m, bands, pixels, pixels)
-        Nanomaggies per pixel; zero where missing.
-    missing_fraction : ndarray, shape (m,)
-        Share of the stamp that no frame covers, in the band where it is largest.
-    faults : list of str, length m
-        Why a galaxy could not be cut; empty where it could.
-    incomplete : list of str, length m
-        Why the frame of a neighbouring field could not fill what is missing; empty where there is none.
-    """
-
-    field: Field | None
-    rows: Rows
-    cutouts: Image
-    missing_fraction: Array
-    faults: list[str]
-    incomplete: list[str]
+    field: Field | None  # None for galaxies that lie on no frame
+    rows: Rows  # among the positions that were given
+    cutouts: Image  # (m, bands, pixels, pixels), nanomaggies per pixel; zero where missing
+    missing_fraction: Array  # share of the stamp that no frame covers, in the band where it is largest
+    faults: list[str]  # why a galaxy could not be cut; empty where it could
+    incomplete: list[str]  # why a neighbouring field could not fill what is missing; empty where none could
 
 
 # --- Cutting from one set of frames ---------------------------------------------------
@@ -167,7 +151,7 @@ def cut_fields(
         A galaxy that no WCS brings within 3 pixels of where the catalogue has it is not cut: the WCS of
         frames across RA 0 can be wrong by 100-180 pixels. The catalogue's own field must be among the frames.
     index : mapping of Field to files by band
-        See `photoz_lit.data.sdss.frames.find_frames`.
+        As `find_frames` gives it.
     stamps : Stamps
         How galaxies are cut.
     workers : int
@@ -177,15 +161,13 @@ def cut_fields(
     ------
     FieldCutouts
         Every galaxy is in one of them. One that cannot be cut has a fault.
-
-    Raises
-    ------
-    DataError
-        A position is not a finite number.
     """
     footprints = read_footprints(index, stamps.bands, max_workers=workers)
     faults = check_footprints(footprints)
-    faults = {field: f"{field}: {fault}" for field, fault in faults.items()} | _lacking(index, stamps.bands)
+    for field, files in index.items():
+        if absent := [band for band in stamps.bands if band not in files]:
+            name = field.filename(absent[0])
+            faults[field] = f"{field}: no frame of band {absent[0]} in the folder ({name})"
     rows = np.arange(len(galaxies.ra))
     pool = ThreadPoolExecutor(workers)
     try:
@@ -218,16 +200,6 @@ def uncut(field: Field | None, rows: Rows, stamps: Stamps, fault: str) -> Iterat
         yield FieldCutouts(field, some, cutouts, np.ones(n), [fault] * n, [""] * n)
 
 
-def _lacking(index: Mapping[Field, Mapping[str, Path]], bands: str) -> dict[Field, str]:
-    """Find fields without all bands, and say what they lack."""
-    absent = {field: next((b for b in bands if b not in files), "") for field, files in index.items()}
-    return {
-        field: f"{field}: no frame of band {band} in the folder ({field.filename(band)})"
-        for field, band in absent.items()
-        if band
-    }
-
-
 def _cut_plan(
     plan: FieldPlan,
     rows: Rows,
@@ -254,13 +226,9 @@ def _cut_plan(
         part, absent = cutouts[some], missing[some]
         fill(part, absent, others, Grids(grids.ra[:, some], grids.dec[:, some], grids.pixels))
         cutouts[some], missing[some] = part, absent
-    faults = [
-        f"the frame's WCS puts it {offset:.1f} pixels from the catalogue's rowc, colc"
-        if offset > POSITION_TOLERANCE
-        else ""
-        for offset in plan.offset
-    ]
     wrong = plan.offset > POSITION_TOLERANCE
+    words = "the frame's WCS puts it {:.1f} pixels from the catalogue's rowc, colc"
+    faults = [words.format(off) if bad else "" for off, bad in zip(plan.offset, wrong, strict=True)]
     cutouts[wrong], missing[wrong] = 0, True
     return FieldCutouts(plan.field, rows, cutouts, missing.mean((2, 3)).max(1), faults, incomplete)
 

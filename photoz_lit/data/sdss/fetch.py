@@ -9,7 +9,6 @@ import bz2
 import logging
 import random
 import threading
-import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,11 +28,9 @@ log = logging.getLogger(__name__)
 RERUN = 301  # processing of the images, of all of SDSS imaging since DR8
 USER_AGENT = "photoz_lit (photometric redshifts from SDSS frames; python-requests)"
 TIMEOUT = 60.0  # longest silence of a server, s
-RETRIES = 6  # further tries that make no progress
+RETRIES = 9  # further tries that make no progress; with the waits between them, three to four minutes
 BACKOFF = 1.0  # s before the first of them; doubled each time, up to 64 times as long
-PATIENCE = (
-    600.0  # s for which an archive that cannot be reached is tried again, and that a server may ask for
-)
+LONGEST_WAIT = 600.0  # s that a server may ask for
 FRESH_COPIES = 3  # a file that arrives damaged so many times is damaged in the archive
 AHEAD = 6  # groups of fields on disk or under way
 CHUNK = 1 << 16
@@ -61,22 +58,14 @@ def new_session(connections: int = 1) -> requests.Session:
 def get(
     session: requests.Session,
     address: str,
+    timeout: float,
     *,
     params: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
-    timeout: float | None = None,
-    stream: bool = False,
 ) -> requests.Response:
-    """Ask once, for whatever status.
-
-    Raises
-    ------
-    Fault
-        There was no answer.
-    """
-    timeout = timeout or TIMEOUT
+    """Ask once, for whatever status; the body of an answer without params is still to be read."""
     try:
-        return session.get(address, params=params, headers=headers, timeout=timeout, stream=stream)
+        return session.get(address, params=params, headers=headers, timeout=timeout, stream=params is None)
     except requests.ConnectionError as error:
         # A server that takes a request and hangs up is there, but cannot cope with this one.
         hung_up = isinstance(next(iter(error.args), None), urllib3.exceptions.ProtocolError)
@@ -100,69 +89,28 @@ def refusal(response: requests.Response, words: str = "") -> Fault:
     return Fault(f"HTTP {code} {response.reason}{words}", passing=passing, wait=wait)
 
 
-class Tries:
-    """Counts what goes wrong with one thing, and says when to try again.
-
-    Parameters
-    ----------
-    patience : float
-        How long a server that cannot be reached does not use up the tries, s.
-    """
-
-    def __init__(self, patience: float = 0.0) -> None:
-        self.patience, self.count, self.silences, self.since = patience, 0, 0, 0.0
-
-    def pause(self, fault: Fault) -> float:
-        """Return how long to wait, s, or raise the fault where there is no point in it."""
-        now = time.monotonic()
-        if fault.unreachable and self.patience:
-            self.since = self.since if self.silences else now
-            self.silences += 1
-            number, over = self.silences, now - self.since > self.patience
-        else:
-            self.silences, self.count = 0, self.count + 1
-            number, over = self.count, self.count > RETRIES
-        if over or not fault.passing or fault.wait > PATIENCE:
-            raise fault
-        return max(fault.wait, BACKOFF * 2.0 ** min(number - 1, 6) * random.uniform(0.5, 1.0))
+def pause(fault: Fault, tries: int) -> float | None:
+    """Return how long to wait after so many tries, s; None where there is no point in another."""
+    if not fault.passing or tries > RETRIES or fault.wait > LONGEST_WAIT:
+        return None
+    return max(fault.wait, BACKOFF * 2.0 ** min(tries - 1, 6) * random.uniform(0.5, 1.0))
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The archive's frames, and the folder that they are fetched into.
+    """The archive's frames, and the folder that they are fetched into."""
 
-    Parameters
-    ----------
-    base : str
-        Address above `RERUN/RUN/CAMCOL/frame-B-RRRRRR-C-FFFF.fits.bz2`.
-    folder : Path
-        A file that is there under its final name is whole and is not fetched again.
-    connections : int
-        Files fetched at the same time.
-    """
-
-    base: str
-    folder: Path
-    connections: int = 4
+    base: str  # address above RERUN/RUN/CAMCOL/frame-B-RRRRRR-C-FFFF.fits.bz2
+    folder: Path  # a file that is there under its final name is whole and is not fetched again
+    connections: int = 4  # files fetched at the same time
 
     def fetch(
         self, jobs: Sequence[Sequence[Field]], bands: str
     ) -> Generator[tuple[dict[Field, dict[str, Path]], dict[Field, str]], None, None]:
-        """Yield the files of groups of fields in order, while further ones arrive.
+        """Yield the files by band of groups of fields, in order, and why fields lack some; others arrive.
 
         A field's frames are removed after the last group that has it, unless one of them is missing: then
         they stay for another try. Close the iterator (`contextlib.closing`) to stop early.
-
-        Yields
-        ------
-        paths : dict of Field to files by band
-        failures : dict of Field to str
-            Why fields lack frames.
-
-        Raises
-        ------
-        DataError
-            The archive cannot be reached, or the folder cannot be written.
         """
         last = {field: i for i, fields in enumerate(jobs) for field in fields}
         coming: dict[Field, dict[str, Future[Path]]] = {}
@@ -181,9 +129,8 @@ class Archive:
                         paths[field][band] = coming[field][band].result()
                     except Fault as fault:
                         if fault.unreachable:
-                            raise DataError(
-                                f"{fault}. What is cut is kept: type the same command to go on"
-                            ) from fault
+                            again = "What is cut is kept: type the same command to go on"
+                            raise DataError(f"{fault}. {again}") from fault
                         failures.setdefault(field, f"band {band}: {fault}")
                 yield paths, failures
                 for field in fields:
@@ -214,7 +161,7 @@ class _Line:
         name = field.filename(band)
         address = f"{self.archive.base.rstrip('/')}/{RERUN}/{field.run}/{field.camcol}/{name}"
         path = self.archive.folder / name
-        partial, tries, copies = path.with_name(f"{name}.partial"), Tries(PATIENCE), 0
+        partial, tries, copies = path.with_name(f"{name}.partial"), 0, 0
         while not path.is_file():
             before = _size(partial)
             try:
@@ -226,13 +173,9 @@ class _Line:
                     raise Fault(f"{fault}, in {copies} copies one after another", passing=passing)
                 partial.replace(path)
             except Fault as error:
-                if _size(partial) > before:
-                    tries.count = 0
-                try:
-                    seconds = tries.pause(error)
-                except Fault as last:
-                    why = f"{address}: {last}"
-                    raise Fault(why, unreachable=last.unreachable, passing=False) from error
+                tries = 1 if _size(partial) > before else tries + 1
+                if (seconds := pause(error, tries)) is None:
+                    raise Fault(f"{address}: {error}", unreachable=error.unreachable) from error
                 log.debug("%s: %s; again in %.1f s", address, error, seconds)
                 self.stopped.wait(seconds)
         return path
@@ -243,7 +186,7 @@ class _Line:
             raise Fault("stopped", passing=False)
         here = _size(partial)
         headers = {"Range": f"bytes={here}-"} if here else {}
-        with get(self.session, address, headers=headers, stream=True) as response:
+        with get(self.session, address, TIMEOUT, headers=headers) as response:
             if response.status_code == 416:  # there is no more
                 return
             if response.status_code not in (200, 206):

@@ -35,23 +35,11 @@ BAND_OFFSET = 20.0  # pixels; the frames of a field's bands start up to about te
 
 @dataclass(frozen=True)
 class Stamps:
-    """How galaxies are cut.
+    """How galaxies are cut: north up and east left, or along the rows and columns of the frame."""
 
-    Parameters
-    ----------
-    bands : str
-        One letter a band.
-    pixels : int
-        Side of a stamp.
-    pixel_scale : float
-        Side of its pixels, arcsec. Much coarser pixels than the frames' are sampled, not averaged.
-    north_up : bool
-        North up and east left, instead of along the rows and columns of the reference band's frame.
-    """
-
-    bands: str
-    pixels: int = 64
-    pixel_scale: float = PIXEL
+    bands: str  # one letter each
+    pixels: int = 64  # side of a stamp
+    pixel_scale: float = PIXEL  # arcsec; much coarser pixels than the frames' are sampled, not averaged
     north_up: bool = False
 
     @property
@@ -78,13 +66,14 @@ class Positions(NamedTuple):
 
     @classmethod
     def of(
-        cls, ra: ArrayLike, dec: ArrayLike, rowc: ArrayLike | None = None, colc: ArrayLike | None = None
+        cls, ra: ArrayLike, dec: ArrayLike, rowc: ArrayLike = np.nan, colc: ArrayLike = np.nan
     ) -> Positions:
         """Put together what the catalogue says; it counts pixels from the corner of the first."""
-        ra, dec = np.atleast_1d(np.asarray(ra, float)), np.atleast_1d(np.asarray(dec, float))
-        unknown = np.full(len(ra), np.nan)
-        x, y = (unknown if v is None else np.asarray(v, float) - 0.5 for v in (colc, rowc))
-        return cls(ra, dec, x, y)
+        return cls(
+            *np.broadcast_arrays(
+                *(np.asarray(v, float) for v in (ra, dec)), *(np.subtract(v, 0.5) for v in (colc, rowc))
+            )
+        )
 
     def take(self, rows: Rows) -> Positions:
         """Return the positions of some galaxies."""
@@ -120,31 +109,15 @@ def read_footprints(
 
 
 def check_footprints(footprints: Mapping[Field, Footprint]) -> dict[Field, str]:
-    """Find fields whose WCS cannot be right; see `check_wcs`, and, across RA 0, their neighbours.
-
-    Returns
-    -------
-    dict of Field to str
-        What is wrong with each; fields that pass are absent.
-    """
-    faults = {}
-    for field, place in footprints.items():
-        fault = check_wcs(*place)
-        if not fault and _spans_zero(*place):
-            fault = _misplaced(field, footprints)
-        if fault:
-            faults[field] = fault
-    return faults
+    """Say what is wrong with fields whose WCS cannot be right, by itself or by its neighbours across RA 0."""
+    faults = {
+        field: check_wcs(*place) or _misplaced(field, footprints) for field, place in footprints.items()
+    }
+    return {field: f"{field}: {fault}" for field, fault in faults.items() if fault}
 
 
 def check_wcs(wcs: WCS, shape: tuple[int, int]) -> str:
-    """Check a frame's WCS: scale at corners and middle, and the way to the sky and back.
-
-    Returns
-    -------
-    str
-        What is wrong; empty where nothing is.
-    """
+    """Say what is wrong with a frame's WCS: the scale at corners and middle, the way to the sky and back."""
     x, y = corners(shape)
     ra, dec = wcs.pixel_to_world_values(x, y)
     scales = [separation((ra, dec), wcs.pixel_to_world_values(*end)) for end in ((x + 1, y), (x, y + 1))]
@@ -178,8 +151,10 @@ def _spans_zero(wcs: WCS, shape: tuple[int, int]) -> bool:
 
 
 def _misplaced(field: Field, footprints: Mapping[Field, Footprint]) -> str:
-    """Compare a frame's WCS with where the fields before and after it place it; empty where they agree."""
+    """Compare the WCS of a frame across RA 0 with where the fields before and after it place it."""
     wcs, shape = footprints[field]
+    if not _spans_zero(wcs, shape):
+        return ""
     middle = tuple(axis[:1] for axis in corners(shape))
     for step in (-1, 1):
         neighbour = field._replace(field=field.field + step)
@@ -214,10 +189,8 @@ def plan_fields(
     galaxies : Positions
         A field whose WCS agrees with the catalogue's pixels goes first. Where that field is to be avoided,
         there is nothing to compare on others.
-    footprints : mapping of Field to (WCS, shape)
-        See `read_footprints`.
-    stamps : Stamps
-        How they are cut.
+    footprints, stamps
+        Where the fields lie, and how galaxies are cut.
     avoid : container of Field
         Fields to be used for galaxies on no other frame only.
 
@@ -228,13 +201,7 @@ def plan_fields(
         close to it, the one that is near most of them first.
     off : ndarray of int
         Rows of galaxies that lie on no frame.
-
-    Raises
-    ------
-    DataError
-        A position is not a finite number.
     """
-    n = len(galaxies.ra)
     if not (fine := np.isfinite(galaxies.ra) & np.isfinite(galaxies.dec)).all():
         raise DataError(f"row {np.argmin(fine)}: ra and dec must be finite; {(~fine).sum()} rows are not")
     fields = sorted(footprints)
@@ -259,7 +226,7 @@ def plan_fields(
         completing = [(fields[field[part[0]]], galaxy[part]) for part in _split(further, field[further])]
         completing.sort(key=lambda other: -len(other[1]))
         plans.append(FieldPlan(fields[field[home[0]]], galaxy[home], offset[order][home], completing))
-    return plans, np.setdiff1d(np.arange(n), galaxy[is_best & use])
+    return plans, np.setdiff1d(np.arange(len(fine)), galaxy[is_best & use])
 
 
 def _split(values: Rows, keys: Rows) -> list[Rows]:

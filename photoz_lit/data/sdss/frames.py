@@ -48,25 +48,13 @@ class Field(NamedTuple):
 
 
 def find_frames(folder: Path, bands: Sequence[str]) -> dict[Field, dict[str, Path]]:
-    """Find the frames in a folder and the folders in it.
-
-    Parameters
-    ----------
-    folder : Path
-        Such as a copy of the archive's, with frames in RUN/CAMCOL.
-    bands : sequence of str
-        Bands to look for; the frames of others are passed over.
+    """Find the frames of some bands in a folder and the folders in it, such as a copy of the archive's.
 
     Returns
     -------
     dict
         Files by band of each field, in the order of fields and of `bands`. A field may lack bands. Where a
         frame is there compressed and decompressed, the decompressed file, which is read faster.
-
-    Raises
-    ------
-    DataError
-        There is no frame of these bands, or no such folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -97,11 +85,6 @@ def read_frame(path: Path) -> tuple[Image, WCS]:
     image : ndarray of float32, shape (rows, columns)
         Nanomaggies per pixel.
     wcs : WCS
-
-    Raises
-    ------
-    DataError
-        The file cannot be read or is truncated, is no FITS image, not in nanomaggies, has no sky coordinates.
     """
     with _open(path) as stream:
         header = _read_header(stream, path)
@@ -117,20 +100,8 @@ def read_frame(path: Path) -> tuple[Image, WCS]:
     return image, wcs
 
 
-def footprint(path: Path) -> tuple[WCS, tuple[int, int]]:
-    """Read where a frame lies from its header alone; of a compressed file, the first block is decompressed.
-
-    Returns
-    -------
-    wcs : WCS
-    shape : (int, int)
-        Rows and columns.
-
-    Raises
-    ------
-    DataError
-        As `read_frame`, for what the header tells.
-    """
+def footprint(path: Path) -> Footprint:
+    """Read where a frame lies, from its header alone; of a compressed file, the first block is enough."""
     with _open(path) as stream:
         header = _read_header(stream, path)
     return _celestial_wcs(header, path), (header["NAXIS2"], header["NAXIS1"])
@@ -164,13 +135,7 @@ def _read_header(stream: BinaryIO, path: Path) -> fits.Header:
 
 
 def _celestial_wcs(header: fits.Header, path: Path) -> WCS:
-    """Return the header's WCS.
-
-    Raises
-    ------
-    DataError
-        There is none, or it is not one of right ascension and declination.
-    """
+    """Return the header's WCS, of right ascension and declination."""
     header = header.copy()
     try:
         # The survey's headers predate this keyword's name. Mended rather than astropy's warning filtered:

@@ -21,23 +21,10 @@ PIXEL_POSITION = ("rowc", "colc")
 
 
 def read_positions(path: Path, rules: TableRules, limit: int | None, *, places: bool) -> Table:
-    """Read a table of positions, with what else is known of the galaxies.
+    """Read a table of positions as `Walk` needs it; `places`: with run, camcol and field.
 
-    Parameters
-    ----------
-    places : bool
-        Whether run, camcol and field are needed; otherwise columns of such names are not looked at.
-
-    Returns
-    -------
-    Table
-        The standard table, and rowc, colc where they are there (r-frame pixels, the centre of the first is
-        0.5; NaN in an empty cell), and run, camcol, field (-1 in an empty cell).
-
-    Raises
-    ------
-    DataError
-        A column is missing or a value cannot be used.
+    Otherwise columns of such names, which may be anything, are not looked at. Empty cells are -1 in them, and
+    NaN in rowc and colc.
     """
     raw, origin = read_table(path), str(path)
 

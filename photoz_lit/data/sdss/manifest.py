@@ -24,20 +24,7 @@ STATUS = ("done", "edge", "frame", "pixels")
 
 
 class Manifest:
-    """The lines of a file.
-
-    Parameters
-    ----------
-    path : Path
-        The file; it may not be there yet.
-    object_id : sequence
-        Of all galaxies.
-
-    Raises
-    ------
-    DataError
-        The file is damaged, or of other galaxies.
-    """
+    """The lines of a file, which may not be there yet, of galaxies with these ids."""
 
     def __init__(self, path: Path, object_id: Sequence[Any] | NDArray[Any]) -> None:
         self.path, self.object_id = path, object_id

@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -18,9 +18,9 @@ from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
-from photoz_lit.data.sdss.fetch import Fault, Tries, get, new_session, refusal
+from photoz_lit.data.sdss.fetch import Fault, get, new_session, pause, refusal
 from photoz_lit.errors import DataError
-from photoz_lit.files import beside, read_json, write_json
+from photoz_lit.files import beside
 
 log = logging.getLogger(__name__)
 
@@ -55,46 +55,20 @@ SOURCES = {"specObjID": "s.specObjID", "z": "s.z", "zErr": "s.zErr"} | {
 class Selection:
     """Which galaxies to take.
 
-    Parameters
-    ----------
-    z_min, z_max : float
-        Range of spec_z, both ends included.
-    r_max : float
-        Faintest dereddened Petrosian r, mag.
-    limit : int, optional
-        At most so many galaxies: the first by specObjID, hence by plate. They lie close together on the sky
-        and share frames, but are no fair sample.
-    region : tuple (ra_min, ra_max, dec_min, dec_max)
-        Degrees; ra_min > ra_max goes through 0. Empty for the whole sky.
-    runs : tuple of int
-        Only these imaging runs; empty for all.
+    With a limit they are the first by specObjID, hence by plate: they lie close together on the sky and share
+    frames, but are no fair sample.
     """
 
-    z_min: float = 0.0
+    z_min: float = 0.0  # of spec_z, both ends included
     z_max: float = 0.4
-    r_max: float = 17.8
+    r_max: float = 17.8  # dereddened Petrosian r, mag
     limit: int | None = None
-    region: tuple[float, ...] = ()
-    runs: tuple[int, ...] = ()
+    region: Sequence[float] = ()  # ra_min, ra_max, dec_min, dec_max, deg; ra_min > ra_max goes through 0
+    runs: Sequence[int] = ()  # only these imaging runs; empty for all
 
 
 def sql(selection: Selection, *, rows: int | None = None, after: int = 0) -> str:
-    """Write the query for one page of the catalogue, as the SkyServer understands it (T-SQL).
-
-    Parameters
-    ----------
-    selection : Selection
-        Which galaxies.
-    rows : int, optional
-        At most so many rows; by default the selection's limit.
-    after : int
-        Only galaxies with a larger specObjID: the last one of the page before.
-
-    Raises
-    ------
-    DataError
-        The text is longer than the server takes.
-    """
+    """Write the query (T-SQL) for so many rows, by default the limit, after a specObjID."""
     rows = selection.limit if rows is None else rows
     conditions = [
         "s.class = 'GALAXY'",
@@ -139,9 +113,9 @@ def query(selection: Selection, folder: Path, server: str) -> Table:
     selection : Selection
         Which galaxies.
     folder : Path
-        Keeps `query.json` (the exact SQL and the server) and each page as the server sent it.
+        Keeps each page as the server sent it; of this query alone.
     server : str
-        Address of a data release at the SkyServer.
+        Address of a data release at the SkyServer. What it refuses is told in its own words.
 
     Returns
     -------
@@ -149,22 +123,8 @@ def query(selection: Selection, folder: Path, server: str) -> Table:
         One row a galaxy by specObjID, with the columns `KINDS`: magnitudes and extinctions in mag, ra and
         dec in deg, rowc and colc in pixels of the r frame (the centre of the first pixel is 0.5).
         Identifiers are exact.
-
-    Raises
-    ------
-    DataError
-        The server cannot be reached, refuses the query or answers nonsense (with its own words), the folder
-        holds another query, or no galaxy was found.
     """
-    asked = {"sql": sql(selection), "server": server}
-    path = folder / "query.json"
     folder.mkdir(parents=True, exist_ok=True)
-    if not path.is_file():
-        write_json(path, asked)
-    elif read_json(path) != asked:
-        raise DataError(
-            f"{folder} holds the pages of another query ({path}): remove it or name another folder"
-        )
     pages = []
     for page in _pages(selection, folder, server):
         pages.append(page)
@@ -237,10 +197,11 @@ def read_page(answer: bytes) -> Table:
 
 def _ask(session: requests.Session, server: str, text: str) -> bytes:
     """Send one query, again after passing faults, and return the server's CSV."""
-    tries = Tries()
+    tries = 0
     while True:
+        tries += 1
         try:
-            response = get(session, f"{server.rstrip('/')}/{PAGE}", params=_request(text), timeout=TIMEOUT)
+            response = get(session, f"{server.rstrip('/')}/{PAGE}", TIMEOUT, params=_request(text))
             if response.status_code != 200:
                 raise refusal(response, f": {_words(response.content)}")
             try:
@@ -249,11 +210,9 @@ def _ask(session: requests.Session, server: str, text: str) -> bytes:
                 raise Fault(f"not the expected table, {error}: {_words(response.content)}") from error
             return response.content
         except Fault as fault:
-            try:
-                seconds = tries.pause(fault)
-            except Fault as last:
+            if (seconds := pause(fault, tries)) is None:
                 raise DataError(
-                    f"{server} did not answer the query: {last}. Pages fetched so far are kept; try again "
+                    f"{server} did not answer the query: {fault}. Pages fetched so far are kept; try again "
                     f"later, or check data.catalogue_url. The query was: {text}"
                 ) from fault
             log.warning("%s: %s; again in %.1f s", server, fault, seconds)
@@ -269,12 +228,7 @@ def _words(content: bytes, most: int = 500) -> str:
 
 
 def standard_columns(table: Table) -> Table:
-    """Turn the server's columns into the project's.
-
-    Parameters
-    ----------
-    table : Table
-        From `query`.
+    """Turn the columns of `query` into the project's.
 
     Returns
     -------
@@ -282,11 +236,6 @@ def standard_columns(table: Table) -> Table:
         object_id, spec_z, dered_petro_r (mag), ebv (mag), ra, dec (deg), run, rerun, camcol, field, rowc,
         colc (r-frame pixels), dereddened model magnitudes mag_[ugriz] and mag_err_[ugriz] (mag; NaN where the
         survey has none).
-
-    Raises
-    ------
-    DataError
-        The catalogue's extinctions have other coefficients than expected.
     """
     out = Table({"object_id": table["objID"], "spec_z": table["z"]})
     out["dered_petro_r"] = np.asarray(table["petroMag_r"]) - np.asarray(table["extinction_r"])

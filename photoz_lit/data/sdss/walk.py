@@ -30,46 +30,21 @@ BYTES_PER_SECOND = 1e6  # of a connection, assumed
 class Walk:
     """Galaxies, where their frames are, and how they are cut.
 
-    Parameters
-    ----------
-    galaxies : Table
-        With object_id, ra, dec; with rowc, colc where known (r-frame pixels, the centre of the first is 0.5);
-        from the archive with run, camcol, field, -1 where unknown.
-    frames : Path or Archive
-        A folder of frames, or the archive.
-    stamps : Stamps
-        How galaxies are cut.
-    max_missing : float
-        Galaxies with a larger part of their cutout off the frames are flagged and not used.
-    dtype : str
-        Of the store.
-    workers : int
-        Threads that read frames.
+    The table has object_id, ra, dec; rowc, colc where known (r-frame pixels, the centre of the first is 0.5);
+    for the archive run, camcol, field, -1 where unknown. Rows with a `flag` are left out.
     """
 
     galaxies: Table
-    frames: Path | Archive
+    frames: Path | Archive  # a folder, or the archive
     stamps: Stamps
-    max_missing: float
-    dtype: str
-    workers: int
+    max_missing: float  # galaxies with a larger part of their cutout off the frames are flagged
+    dtype: str  # of the store
+    workers: int  # threads that read frames
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Callable[[int, int], None]) -> Store:
         """Cut all galaxies and write the store; what an interrupted run cut is kept.
 
-        Parameters
-        ----------
-        folder : Path
-            Final place of the store.
-        facts : dict
-            What the store was made from, for the record.
-        progress : callable
-            Told after each field how many more galaxies are done, and of how many.
-
-        Raises
-        ------
-        DataError
-            No galaxy could be cut, frames cannot be had, or the manifest is damaged.
+        `facts` say what it was made from; `progress` is told how many more are done, and of how many.
         """
         n, known = len(self.galaxies), self.galaxies.colnames
         shape = (n, *self.stamps.shape)
@@ -127,7 +102,7 @@ class Walk:
     ) -> Generator[FieldCutouts, None, None]:
         """Cut some galaxies; the rows that come out are those of the whole table."""
         part = self.galaxies[rows]
-        pixel = [part[name] if name in part.colnames else None for name in ("rowc", "colc")]
+        pixel = [part[name] if name in part.colnames else np.nan for name in ("rowc", "colc")]
         positions = Positions.of(part["ra"], part["dec"], *pixel)
         for field in cut_fields(positions, index, self.stamps, self.workers):
             yield replace(field, rows=rows[field.rows])
@@ -153,10 +128,9 @@ class Walk:
                     yield replace(part, incomplete=[reason if m else "" for m in part.missing_fraction])
 
     def fields(self, rows: NDArray[np.int64]) -> tuple[dict[int, Field], dict[Field, set[Field]]]:
-        """Say which field each galaxy lies on, by row, and which fields its galaxies are cut from.
+        """Say which field galaxies lie on, by row where the table names it, and which fields each needs.
 
-        A neighbour is needed where a galaxy is close to the edge. Galaxies of which the table does not name
-        the field are left out.
+        A neighbour is needed where a galaxy is close to the edge.
         """
         part = self.galaxies[rows]
         names = np.stack([np.asarray(part[n], dtype=np.int64) for n in ("run", "camcol", "field")], axis=1)
@@ -186,7 +160,7 @@ class Walk:
 def reopen(store: Store) -> int:
     """Make a finished store unfinished where another try may get frames; return for how many galaxies.
 
-    It keeps its `store.json`, which tells `Walk.write` that it can be finished whatever happens.
+    Its `store.json` stays, which tells `Walk.write` that it can be finished whatever happens.
     """
     try:
         settled = Manifest(store.folder / "manifest.csv", store.catalogue["object_id"]).settled

@@ -14,9 +14,9 @@ from photoz_lit.data.mock.instrument import (
     WIDE_OVER_NARROW,
     WIDE_SHARE,
 )
-from photoz_lit.data.mock.render import Source, draw_neighbours, draw_scene
+from photoz_lit.data.mock.population import draw_galaxies
+from photoz_lit.data.mock.render import Source, draw_neighbours, draw_scene, render_cutouts
 from photoz_lit.data.mock.templates import BANDS
-from photoz_lit.data.sources.mock import draw_galaxies, render_cutouts
 
 ONE = np.ones(5, np.float32)
 TYPICAL = SEEING / PIXEL

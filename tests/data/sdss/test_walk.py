@@ -122,7 +122,11 @@ def test_faults_are_recovered_or_named_and_a_second_run_fetches_what_is_missing(
     assert not list(tmp_path.rglob("frame-*"))  # removed once cut
 
 
-def test_server_that_goes_away_and_comes_back(survey: Survey, archive: FrameServer, tmp_path: Path) -> None:
+def test_server_that_goes_away_and_comes_back(
+    survey: Survey, archive: FrameServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRIES", 12)
+
     def interrupt() -> None:
         while len(archive.requests) < 6:
             time.sleep(0.005)
@@ -138,9 +142,8 @@ def test_server_that_goes_away_and_comes_back(survey: Survey, archive: FrameServ
 
 
 def test_server_that_stays_away_stops_the_run_which_goes_on_later(
-    survey: Survey, archive: FrameServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    survey: Survey, archive: FrameServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fetch, "PATIENCE", 0.2)
     archive.stop()
     with pytest.raises(DataError, match=r"cannot be reached.*type the same command to go on"):
         prepare(tmp_path / "store", galaxies(survey, *PLACE), archive)
@@ -211,9 +214,8 @@ def test_a_frame_that_is_mended_on_disk_is_used_by_the_same_command(survey: Surv
 
 
 def test_a_store_can_be_used_though_another_try_fails(
-    survey: Survey, archive: FrameServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    survey: Survey, archive: FrameServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fetch, "PATIENCE", 0.2)
     folder, table = tmp_path / "store", galaxies(survey, *PLACE)
     archive.faults = {name_of(3, "r"): iter([Fault(status=404)])}
     prepare(folder, table, archive)
