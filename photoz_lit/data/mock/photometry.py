@@ -18,7 +18,7 @@ from photoz_lit.data.mock.red_blue import Array, choose, relative_luminosity
 from photoz_lit.data.mock.templates import BANDS, TYPES, load_templates
 
 G, R = BANDS.index("g"), BANDS.index("r")
-# What Petrosian magnitudes have of de Vaucouleurs and of exponential light (Strauss et al. 2002, AJ 124, 1810).
+# Shares of de Vaucouleurs and exponential light in Petrosian magnitudes (Strauss et al. 2002, AJ 124, 1810).
 PETROSIAN_BULGE, PETROSIAN_DISC = 0.82, 0.99
 # Stellar mass over light in r from rest-frame g - r: log10 (M/L) = a + b (g - r) in solar units (Bell et al.
 # 2003, ApJS 149, 289, table 7; for their "diet" Salpeter initial mass function), and the Sun's absolute r in
