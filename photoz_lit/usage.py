@@ -36,9 +36,16 @@ GROUPS = {
 }
 
 
-def text(conf: Path) -> str:
-    """Return the ways to use the package, with the choices of every group below `conf`."""
-    lines = []
+def conf_folder() -> Path:
+    """Return the folder of configurations: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def usage() -> str:
+    """Return the ways to use the package, with the choices of every group."""
+    conf, lines = conf_folder(), []
     for group, what in GROUPS.items():
         names = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
         head = f"  {group + '=':<13}{what}: "
