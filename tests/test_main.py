@@ -244,7 +244,7 @@ def test_sweep_leaves_loggers_alive(tmp_path: Path) -> None:
         (["hydraa=1"], "hydraa"),
         (["seed=[1"], "seed=[1"),
         (["~stage=representation"], "stage=representation"),
-        (["data.magnitudes=[a]"], "data.magnitudes"),
+        (["data.magnitudes=[a", "stage=prepare"], "data.magnitudes"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

@@ -4,7 +4,7 @@ import difflib
 import functools
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,7 +18,6 @@ from photoz_lit.config.checks import check, one_of
 from photoz_lit.config.folders import AFTER, changed, flat, folder_names, to_container
 from photoz_lit.config.schema import VERSION, Config, leaves
 from photoz_lit.config.words import shown
-from photoz_lit.data.sources import SOURCES
 from photoz_lit.errors import ConfigError
 from photoz_lit.setting import contents_of, settings_of
 from photoz_lit.target import Target
@@ -81,12 +80,11 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     """
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
-    _leave_out_others(plain.get("data"), {word.lstrip("+").partition("=")[0] for word in words})
     for key in [key for key, value in flat(plain).items() if value == "???"]:
         raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     plain["data"] = _of_this_source(plain["data"], words)
     try:
-        schema = _fit(_structure(), Config, plain)
+        schema = _fit(_structure(), Config, plain, [w[2:].partition("=")[0] for w in words if w[:2] == "++"])
         typed = OmegaConf.merge(schema, plain)
         config = OmegaConf.to_object(typed)
         assert isinstance(typed, DictConfig)
@@ -157,19 +155,18 @@ def as_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(to_container(config)))
 
 
-def _leave_out_others(data: Any, typed: set[str]) -> None:
-    """Leave out what an experiment or a size says of another source than the chosen one; words stay."""
-    if isinstance(data, dict) and data.get("source") in SOURCES:
-        own = get_type_hints(SOURCES[data["source"]].Settings)
-        every = {name for source in SOURCES.values() for name in get_type_hints(source.Settings)}
-        for key in [key for key in data if key in every and key not in own and f"data.{key}" not in typed]:
-            del data[key]
-
-
 def _fit(
-    schema: DictConfig, kind: type, plain: dict[Any, Any], prefix: str = "", whose: str = ""
+    schema: DictConfig,
+    kind: type,
+    plain: dict[Any, Any],
+    typed: Collection[str],
+    prefix: str = "",
+    whose: str = "",
 ) -> DictConfig:
-    """Give a structure the branches that are chosen, and those that may be absent and are not."""
+    """Give a structure the branches that are chosen, and those that may be absent and are not.
+
+    What an experiment sets for another choice than was made is left out of `plain`; what was typed is not.
+    """
     hints = get_type_hints(kind)
     valid = sorted(name for name in hints if (prefix, name) != ("", "names"))
     for key in plain:
@@ -189,9 +186,16 @@ def _fit(
             name = value.setdefault(key, f.metadata["default"])
             one_of(f"{prefix}{f.name}", name, tuple(contents_of(contents)))
             inner, own = settings_of(contents, name), f" with {key}={name}"
+            for odd in value.keys() - get_type_hints(inner).keys():
+                if f"{prefix}{f.name}.{odd}" not in typed and _known_elsewhere(contents, odd):
+                    del value[odd]
         inner = next((t for t in get_args(inner) if is_dataclass(t)), inner)
         if is_dataclass(inner) and isinstance(inner, type) and isinstance(value, dict):
             if own or schema[f.name] is None:
                 schema[f.name] = OmegaConf.structured(inner)
-            _fit(schema[f.name], inner, value, f"{prefix}{f.name}.", own)
+            _fit(schema[f.name], inner, value, typed, f"{prefix}{f.name}.", own)
     return schema
+
+
+def _known_elsewhere(contents: str, key: str) -> bool:
+    return any(key in get_type_hints(settings_of(contents, name)) for name in contents_of(contents))
