@@ -59,10 +59,7 @@ def calibrated_rows(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Summarise calibrated estimates before and after: one row a correction and way of calibration.
 
-    Returns
-    -------
-    list of dict, list of dict
-        `label`, a shorter `title`, `correction`, `seeds`, and each number's median and spread over seeds.
+    A row has `label`, a shorter `title`, `correction`, `seeds`, and each number's median and spread.
     """
     names = {run.folder.name: label for label, same in corrections.items() for run in same}
     groups: dict[tuple[str, str], list[Calibrated]] = {}

@@ -22,7 +22,7 @@ SAMPLE_BYTES = 200_000_000
 
 def sample_rows(store: Store, most: int = SAMPLE) -> NDArray[np.int64]:
     """Return usable rows, evenly spread over the store, as many as fit in little memory."""
-    usable = np.flatnonzero(store.flags == "")
+    usable = np.flatnonzero(store.usable)
     row_bytes = 4 * int(np.prod(store.inputs.shape[1:]))
     n = min(len(usable), most, max(SHOWN, SAMPLE_BYTES // row_bytes))
     return usable[np.linspace(0, len(usable) - 1, n).astype(np.int64)] if n else usable

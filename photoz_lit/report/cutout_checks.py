@@ -26,16 +26,15 @@ Cutouts = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BandFacts:
-    """What a band's cutouts are like; medians over the n galaxies.
+    """What a band's n cutouts are like; medians over galaxies.
 
     Parameters
     ----------
     noise : float
         Standard deviation of a pixel, nanomaggies, from the border's median absolute deviation.
-    depth : float
-        Magnitude of 5 sigma in an aperture of 2 arcsec, for noise without correlations between pixels.
-    sky : float
-        Level of the border, in units of the noise.
+    depth, sky : float
+        Magnitude of 5 sigma in an aperture of 2 arcsec, for noise without correlations between pixels; level
+        of the border, in units of the noise.
     negative, zero : float
         Fractions of the pixels.
     shift : (float, float)

@@ -55,8 +55,10 @@ def write_data_report(
     slices: MagnitudeSlices,
     name: str,
     target: Target = REDSHIFT,
-) -> Path:
+) -> list[str]:
     """Write `data_report.html`, which needs no other file, and `contact_sheet.png` for images.
+
+    Returns what looks wrong, a sentence each.
 
     The table is read whole; of the inputs a sample of up to 512 galaxies, spread over the store.
 
@@ -104,9 +106,8 @@ def write_data_report(
         tiles=[*table.tiles, *inputs.tiles],
         sections=[section for section in sections if section.blocks],
     )
-    path = folder / "data_report.html"
-    write(path, page.render().encode())
-    return path
+    write(folder / "data_report.html", page.render().encode())
+    return warnings
 
 
 def _names(store: Store) -> NDArray[np.str_]:
@@ -117,14 +118,13 @@ def _table_findings(
     store: Store, split: NDArray[np.str_] | None, slices: MagnitudeSlices, target: Target
 ) -> Findings:
     """Count galaxies, and describe the columns of the catalogue."""
-    n, flags, names = len(store.catalogue), store.flags, _names(store)
-    flagged = int((flags != "").sum())
+    n, flags, usable = len(store.catalogue), store.flags, store.usable
+    flagged = n - int(usable.sum())
     warnings = []
     if flagged > limits.FLAGGED * n:
         warnings.append(f"{flagged / n:.0%} of the galaxies are flagged and cannot be used: see Counts.")
     numeric = [c for c in store.catalogue.colnames if store.catalogue[c].dtype.kind in "fiu"]
     columns = {c: v for c in numeric if c != "object_id" and (v := column(store, c)) is not None}
-    usable = flags == ""
     tiles = [Tile("galaxies", f"{n:,}", f"{flagged:,} flagged" if flagged else "none flagged")]
     wanted = dict.fromkeys((target.column, *DISTRIBUTIONS))
     shown = {c: columns[c] for c in wanted if c in columns and np.isfinite(columns[c]).any()}
@@ -136,7 +136,7 @@ def _table_findings(
         warnings += slice_suspicions(r, slices)
         span = f"of r, {slices.edges[0]:g} to {slices.edges[-1]:g}"
         tiles.append(Tile("outside the slices", f"{outside(r, slices):,} of {len(r):,}", span))
-    warnings += table_suspicions({c: v[usable] for c, v in columns.items()}, names[usable])
+    warnings += table_suspicions({c: v[usable] for c, v in columns.items()}, _names(store)[usable])
     counts = [("all", f"{n:,}")]
     if split is not None:
         counts += [(s, f"{(split == s).sum():,}") for s in SPLITS if (split == s).any()]

@@ -39,29 +39,15 @@ MANY = 12  # runs; more are folded away
 
 
 def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Path, list[dict[str, Any]]]:
-    """Gather finished runs into `report.html` and `summary.csv`, and their figures into files of their own.
+    """Gather finished runs of a family, or of all, into `report.html`, which needs no other file.
 
-    `figures/<set of runs>/*.svg` are those of the page; those of a classifier's labels go into its folder.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Folder that holds `<run>/<stage>/<name>/`; the two files are written into it.
-    family : str, optional
-        Name of the runs to show; those of all families without it.
-
-    Returns
-    -------
-    Path, Path, list of dict
-        The page, which needs no other file, the table with a row a run folder, and the rows of
-        `corrections_table`.
+    Beside it `summary.csv` has a row a run folder, and `figures/<set of runs>/*.svg` are those of the page;
+    figures of a classifier's labels go into its folder. Returns page, summary and `corrections_table`.
 
     Raises
     ------
-    NoResultsError
-        Nothing is finished there; the message says what to run.
     DataError
-        The folder cannot be written to.
+        Nothing is finished there, or the folder cannot be written to; the message says what to do.
     """
     gathered = gather(output_dir, family)
     if not gathered.runs:

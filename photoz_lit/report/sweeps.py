@@ -19,15 +19,10 @@ CATEGORY, NOTHING = "category", "none"
 
 @dataclass(frozen=True)
 class Line:
-    """One correction along a sweep.
+    """One correction along a sweep: numbers and their spreads under the keys of `metrics.json`, each (m,).
 
-    Parameters
-    ----------
-    x : ndarray, shape (m,)
-        Place of each value on the axis, ascending; empty where the setting does not touch the correction.
-    numbers, spreads : dict of str to ndarray, shape (m,)
-        Under the keys of `metrics.json`: median over seeds, and half their range; of shape (1,) where the
-        setting does not touch the correction.
+    `x` (m,) is the place of each value on the axis, ascending; it is empty, and m is 1, where the setting
+    does not touch the correction.
     """
 
     label: str

@@ -148,13 +148,10 @@ def _rank(name: str) -> tuple[int, list[tuple[float, str]]]:
 def corrections_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Summarise finished runs: one row a correction and set of runs, each set with its own `trainz`.
 
-    Returns
-    -------
-    list of dict
-        `run` (name of the set), `label`, `group`, `target`, `seeds` (their number), `seconds` (median); for
-        each key of `metrics.json`, with the number `n` of test galaxies, and `residual_rms`, the median over
-        seeds, and under `<key>_spread` half their range, or the error of one seed. `spread` says which:
-        "seeds" or "bootstrap". Numbers that were not measured are NaN.
+    A row has `run` (name of the set), `label`, `group`, `target`, `seeds` (their number), `seconds` (median),
+    and for each key of `metrics.json` (`n` is the number of test galaxies) and `residual_rms` the median over
+    seeds. `<key>_spread` is half their range, or the error of one seed: `spread` says which, "seeds" or
+    "bootstrap". Numbers that were not measured are NaN.
     """
     rows: list[dict[str, Any]] = []
     for name, members in sets_of_runs(runs).items():

@@ -48,7 +48,7 @@ def run(config: Config) -> None:
             from photoz_lit.report.data_page import write_data_report
 
             s = config.survey
-            write_data_report(
+            for warning in write_data_report(
                 store,
                 store.folder,
                 split=split,
@@ -57,7 +57,8 @@ def run(config: Config) -> None:
                 pixel_scale=s.pixel_scale,
                 name=s.name,
                 target=config.target,
-            )
+            ):
+                log.warning("%s", warning)
     log.info("what is in it: %s", page)
 
 

@@ -1,3 +1,4 @@
+import html
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.mock.population import draw_galaxies
 from photoz_lit.data.mock.render import render_cutouts
-from photoz_lit.data.store import write_store
+from photoz_lit.data.store import FLAGS, write_store
 from photoz_lit.errors import DataError
 from photoz_lit.grids import MagnitudeSlices
 from photoz_lit.report.data_page import write_data_report
@@ -42,11 +43,12 @@ def page(
         settings={},
         keep_faulty=True,
     )
-    path = write_data_report(
+    said = write_data_report(
         store, folder, split=split, bands=bands, pixel_scale=0.396, slices=slices, name="Twenty <four>"
     )
-    assert path == folder / "data_report.html"
-    return path.read_text(encoding="utf-8")
+    text = (folder / "data_report.html").read_text(encoding="utf-8")
+    assert [html.escape(warning) for warning in said] == warnings_of(text)
+    return text
 
 
 def warnings_of(text: str) -> list[str]:
@@ -97,7 +99,7 @@ def test_faults_are_said_at_the_top(tmp_path: Path, cutouts: NDArray[np.float32]
     assert any("are the bands in the order ugriz?" in w for w in said)
     assert "8% of the galaxies are flagged and cannot be used: see Counts." in said
     assert "Column dered_petro_r is empty or not finite in 3 of 22 galaxies." in said
-    assert cells(text, "flagged: NaN or infinite pixels, or none but zeros") == ["2"]
+    assert cells(text, html.escape(f"flagged: {FLAGS['pixels']}")) == ["2"]
 
 
 def test_galaxies_to_predict_have_no_labels(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
@@ -119,7 +121,7 @@ def test_galaxies_beyond_the_slices_are_counted(
 
 
 def test_all_flagged(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
-    text = page(tmp_path / "s", np.zeros_like(cutouts))
+    text = page(tmp_path / "s", np.full_like(cutouts, np.nan))
     assert warnings_of(text) == ["100% of the galaxies are flagged and cannot be used: see Counts."]
     assert not (tmp_path / "s" / "contact_sheet.png").exists()
 

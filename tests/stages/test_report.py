@@ -15,6 +15,12 @@ def test_report_of_real_runs(catalogue_run: Finished, tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 2
 
 
+def test_report_of_one_name_looks_for_it_alone(tmp_path: Path) -> None:
+    outcome = run("stage=report", "run=gone", f"output_dir={tmp_path}")
+    assert outcome.code == 1
+    assert "no finished run of run=gone" in outcome.message
+
+
 def test_report_on_nothing_says_so(tmp_path: Path) -> None:
     outcome = run("stage=report", f"output_dir={tmp_path}")
     assert outcome.code == 1

@@ -45,12 +45,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def draw_labels(folder: Path, survey: Survey) -> list[Path]:
-    """Draw the figures of a run folder into it, those that its arrays are there for and that are not there.
-
-    Returns
-    -------
-    list of Path
-        The files that were written.
+    """Draw the figures of a run folder into it, where their arrays are there and they are not; name them.
 
     Raises
     ------
