@@ -105,22 +105,20 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
         A column is missing or a value cannot be used; the message names both.
     """
     _check_rules(rules)
+    features = {
+        **dict.fromkeys(rules.magnitudes, ("data.magnitudes", "magnitude")),
+        **dict.fromkeys(rules.magnitude_errors, ("data.magnitude_errors", "error")),
+    }
+    theirs = {name: _found(table, name, origin, key) for name, (key, _) in features.items()}
     out, faults = _own_columns(table, origin, rules)
     # Tables of another field try their columns as magnitudes first.
     hint = "" if rules.target == "spec_z" else "; other quantities: data=embeddings data.vectors=[...]"
-    for key, names, kind in (
-        ("data.magnitudes", rules.magnitudes, "magnitude"),
-        ("data.magnitude_errors", rules.magnitude_errors, "error"),
-    ):
-        for name in names:
-            if (theirs := find_column(table, name, origin)) is None:
-                raise _missing(table, name, origin, key)
-            out[name] = numbers(table, theirs, origin, "magnitude")
-            faults += value_faults(out[name], name, kind, hint)
+    for name, (_, kind) in features.items():
+        out[name] = numbers(table, theirs[name], origin, "magnitude")
+        faults += value_faults(out[name], name, kind, hint)
     _add_ebv(out, len(table), origin, rules)
     own = [n for n in rules.own_columns if n in out.colnames]
-    order = list(dict.fromkeys([*own, *rules.magnitudes, *rules.magnitude_errors]))  # spec_z may be a feature
-    out = out[order]
+    out = out[list(dict.fromkeys([*own, *features]))]  # spec_z may be a feature
     for name in rules.needed:
         faults += absent_faults(out[name], name) + value_faults(out[name], name, name)
     if not rules.labelled:
@@ -156,11 +154,12 @@ def _own_columns(table: Table, origin: str, rules: TableRules) -> tuple[Table, l
     required = {*rules.columns, *rules.needed, *((rules.target, "dered_petro_r") if rules.labelled else ())}
     for name in rules.own_columns:
         wanted = rules.columns.get(name, name)
-        theirs = find_column(table, wanted, origin)
-        if theirs is None and name in required:
+        if name in required:
             other = name == rules.target != "spec_z"
             key = "target.column or data.columns.target" if other else f"data.columns.{name}"
-            raise _missing(table, wanted, origin, key)
+            theirs: str | None = _found(table, wanted, origin, key)
+        else:
+            theirs = find_column(table, wanted, origin)
         if theirs is None or (name == "split" and not rules.labelled):
             continue
         if name == "object_id":
@@ -181,10 +180,13 @@ def _own_columns(table: Table, origin: str, rules: TableRules) -> tuple[Table, l
     return out, faults if rules.labelled else []
 
 
-def _missing(table: Table, name: str, origin: str, key: str) -> DataError:
-    return DataError(
-        f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}"
-    )
+def _found(table: Table, name: str, origin: str, key: str) -> str:
+    """Return the table's name of a column that it must have."""
+    if (theirs := find_column(table, name, origin)) is None:
+        raise DataError(
+            f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}"
+        )
+    return theirs
 
 
 def _split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:

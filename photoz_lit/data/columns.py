@@ -58,6 +58,8 @@ def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], NDArray[
     column = table[own]
     empty = np.ma.getmaskarray(column) if hasattr(column, "mask") else np.zeros(np.shape(column), bool)
     values = np.asarray(column.data if hasattr(column, "mask") else column)
+    if values.ndim == 2 and values.shape[1] == 1 and not index:
+        values, empty = values[:, 0], empty[:, 0]
     if values.ndim > 2 or (values.ndim == 2 and not index) or (values.ndim == 1 and index):
         several = f"{' x '.join(map(str, values.shape[1:])) or 'one'} value{'s' * (values.ndim > 1)} a row"
         first = f": type {own}[0] for the first of them, as in data.columns.dered_petro_r={own}[0]"

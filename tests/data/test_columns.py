@@ -149,6 +149,10 @@ def test_numbers_may_come_as_text_and_other_objects() -> None:
             numbers(column(values), "c", "t")
 
 
+def test_a_column_of_one_value_a_row_is_a_column() -> None:
+    np.testing.assert_array_equal(numbers(column([[0.1], [2.0]]), "c", "t"), [0.1, 2.0])
+
+
 def test_an_index_must_be_one_of_a_vector() -> None:
     table = Table({"mags": np.zeros((2, 5)), "z": np.zeros(2), "image": np.zeros((2, 3, 3))})
     with pytest.raises(DataError, match=r"there is no mags\[5\]: the last value of column mags is mags\[4\]"):

@@ -149,8 +149,8 @@ def test_semi_real_survey_names_what_its_table_lacks(tmp_path: Path) -> None:
     words = [*IMAGES, "data=semi_real", f"data.mock_catalogue={path}", *places(tmp_path)]
     for word, said in (
         ("data.magnitudes=[mag_u,mag_g]", "name those of u, g, r, i and z"),
-        ("data.magnitudes=[mag_u,mag_g,r,mag_i,mag_z]", "no column r (set by data.magnitudes)"),
-        ("data.columns.spec_z=redshift", "no column redshift (set by data.columns)"),
+        ("data.magnitudes=[mag_u,mag_g,r,mag_i,mag_z]", "no column 'r' (set by data.magnitudes)"),
+        ("data.columns.spec_z=redshift", "no column 'redshift' (set by data.columns.spec_z)"),
         ("survey.z_max=0.2", "spec_z is outside the survey's 0.0001-0.2"),
     ):
         assert said in run("stage=prepare", word, *words).message

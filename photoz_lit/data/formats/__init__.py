@@ -23,6 +23,7 @@ FORMATS: dict[str, Callable[[Path, str | None], "Table"]] = {
     ".tsv": text.read,
     ".tsv.gz": text.read,
     ".txt": text.read,
+    ".dat": text.read,
     ".ecsv": ecsv.read,
     ".ecsv.gz": ecsv.read,
     ".fits": fits.read,

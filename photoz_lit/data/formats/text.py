@@ -1,4 +1,4 @@
-"""Text with commas, semicolons, tabs or bars between the columns, in any encoding that can be told."""
+"""Text with commas, semicolons, tabs, bars or blanks between the columns, in the usual encodings."""
 
 import csv
 import gzip
@@ -32,7 +32,9 @@ def read(path: Path, part: str | None) -> "Table":
     if comments and any(_is_number(cell) for cell in _cells(lines[0], delimiter)):
         lines.insert(0, comments[-1].lstrip("# "))  # the names are commented out; SkyServer's #Table1 is none
     layout = {"format": "csv", "delimiter": delimiter}
-    if delimiter == "\t":  # as csv, empty cells at the start of a line would be lost
+    if delimiter not in lines[0] and len(lines[0].split()) > 1:
+        layout = {"format": "basic"}  # columns between blanks
+    elif delimiter == "\t":  # as csv, empty cells at the start of a line would be lost
         layout = {"format": "tab"}
     return astropy_text.read(
         "\n".join([*lines, ""]),

@@ -69,7 +69,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
 
 
 def stacked(tables: list["Table"]) -> "Table":
-    """Put the table of the test split below that of training, and say so in the column `split`.
+    """Put the table of the test split below that of training, which may name its own validation galaxies.
 
     Raises
     ------
@@ -81,7 +81,9 @@ def stacked(tables: list["Table"]) -> "Table":
     from astropy.table import vstack
 
     train, test = tables
-    train["split"], test["split"] = "train", "test"
+    test["split"] = "test"
+    if "split" not in train.colnames:
+        train["split"] = "train"
     if lone := set(train.colnames) ^ set(test.colnames):
         raise DataError(
             f"data.path and data.test_path must have the same columns: only one of them has "

@@ -153,6 +153,7 @@ def read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
         A column is missing or a value cannot be used; the message names both.
     """
     from photoz_lit.data.catalogue import standard_table
+    from photoz_lit.data.columns import find_column
     from photoz_lit.data.formats import read_table
     from photoz_lit.data.mock.templates import BANDS
     from photoz_lit.data.splits import with_ids
@@ -165,18 +166,13 @@ def read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
         raise DataError(
             f"data.magnitudes names {len(theirs)} columns of {path}: name those of u, g, r, i and z, in order"
         )
-    errors = list(rules.magnitude_errors) or [e for e in our_errors if set(our_errors) <= set(table.colnames)]
+    errors = list(rules.magnitude_errors)
+    if not errors and all(find_column(table, name, str(path)) for name in our_errors):
+        errors = our_errors
     columns = dict(rules.columns)
-    wanted = {"data.magnitudes": theirs, "data.columns": list({"spec_z": "spec_z", **columns}.values())}
-    for key, names in wanted.items():
-        if missing := [name for name in names if name not in table.colnames]:
-            raise DataError(
-                f"{path}: no column {', '.join(missing)} (set by {key}). Its columns are: "
-                f"{', '.join(table.colnames)}"
-            )
-    if "dered_petro_r" not in (*columns, *table.colnames):
+    if "dered_petro_r" not in columns and find_column(table, "dered_petro_r", str(path)) is None:
         columns["dered_petro_r"] = theirs[BANDS.index("r")]
-    has_ebv = "ebv" in columns or "ebv" in table.colnames
+    has_ebv = "ebv" in columns or find_column(table, "ebv", str(path)) is not None
     if not has_ebv:
         table["ebv"] = 0.0
     low, high = rules.z_range

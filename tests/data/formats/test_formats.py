@@ -141,6 +141,7 @@ WRITERS: dict[str, Callable[[Table, Path], None]] = {
     "group.hdf5[survey/galaxies]": lambda t, p: write_hdf5_columns(t, p, "survey/galaxies"),
     "compound.hdf5": write_hdf5_compound,
 }
+ALIKE = {".tsv.gz", ".ecsv.gz", ".fits.bz2", ".fit.gz", ".vot.gz", ".votable", ".pq"}  # to those above
 WITH_UNITS = [n for n in WRITERS if not n.endswith((".csv", ".csv.gz", ".tsv", ".txt"))]
 
 
@@ -152,7 +153,16 @@ def read(name: str, table: Table, tmp_path: Path) -> Table:
 def test_every_format_is_written_here() -> None:
     tested = {name.partition("[")[0] for name in WRITERS}
     untested = [e for e in FORMATS if not any(name.endswith(e) for name in tested)]
-    assert set(untested) <= {".tsv.gz", ".ecsv.gz", ".fits.bz2", ".fit.gz", ".vot.gz", ".votable", ".pq"}
+    assert set(untested) <= {
+        ".tsv.gz",
+        ".dat",
+        ".ecsv.gz",
+        ".fits.bz2",
+        ".fit.gz",
+        ".vot.gz",
+        ".votable",
+        ".pq",
+    }
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -218,6 +228,13 @@ def test_compound_data_sets_and_columns_of_one_length_are_one_table(tmp_path: Pa
         file["history"] = Table({"object_id": np.arange(2)}).as_array()
     assert set(read_table(tmp_path / "a.h5").colnames) == {"object_id", "spec_z"}
     assert len(read_table(tmp_path / "a.h5[history]")) == 2
+
+
+def test_columns_may_stand_between_blanks(tmp_path: Path) -> None:
+    (tmp_path / "a.dat").write_text("# SExtractor-like\nobject_id  spec_z\n  1  0.1\n 22  0.2\n")
+    table = read_table(tmp_path / "a.dat")
+    assert table["object_id"].tolist() == [1, 22]
+    assert table["spec_z"].tolist() == [0.1, 0.2]
 
 
 def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:

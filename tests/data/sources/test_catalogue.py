@@ -73,6 +73,13 @@ def test_object_of_both_tables_is_tested_and_never_trained_on(tmp_path: Path) ->
     assert np.flatnonzero(split == "test").tolist() == [7, 20, 50, 51]
 
 
+def test_validation_galaxies_of_the_training_table_stay_so(tmp_path: Path) -> None:
+    words = np.array(["train", "Validation"])[np.arange(50) % 2]
+    table, _ = load(write(tmp_path / "a.csv", 50, split=words), write(tmp_path / "b.csv", 20, seed=1))
+    split = assign_splits(table, test_fraction=0.2, val_fraction=0.1, seed=0)
+    assert split.tolist() == [*["train", "val"] * 25, *["test"] * 20]
+
+
 def test_tables_must_have_the_same_columns(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", 50, ebv=0.1)
     write(tmp_path / "b.csv", 20, ra=np.arange(20.0), dec=np.arange(20.0))
