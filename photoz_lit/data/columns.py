@@ -6,20 +6,21 @@ third value of each row of a column of vectors.
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import units as u
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
 
+if TYPE_CHECKING:
+    from astropy.table import Table
+
 BLANK = ("", "nan", "none", "null", "n/a", "<na>", "--")
 UNITS = {
-    "angle": (u.deg, "degrees"),
-    "magnitude": (u.mag, "magnitudes"),
-    "redshift": (u.dimensionless_unscaled, "a redshift without a unit"),
+    "angle": ("deg", "degrees"),
+    "magnitude": ("mag", "magnitudes"),
+    "redshift": ("", "a redshift without a unit"),
 }
 NO_UNIT = ("", "-", "--", "---", "1", "none", "n/a", "null", "dimensionless", "unitless")
 LIKE_UNITS = {
@@ -29,7 +30,7 @@ LIKE_UNITS = {
 }
 
 
-def find_column(table: Table, name: str, origin: str) -> str | None:
+def find_column(table: "Table", name: str, origin: str) -> str | None:
     """Return the name by which a table knows a column, None where it has none.
 
     Raises
@@ -46,13 +47,13 @@ def find_column(table: Table, name: str, origin: str) -> str | None:
     return alike[0] + part if alike else None
 
 
-def _without_index(table: Table, name: str) -> tuple[str, str]:
+def _without_index(table: "Table", name: str) -> tuple[str, str]:
     """Return the name of a column and the index of one of its vectors' values, as in `mags` and `[2]`."""
     indexed = re.fullmatch(r"(.+)(\[\d+\])", name)
     return (indexed[1], indexed[2]) if indexed and name not in table.colnames else (name, "")
 
 
-def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], NDArray[np.bool_], Any]:
+def _cells(table: "Table", name: str, origin: str) -> tuple[NDArray[Any], NDArray[np.bool_], Any]:
     """Return the values of a column, which are empty, and its unit."""
     own, index = _without_index(table, name)
     column = table[own]
@@ -74,7 +75,7 @@ def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], NDArray[
     return values, empty, getattr(column, "unit", None)
 
 
-def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> NDArray[np.float64]:
+def numbers(table: "Table", name: str, origin: str, kind: str | None = None) -> NDArray[np.float64]:
     """Return a column as numbers, NaN in empty cells.
 
     Parameters
@@ -107,6 +108,8 @@ def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> ND
 
 def _factor(unit: Any, kind: str | None, name: str, origin: str) -> float:
     """Return what values of a unit are to be multiplied by."""
+    from astropy import units as u
+
     spelt = str(unit or "").strip()
     if kind is None or spelt.lower() in NO_UNIT or re.fullmatch(LIKE_UNITS[kind], spelt, re.IGNORECASE):
         return 1.0
@@ -122,7 +125,7 @@ def _factor(unit: Any, kind: str | None, name: str, origin: str) -> float:
         ) from None
 
 
-def text(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+def text(table: "Table", name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     """Return a column as text without blanks around it, and which cells are empty."""
     cells, empty, _ = _cells(table, name, origin)
     spelt = np.array(["" if gone else _spelt(cell) for cell, gone in zip(cells.tolist(), empty, strict=True)])
@@ -139,7 +142,7 @@ def _spelt(cell: object) -> str:
 
 
 def identities(
-    table: Table, name: str, origin: str
+    table: "Table", name: str, origin: str
 ) -> tuple[NDArray[np.int64] | NDArray[np.str_], NDArray[np.bool_]]:
     """Return a column of ids in one form whatever the format, and which cells are empty.
 

@@ -9,16 +9,15 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy import units as u
-from astropy.coordinates import SkyCoord, search_around_sky
-from astropy.table import Table
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from photoz_lit.errors import DataError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ SPLITS = ("train", "val", "test")
 NUMBERED = "NUMBERED"  # a keyword of FITS headers, so that stores know it too
 
 
-def with_ids(table: Table) -> Table:
+def with_ids(table: "Table") -> "Table":
     """Number the rows where they have no object_id: each is an object of its own, unless positions agree."""
     if "object_id" in table.colnames:
         return table
@@ -46,7 +45,7 @@ def with_ids(table: Table) -> Table:
     return table
 
 
-def same_object(table: Table, radius_arcsec: float = 1.0) -> NDArray[np.int64]:
+def same_object(table: "Table", radius_arcsec: float = 1.0) -> NDArray[np.int64]:
     """Group rows of one object: equal object_id, or positions within a radius.
 
     Parameters
@@ -61,6 +60,11 @@ def same_object(table: Table, radius_arcsec: float = 1.0) -> NDArray[np.int64]:
     group : array (n,)
         Rows with equal numbers are one object.
     """
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord, search_around_sky
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     _, group = np.unique(np.asarray(table["object_id"]), return_inverse=True)
     group = np.asarray(group.ravel(), dtype=np.int64)
     if not {"ra", "dec"} <= set(table.colnames):
@@ -77,7 +81,7 @@ def same_object(table: Table, radius_arcsec: float = 1.0) -> NDArray[np.int64]:
     return np.asarray(joined[group], dtype=np.int64)
 
 
-def object_names(table: Table) -> NDArray[np.str_] | None:
+def object_names(table: "Table") -> NDArray[np.str_] | None:
     """Return what each row's object is called, (n,): its id, or else its place; None if neither is known."""
     if not table.meta.get(NUMBERED, False):
         return np.asarray(table["object_id"]).astype(str)
@@ -104,11 +108,11 @@ def draw(names: NDArray[np.str_] | None, n: int, seed: Sequence[int] | int) -> N
     unique, inverse = np.unique(names, return_inverse=True)
     salt = repr(np.atleast_1d(seed).tolist()).encode()
     lots = [hashlib.blake2b(name.encode(), digest_size=8, key=salt).digest() for name in unique.tolist()]
-    return np.frombuffer(b"".join(lots), dtype=np.uint64)[inverse.ravel()]
+    return np.frombuffer(b"".join(lots), dtype="<u8").astype(np.uint64)[inverse.ravel()]
 
 
 def assign_splits(
-    table: Table,
+    table: "Table",
     *,
     test_fraction: float,
     val_fraction: float,
