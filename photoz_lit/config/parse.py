@@ -93,6 +93,8 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
         key = getattr(error, "full_key", None) or "?"
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, Config)
+    if config.stage.name == "predict":
+        config.data.labelled = False
     check(config)
     if config.stage.name in AFTER:
         choices = tuple(w for w in words if not w.startswith("++"))
@@ -111,8 +113,6 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
             leaf.set(str(Path(own).absolute()))
     if hasattr(config.data, "columns"):
         config.data.columns = {ours: theirs for ours, theirs in config.data.columns.items() if theirs}
-    if config.stage.name == "predict":
-        config.data.labelled = False
     return config
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from command import (
     IMAGES,
@@ -65,6 +66,39 @@ def test_arrays_and_their_test_arrays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         store.inputs, np.concatenate([cutouts(), cutouts(15, 12, seed=9)]).astype(np.float16)
     )
+
+
+def test_files_behind_a_folder_make_another_store(tmp_path: Path) -> None:
+    images = tmp_path / "stamps"
+    images.mkdir()
+    write_arrays(tmp_path, n=20)
+    words = [*QUICK, "survey.pixels=12", "data=stamps", f"data.images={images}", *places(tmp_path)]
+    words += ["data.labelled=false", "stage=prepare"]
+
+    def write(seed: int) -> None:
+        for i, cube in enumerate(cutouts(4, 12, seed)):
+            fits.writeto(images / f"{i}.fits", cube, overwrite=True)
+
+    write(0)
+    run_well(*words)
+    write(1)
+    run_well(*words)
+    stores = [open_store(path.parent) for path in (tmp_path / "data").rglob("store.json")]
+    assert len(stores) == 2
+    assert (np.asarray(stores[0].inputs) != np.asarray(stores[1].inputs)).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_of_equal_commands_one_prepares_and_the_others_wait(n: int, tmp_path: Path) -> None:
+    words = [*QUICK, *write_arrays(tmp_path, n=60), "stage=prepare", *places(tmp_path)]
+    processes = [begin(*words) for _ in range(n)]
+    told = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * n, told
+    assert sum("preparing" in out for out, _ in told) == 1
+    assert not [err for _, err in told if err]
+    assert len(open_store(only(tmp_path / "data", "store.json").parent).catalogue) == 60
+    assert not list((tmp_path / "data").glob("*.partial"))
 
 
 @pytest.mark.slow
@@ -128,7 +162,7 @@ def test_semi_real_survey_keeps_the_copies_of_a_galaxy_together(tmp_path: Path) 
         "data.magnitudes=[u,mag_g,mag_r,mag_i,mag_z]",
     ]
     stopped = run("stage=prepare", *words, *places(tmp_path))
-    assert "column mag_z is not finite in 1 of 40 rows" in stopped.message
+    assert "column mag_z has an empty cell in 1 of 40 rows" in stopped.message
     outcome = run_well("stage=prepare", "data.drop_invalid=true", *words, *places(tmp_path))
     assert "120 galaxies" in outcome.out
     store = open_store(only(tmp_path / "data", "store.json").parent)

@@ -43,8 +43,9 @@ class Settings(CutoutSettings):
 
 
 def check(settings: Settings, survey: Survey) -> None:
-    """Ask for table and cutouts."""
-    need_path(settings, "path", "a table with the true values, e.g. data.path=galaxies.csv")
+    """Ask for cutouts, and a table unless there is nothing to be known."""
+    if settings.labelled:
+        need_path(settings, "path", "a table with the true values, e.g. data.path=galaxies.csv")
     need_path(settings, "images", "the cutouts, e.g. data.images=cutouts.npy")
     need(
         (settings.test_path is None) == (settings.test_images is None),
@@ -59,20 +60,24 @@ def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
     """Read the tables; cutouts are read in chunks when they are asked for."""
+    from astropy.table import Table
+
     from photoz_lit.data.catalogue import standard_table
     from photoz_lit.data.formats import read_table
     from photoz_lit.data.splits import with_ids
 
     s, rules = settings, settings.rules(survey, target)
-    pairs = [(str(s.path), str(s.images))]
+    pairs = [(s.path, s.images)]
     if s.test_path is not None and s.labelled:
-        pairs.append((s.test_path, str(s.test_images)))
+        pairs.append((s.test_path, s.test_images))
     tables, parts = [], []
     for path, images in pairs:
-        table, cutouts = read_table(Path(path)), ArrayFile(Path(images), s.images_key)
+        cutouts = ArrayFile(Path(str(images)), s.images_key)
+        numbered = Table({"object_id": np.arange(len(cutouts.array))})  # where no table is
+        table = numbered if path is None else read_table(Path(path))
         shape = (len(survey.bands), survey.pixels, survey.pixels)
-        cutouts.check(shape, " (survey.bands, survey.pixels)", len(table), path)
-        checked, rows = standard_table(table, path, rules)
+        cutouts.check(shape, " (survey.bands, survey.pixels)", len(table), str(path))
+        checked, rows = standard_table(table, str(path or images), rules)
         tables.append(checked)
         parts.append((cutouts, rows))
 

@@ -4,6 +4,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from astropy.table import Table
 from command import cutouts, write_arrays
 
 from photoz_lit.config.schema import SurveyConfig
@@ -100,6 +101,22 @@ def test_cutouts_to_predict_for_are_used_where_they_lie(
         "being of type float64, or not in C order",
         "being not .npy",
     ]
+
+
+@pytest.mark.parametrize("columns", [None, ["Z", "RMAG"], ["object_id"], ["dered_petro_r", "ra", "dec"]])
+def test_every_cutout_is_predicted_for_whatever_its_table_knows(
+    columns: list[str] | None, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "cutouts.npy", cutouts(10, 12))
+    settings: dict[str, Any] = {"labelled": False, "images": str(tmp_path / "cutouts.npy")}
+    if columns is not None:
+        Table({name: np.arange(10, 20) for name in columns}).write(tmp_path / "t.csv")
+        settings["path"] = str(tmp_path / "t.csv")
+    own = arrays.Settings(**settings)
+    arrays.check(own, SurveyConfig())
+    plan = arrays.plan(own, SurveyConfig(pixels=12), Target(), 1)
+    assert len(plan.catalogue) == len(set(plan.catalogue["object_id"])) == 10
+    assert plan.shape == (10, 5, 12, 12)
 
 
 def test_a_header_that_is_no_header_is_damage(tmp_path: Path) -> None:
