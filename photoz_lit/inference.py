@@ -26,8 +26,8 @@ from torch import Tensor
 
 from photoz_lit import config as settings
 from photoz_lit.config import Config, TrainerConfig
-from photoz_lit.correction.finishing import Finishing
-from photoz_lit.correction.posthoc import smoothed_prior, swap_prior
+from photoz_lit.correction.finishing.chain import Chain
+from photoz_lit.correction.finishing.prior import smoothed_prior, swap_prior
 from photoz_lit.data.columns import numbers
 from photoz_lit.data.formats import read_table
 from photoz_lit.data.store import ESTIMATED, Store
@@ -35,12 +35,13 @@ from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import REFERENCE_FLUX, embed, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
+from photoz_lit.fitting import new_outputs
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders import encoder_class
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
-from photoz_lit.stages.representation import build, inputs_of, new_outputs
+from photoz_lit.stages.representation import build, inputs_of
 from photoz_lit.training import device_of, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,7 @@ class Trained:
     @property
     def grid(self) -> RedshiftGrid:
         """Bins of its p(z), extension included."""
-        s = self.config.survey
-        return s.grid().extended(s.extend_left, s.extend_right) if self.config.correction.extend else s.grid()
+        return self.config.output_grid()
 
     @property
     def train_n_of_z(self) -> Floats:
@@ -129,10 +129,10 @@ def check_priors_are_known(models: Sequence[Trained]) -> None:
     """Raise ConfigError unless the implicit prior of every model's p(z) is what is stored with it."""
     for model in models:
         c = model.config.correction
-        why = "moves p(z) away from the mean of the sample" if c.unshrink > 0 else "rescales its outputs"
-        if c.unshrink > 0 or c.rescale != "none":
+        if c.loses_prior is not None:
             raise ConfigError(
-                f"{model.folder} ({c.name}) {why}: its p(z) have no prior that could be replaced. Type "
+                f"{model.folder} ({c.name}) changes p(z) by {c.loses_prior}: they have no prior that could "
+                "be replaced. Type "
                 "predict.prior=none, or take another correction, e.g. full"
             )
 
@@ -144,7 +144,7 @@ class Branch:
     encoder: Encoder
     inputs: Inputs
     heads: list[AnyHead] = field(default_factory=list)
-    finishings: list[Finishing | None] = field(default_factory=list)
+    finishings: list[Chain | None] = field(default_factory=list)
     old_priors: list[Floats | None] = field(default_factory=list)
 
 
@@ -298,9 +298,7 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
     for model in models:
         net, c = _network(model, galaxies), model.config.correction
         heads = [
-            new_outputs(model.config, net.head, model.grid.n_outputs)
-            if c.relabels
-            else copy.deepcopy(net.head)
+            new_outputs(model.config, net.head, model.grid.n_outputs) if c.step3 else copy.deepcopy(net.head)
             for _ in range(c.members)
         ]
         net = PhotozNet(net.encoder, heads[0] if c.members == 1 else Ensemble(heads, cast(Mean, c.mean)))
@@ -311,10 +309,10 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
         own = Branch(net.encoder, inputs_of(model.config, galaxies))
         branch = branches.setdefault(facts.hexdigest(), own)
         branch.heads.append(net.head)
-        arrays = read_arrays(model.folder / "finishing.npz") if c.finishes else None
+        arrays = read_arrays(model.folder / "finishing.npz") if c.finish else None
         finishing = None
         if arrays is not None:
-            finishing = Finishing.from_arrays(arrays, model.config.survey.slices(), model.grid)
+            finishing = Chain.from_arrays(arrays, model.config.survey.slices(), model.grid)
         branch.finishings.append(finishing)
         branch.old_priors.append(model.train_n_of_z if swaps else None)
     return branches.values()

@@ -84,7 +84,10 @@ def settings_of(contents: str, name: str) -> type:
     """Return the dataclass of what has this name."""
     entry = contents_of(contents)[name]
     if isinstance(entry, str):
-        module, _, member = entry.rpartition(".")
-        entry = getattr(importlib.import_module(module), member)
+        try:
+            entry = importlib.import_module(entry)
+        except ModuleNotFoundError:  # a class in a module
+            module, _, member = entry.rpartition(".")
+            entry = getattr(importlib.import_module(module), member)
     found: type = getattr(entry, "Settings", entry)
     return found

@@ -342,7 +342,7 @@ def test_one_galaxy_classes_train_and_are_corrected(tmp_path: Path) -> None:
     words = (*catalogue_words(tmp_path / "galaxies.csv"), *places(tmp_path), "data.test_fraction=0.1")
     run_well("stage=representation", *words)
     for correction in ("full", "hard", "skip_balanced"):
-        run_well("stage=classifier", f"correction={correction}", "correction.threshold=1", *words)
+        run_well("stage=classifier", f"correction={correction}", "correction.subset.threshold=1", *words)
         found = only(tmp_path / "runs", f"correction={correction}*/photo_z.fits")
         assert np.isfinite(Table.read(found)["photo_z_mode"]).all()
 

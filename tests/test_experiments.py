@@ -51,7 +51,9 @@ def swept(
     ("experiment", "words", "values", "corrections", "n_representations"),
     [
         ("bins", ["survey.n_bins=20,30", "correction=full"], {20, 30}, {"full"}, 2),
-        pytest.param("threshold", ["correction.threshold=2,5"], {2, 5}, {"balanced", "full"}, 1, marks=SLOW),
+        pytest.param(
+            "threshold", ["correction.subset.threshold=2,5"], {2, 5}, {"balanced", "full"}, 1, marks=SLOW
+        ),
         pytest.param(
             "training_size", ["data.train_fraction=0.5,1"], {0.5, 1.0}, {"none", "full"}, 2, marks=SLOW
         ),
@@ -69,7 +71,7 @@ def swept(
             *("thinned", [], {(), (0.08, 0.16, 0.1)}, {"none", "balanced", "full"}, 2),
             marks=SLOW,
         ),
-        pytest.param("folds", ["correction.fold=1,2"], {1, 2}, {"balanced", "full"}, 1, marks=SLOW),
+        pytest.param("folds", ["correction.subset.fold=1,2"], {1, 2}, {"balanced", "full"}, 1, marks=SLOW),
         pytest.param(
             *("switches", [], {None}, {"none", "balanced", "hard", "unshifted", "skip_balanced", "full"}, 1),
             marks=SLOW,

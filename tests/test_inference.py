@@ -6,7 +6,7 @@ import pytest
 from astropy.table import Table
 from command import Finished, Outcome, only, places, run, run_well
 
-from photoz_lit.correction.posthoc import swap_prior
+from photoz_lit.correction.finishing.prior import swap_prior
 from photoz_lit.data.store import open_store
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.grids import RedshiftGrid

@@ -258,7 +258,7 @@ def test_words_that_hydra_refuses_give_one_message(words: list[str], said: str, 
 
 def test_classifier_without_a_representation_says_what_to_type(tmp_path: Path) -> None:
     words = (*IMAGES, *places(tmp_path))
-    outcome = run("stage=classifier", "correction=full", "correction.threshold=9", *words)
+    outcome = run("stage=classifier", "correction=full", "correction.subset.threshold=9", *words)
     assert outcome.code == 2
     assert "no finished representation" in outcome.message
     typed = outcome.message.partition("python -m photoz_lit ")[2].split()

@@ -1,24 +1,22 @@
 """Settings: schema, checks, the way from the command line to them, and the names of run folders."""
 
 from photoz_lit.config.folders import differences, finished_runs, results, science, to_container
-from photoz_lit.config.parse import as_yaml, parse, restored
+from photoz_lit.config.parse import as_yaml, parse, restored, saved
 from photoz_lit.config.schema import (
     IMAGE_ENCODERS,
-    PARTS,
     STAGES,
     VERSION,
     Config,
-    CorrectionConfig,
     LoggerConfig,
     StageConfig,
     TrainerConfig,
     TrainingConfig,
 )
 from photoz_lit.config.words import for_hydra
+from photoz_lit.correction.settings import CorrectionConfig
 
 __all__ = [
     "IMAGE_ENCODERS",
-    "PARTS",
     "STAGES",
     "VERSION",
     "Config",
@@ -34,6 +32,7 @@ __all__ = [
     "parse",
     "restored",
     "results",
+    "saved",
     "science",
     "to_container",
 ]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from photoz_lit.config.schema import IMAGE_ENCODERS, PARTS, Config, Leaf, SurveyConfig, leaves
+from photoz_lit.config.schema import IMAGE_ENCODERS, Config, Leaf, SurveyConfig, leaves
 from photoz_lit.data.sources import SOURCES
 from photoz_lit.errors import ConfigError
 from photoz_lit.target import Target
@@ -144,11 +144,6 @@ def _check_numbers(c: Config) -> None:
             f"training.{name}.check_every={t.check_every}",
         )
     _require(
-        not c.correction.leaves_out or c.correction.members <= PARTS,
-        f"correction.members={c.correction.members}: each leaves out one part of {PARTS} of the training "
-        f"galaxies, so there are {PARTS} at most",
-    )
-    _require(
         c.encoder.noise == 0
         or c.stage.name in (None, "report")
         or len(getattr(c.data, "magnitude_errors", [])) > 0,
@@ -185,65 +180,11 @@ def _check_combinations(c: Config) -> None:
                 else ""
             )
         )
-    if k.name == "none" and k.changes:
-        raise ConfigError(
-            "correction=none with a switch turned on is no longer none: start from another one, e.g. "
-            "correction=unshifted, and turn its switches"
-        )
-    if k.name != "none" and not k.changes:
-        raise ConfigError(
-            f"correction={k.name} with fine_tune=false soften=false extend=false shift=none changes nothing: "
-            "type correction=none"
-        )
-    if k.balance and not (k.fine_tune or k.relabels or k.rescale == "learnt"):
-        raise ConfigError(
-            "correction.balance=true needs something to fit on the balanced subset: "
-            "type correction=balanced, or correction.fine_tune=true"
-        )
-    if k.n_hidden > 0 and not k.relabels:
-        raise ConfigError(
-            f"correction.n_hidden={k.n_hidden} shapes the new outputs of Step 3, which does not run: type "
-            "correction.soften=true, or correction.n_hidden=0"
-        )
-    if k.label_width > 0 and not (k.soften or k.loss == "sord"):
-        raise ConfigError(
-            f"correction.label_width={k.label_width} is the width of softened labels: type "
-            "correction.soften=true, or correction.label_width=0 for the fitted one"
-        )
-    if k.loss == "sord" and k.label_width == 0:
-        raise ConfigError(
-            "correction.loss=sord needs the width of its labels: type correction.label_width=1, in bins"
-        )
-    if k.rescale != "none" and k.relabels:
-        raise ConfigError(
-            f"correction.rescale={k.rescale} scales trained outputs but Step 3 puts new ones in their place: "
-            "type correction.rescale=none, or correction.soften=false correction.shift=none "
-            "correction.extend=false"
-        )
-    if k.members > 1 and not (k.fine_tune or k.relabels):
-        raise ConfigError(
-            f"correction.members={k.members} needs outputs that are fitted anew: "
-            "type correction.fine_tune=true"
-        )
-    if k.unshrink > 0 and not (k.extend and not k.balance and (k.fine_tune or k.relabels)):
-        raise ConfigError(
-            f"correction.unshrink={k.unshrink} moves p(z) beyond the survey's range and is fitted on "
-            "training galaxies left out: type correction.extend=true correction.balance=false"
-        )
-    own_loss = k.loss != "cross_entropy" or k.weights != "none" or k.trend_penalty > 0
-    if own_loss and not k.fine_tune:
-        raise ConfigError(
-            "correction.loss, correction.weights and correction.trend_penalty act in Step 2, which does not "
-            "run: type correction.fine_tune=true"
-        )
-    if k.weights != "none" and k.loss == "balanced_softmax":
-        raise ConfigError(
-            f"correction.loss=balanced_softmax with correction.weights={k.weights} would balance twice: "
-            "type correction.weights=none"
-        )
+    k.check()
     s = c.survey
-    if k.extend and s.extend_left + s.extend_right == 0:
+    if k.step3 and k.step3.extend and s.extend_left + s.extend_right == 0:
         raise ConfigError(
-            "correction.extend=true but survey.extend_left=0 and survey.extend_right=0: "
-            "type survey.extend_left=90 survey.extend_right=90, or correction.extend=false"
+            "correction.step3.extend=true but survey.extend_left=0 and survey.extend_right=0: "
+            "type survey.extend_left=90 survey.extend_right=90, or "
+            "correction.step3.extend=false"
         )

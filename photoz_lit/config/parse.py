@@ -19,7 +19,7 @@ from photoz_lit.config.folders import AFTER, changed, flat, folder_names, to_con
 from photoz_lit.config.schema import VERSION, Config, leaves
 from photoz_lit.config.words import shown
 from photoz_lit.data.sources import SOURCES
-from photoz_lit.errors import ConfigError
+from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.setting import contents_of, settings_of
 from photoz_lit.target import Target
 
@@ -41,7 +41,9 @@ def _structure() -> DictConfig:
 
 # What every composition starts from, so that conf/ can refer to it; a branch that is chosen brings its own.
 _STARTS = [f.name for f in fields(Config) if "chosen" not in f.metadata and f.name != "names"]
-ConfigStore.instance().store("settings", OmegaConf.masked_copy(_structure(), _STARTS))
+# So do branches of others that are chosen, which types would fix too soon: `_fit` gives them.
+_PLAIN = OmegaConf.to_container(OmegaConf.masked_copy(_structure(), _STARTS), resolve=False)
+ConfigStore.instance().store("settings", _PLAIN)
 
 NAMED = ("survey", "target", "data", "encoder", "size")  # groups that name run folders by their choice
 NOT_REPRESENTATION = ("stage=", "correction", "training.step2", "training.step3", "training.hidden")
@@ -140,6 +142,24 @@ def restored(plain: Any) -> Config:
         raise ConfigError("was made by another version of photoz_lit: train again, under run=NAME")
     plain = {key: value for key, value in plain.items() if key != "version"}
     return parse(OmegaConf.create(_literal(plain)))
+
+
+def saved(path: Path) -> Config:
+    """Return the settings of a run folder's `config.yaml`.
+
+    Raises
+    ------
+    DataError, ConfigError
+        The file is damaged, or of another version.
+    """
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # a damaged file fails in many ways
+        raise DataError(f"{path}: cannot be read ({error}): delete {path.parent} and run again") from error
+    try:
+        return restored(plain)
+    except ConfigError as error:
+        raise ConfigError(f"{path.parent} {error}") from error
 
 
 def _literal(plain: Any) -> Any:

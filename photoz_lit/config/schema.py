@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.setting import Decides, branch, chosen, setting
 from photoz_lit.target import Target
@@ -18,8 +19,6 @@ STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "re
 IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
 ENCODERS = (*IMAGE_ENCODERS, "mlp", "precomputed")
 ESTIMATES = ("mode", "median", "mean")
-LOSSES = ("cross_entropy", "balanced_softmax", "crps", "sord", "nearest")
-PARTS = 5  # of the training galaxies, of which a member of an ensemble on all data leaves one out
 
 
 @dataclass
@@ -46,6 +45,8 @@ class SurveyConfig:
     r_width: float = setting(0.5, above=0)  # mag
     n_slices: int = setting(11, least=1)  # odd: 2 R - 1 for R outputs
     outlier_cut: float = setting(0.05, above=0, decides="results")  # on abs(dz)
+    # Galaxies of each (z bin, r slice) cell that corrections with a balanced subset keep.
+    threshold: int = setting(20, least=1, decides="nothing")
     slope_high_from: float = setting(0.15, decides="results")  # fits slope_spec_z_high above
 
     def grid(self) -> RedshiftGrid:
@@ -76,57 +77,6 @@ class EncoderConfig:
     hidden: list[int] = setting([256, 256], least=1)
     dropout: float = setting(0.0, least=0, below=1)
     noise: float = setting(0.0, least=0)  # training magnitudes are perturbed by so many times their errors
-
-
-@dataclass
-class CorrectionConfig:
-    """The switches that make a correction; `name` is what the report calls it."""
-
-    name: str = "none"
-    fine_tune: bool = False
-    balance: bool = False
-    threshold: int = setting(20, least=1)
-    fold: int = setting(1, least=1)
-    soften: bool = False
-    shift: str = setting("none", choices=("none", "mirror", "centre_of_mass"))
-    shift_strength: float = setting(1.0, least=0, most=2)
-    extend: bool = False
-    views: int = setting(8, least=1)
-    loss: str = setting(
-        "cross_entropy", choices=("cross_entropy", "balanced_softmax", "crps", "sord", "nearest")
-    )
-    weights: str = setting("none", choices=("none", "lds", "dense"))
-    trend_penalty: float = setting(0.0, least=0)
-    rescale: str = setting("none", choices=("none", "tau", "learnt"))
-    prior: str = setting("none", choices=("none", "flat", "training"))
-    temperature: bool = False
-    recalibrate: str = setting("none", choices=("none", "global", "slices", "local"))
-    n_hidden: int = setting(0, least=0)
-    label_width: float = setting(0.0, least=0)
-    members: int = setting(1, least=1)
-    mean: str = setting("arithmetic", choices=("arithmetic", "harmonic"))
-    unshrink: float = setting(0.0, least=0)
-    estimate: str | None = setting(None, choices=ESTIMATES, decides="results")
-
-    @property
-    def relabels(self) -> bool:
-        """Whether Step 3 runs: new outputs are fitted to new labels."""
-        return self.soften or self.extend or self.shift != "none"
-
-    @property
-    def changes(self) -> bool:
-        """Whether anything of Step 1's output is changed."""
-        return self.fine_tune or self.relabels or self.finishes or self.rescale != "none"
-
-    @property
-    def finishes(self) -> bool:
-        """Whether finished p(z) is changed: prior, temperature, PIT recalibration, moved estimates."""
-        return self.prior != "none" or self.temperature or self.recalibrate != "none" or self.unshrink > 0
-
-    @property
-    def leaves_out(self) -> bool:
-        """Whether each member leaves a part of the training galaxies out, unseen by its outputs."""
-        return not self.balance and (self.members > 1 or self.unshrink > 0)
 
 
 @dataclass
@@ -240,10 +190,10 @@ class Config:
         """Beginnings of keys that decide nothing here: of what this correction does not do."""
         c = self.correction
         runs = {
-            "survey.extend_": c.extend,
-            "training.step2": c.fine_tune,
-            "training.step3": c.relabels and not c.n_hidden,
-            "training.hidden": c.relabels and c.n_hidden > 0,
+            "survey.extend_": c.step3 and c.step3.extend,
+            "training.step2": c.step2,
+            "training.step3": c.step3 and not c.step3.hidden,
+            "training.hidden": c.step3 and c.step3.hidden,
         }
         return tuple(key for key, does in runs.items() if not does)
 
@@ -251,6 +201,11 @@ class Config:
     def photo_z(self) -> str:
         """Which estimate of p(z) is photo_z: the correction's own, or the settings'."""
         return self.correction.estimate or self.estimate
+
+    def output_grid(self) -> RedshiftGrid:
+        """Return the bins of a classifier's p(z): the survey's, extended where Step 3 adds bins."""
+        s, step3 = self.survey, self.correction.step3
+        return s.grid().extended(s.extend_left, s.extend_right) if step3 and step3.extend else s.grid()
 
     def folder(self, stage: str) -> Path:
         """Run folder of a stage under these settings: a pure function of the settings."""

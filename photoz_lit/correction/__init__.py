@@ -1,1 +1,4 @@
-"""What removes the biases: label tables (Steps 2 and 3); the place of Step 4."""
+"""What removes the biases: Steps 2 and 3, what follows on finished p(z), and the calibration of Step 4."""
+
+CHUNK = 4096
+"""Galaxies whose p(z), neighbours or scores are in memory together."""

@@ -169,15 +169,15 @@ class LabelTable:
         Softening widths, bins; below 0.1 the labels of the output are one-hot.
     membership : ndarray of bool, shape (S, R)
         Which output covers which slice; labels of the others are uniform over the extended grid.
-    fit : LabelFit or None
-        The measurements behind the table, None for plain one-hot labels.
+    fit : LabelFit
+        The measurements behind the table.
     """
 
     grid: RedshiftGrid
     mean: Floats
     sigma: Floats
     membership: NDArray[np.bool_]
-    fit: LabelFit | None = None
+    fit: LabelFit
 
     def __post_init__(self) -> None:
         expected = (*self.membership.shape, self.grid.n_bins)
@@ -214,32 +214,14 @@ class LabelTable:
         targets[galaxy, output] = gaussian_labels(mean, self.sigma[output], self.grid, rounding)
         return targets
 
-    def table(self) -> NDArray[np.float32]:
-        """All labels, shape (S, K, R, n_outputs): for small grids (SDSS takes 17 MB)."""
-        n_slices, n_bins, n_outputs = self.mean.shape
-        s, k = np.indices((n_slices, n_bins)).reshape(2, -1)
-        return self.rows(s, k).reshape(n_slices, n_bins, n_outputs, self.grid.n_outputs)
-
-
-def one_hot_table(grid: RedshiftGrid, membership: ArrayLike) -> LabelTable:
-    """Labels of Steps 1 and 2 and of the Baseline: one-hot in member outputs, uniform in the others.
-
-    Parameters
-    ----------
-    grid : RedshiftGrid
-        The grid of the outputs, extended or not.
-    membership : array_like of bool, shape (S, R)
-        Which output covers which slice.
-
-    Returns
-    -------
-    LabelTable
-        Table of one-hot labels.
-    """
-    member = np.asarray(membership, dtype=np.bool_)
-    n_slices, n_outputs = member.shape
-    mean = shifted_mean(np.zeros((n_slices, grid.n_bins)), np.ones((n_outputs, grid.n_bins)), "none")
-    return LabelTable(grid, mean, np.zeros(n_outputs), member)
+    def mean_label(self, slice_index: NDArray[np.int64], bin_index: NDArray[np.int64]) -> Floats:
+        """Mean label, (n_outputs,), of galaxies (n,) in the outputs they belong to: the implicit prior."""
+        n_bins = self.grid.n_bins
+        occupied, counts = np.unique(slice_index * n_bins + bin_index, return_counts=True)
+        s, k = np.divmod(occupied, n_bins)
+        weight = self.membership[s] / self.membership[s].sum(axis=1, keepdims=True) * counts[:, None]
+        total = np.einsum("cr,crj->j", weight, self.rows(s, k).astype(np.float64))
+        return np.asarray(total / counts.sum())
 
 
 def build_label_table(

@@ -1,7 +1,7 @@
 """Loss weights of rare redshifts: every galaxy stays, and the sparse bins count more.
 
-The alternatives to a balanced subset. All weights average to 1 over the galaxies they are made from, so that
-the learning rate keeps its meaning.
+The alternatives to a balanced subset. All weights average to 1 over the galaxies they are made from, so
+that the learning rate keeps its meaning.
 """
 
 import numpy as np
@@ -13,8 +13,28 @@ from photoz_lit.grids import RedshiftGrid
 
 Floats = NDArray[np.float64]
 
+LDS_SIGMA = 2.0
+"""Width in bins of the kernel of label-distribution smoothing, as its authors use."""
+
+DENSE_ALPHA = 1.0
+"""Strength of DenseWeight: 1 gives the fullest redshift no weight but the floor."""
+
+DENSE_FLOOR = 1e-6
+"""Least weight of DenseWeight before the normalisation."""
+
 KDE_STEPS = 4096
 """Points on which the density of `dense_weights` is evaluated before it is interpolated at the galaxies."""
+
+
+def galaxy_weights(kind: str, spec_z: ArrayLike, grid: RedshiftGrid) -> NDArray[np.float32] | None:
+    """Weights (n,) of `correction.step2.weights`: "lds", "dense", or none at all."""
+    match kind:
+        case "lds":
+            return lds_weights(spec_z, grid, LDS_SIGMA, power=0.5).astype(np.float32)
+        case "dense":
+            return dense_weights(spec_z, DENSE_ALPHA).astype(np.float32)
+        case _:
+            return None
 
 
 def lds_weights(spec_z: ArrayLike, grid: RedshiftGrid, sigma: float, power: float = 1.0) -> Floats:
@@ -22,8 +42,8 @@ def lds_weights(spec_z: ArrayLike, grid: RedshiftGrid, sigma: float, power: floa
 
     The weight of a galaxy is 1 / (k * p)(z)^power, with p the histogram of spec_z over the bins and k a
     Gaussian (Yang et al. 2021, ICML, "Delving into deep imbalanced regression", arXiv:2102.09554). The
-    histogram is reflected at the ends of the grid, lest these be taken for rare. The authors' code takes the
-    root of the counts before it smooths them; here the root is that of the smoothed density.
+    histogram is reflected at the ends of the grid, lest these be taken for rare. The authors' code takes
+    the root of the counts before it smooths them; here the root is that of the smoothed density.
 
     Parameters
     ----------
@@ -32,22 +52,10 @@ def lds_weights(spec_z: ArrayLike, grid: RedshiftGrid, sigma: float, power: floa
     grid : RedshiftGrid
         Redshift bins; an extension is ignored.
     sigma : float
-        Width of the kernel, bins.
+        Width of the kernel, bins, above 0.
     power : float
         1 for the inverse, 0.5 for its square root, 0 for equal weights.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Weights of mean 1.
-
-    Raises
-    ------
-    ValueError
-        If there is no galaxy or `sigma` is not positive.
     """
-    if np.size(spec_z) == 0 or not sigma > 0:
-        raise ValueError(f"weights need galaxies and sigma > 0, got {np.size(spec_z)} and sigma={sigma}")
     k = grid.index(spec_z)
     density = gaussian_filter1d(np.bincount(k, minlength=grid.n_bins).astype(np.float64), sigma)
     weight = density[k] ** -power
@@ -55,53 +63,39 @@ def lds_weights(spec_z: ArrayLike, grid: RedshiftGrid, sigma: float, power: floa
     return normalised
 
 
-def dense_weights(
-    spec_z: ArrayLike, alpha: float, floor: float = 1e-6, bandwidth: float | None = None
-) -> Floats:
+def dense_weights(spec_z: ArrayLike, alpha: float) -> Floats:
     """Weights that fall linearly with the density of spec_z (DenseWeight).
 
     max(1 - alpha p'(z), floor) over its mean, with p' the kernel density estimate scaled to [0, 1]
-    (Steininger et al. 2021, Machine Learning 110, 2187).
+    (Steininger et al. 2021, Machine Learning 110, 2187). The kernel is as wide as in the authors' code,
+    1.06 std n^(-1/5).
 
     Parameters
     ----------
     spec_z : array_like, shape (n,)
-        Redshifts to train on, at least two different ones.
+        Redshifts to train on.
     alpha : float
         Strength: 0 gives equal weights; from 1 on the commonest redshifts get the least weight.
-    floor : float
-        Least weight before the normalisation, above 0.
-    bandwidth : float, optional
-        Standard deviation of the kernel, in redshift; 1.06 std n^(-1/5) by default, as in the authors' code.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Weights of mean 1.
 
     Raises
     ------
     ValueError
-        If alpha is negative, the floor not positive or all redshifts are the same.
+        If all redshifts are the same.
     """
     z = np.asarray(spec_z, dtype=np.float64)
-    if alpha < 0 or not floor > 0 or z.size < 2 or z.min() == z.max():
+    if z.size < 2 or z.min() == z.max():
         raise ValueError(
-            f"DenseWeight needs alpha >= 0, floor > 0 and different redshifts, got alpha={alpha}, "
-            f"floor={floor} and {z.size} redshifts"
+            f"DenseWeight needs different redshifts, got {z.size} redshifts that are all the same"
         )
-    std = z.std(ddof=1)
-    width = 1.06 * std * z.size ** (-0.2) if bandwidth is None else bandwidth
     places = np.linspace(z.min(), z.max(), KDE_STEPS)
     # Galaxies as counts on the fine steps: the estimate then costs the same for any number of them.
-    counts = np.bincount(
-        np.rint((z - z.min()) / (places[1] - places[0])).astype(np.int64), minlength=KDE_STEPS
-    )
+    step = places[1] - places[0]
+    counts = np.bincount(np.rint((z - z.min()) / step).astype(np.int64), minlength=KDE_STEPS)
     filled = counts > 0
-    centred = (places[filled], counts[filled].astype(np.float64))
-    spread = np.sqrt(np.cov(centred[0], aweights=centred[1]))
-    density = gaussian_kde(centred[0], bw_method=width / spread, weights=centred[1])(places)
+    centres, weights = places[filled], counts[filled].astype(np.float64)
+    width = 1.06 * z.std(ddof=1) * z.size ** (-0.2) / np.sqrt(np.cov(centres, aweights=weights))
+    density = gaussian_kde(centres, bw_method=width, weights=weights)(places)
     scaled = (density - density.min()) / (density.max() - density.min())
-    weight = np.maximum(1 - alpha * np.interp(z, places, scaled), floor)
+    weight = np.maximum(1 - alpha * np.interp(z, places, scaled), DENSE_FLOOR)
     normalised: Floats = weight / weight.mean()
     return normalised

@@ -6,44 +6,13 @@ from typing import Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
+from photoz_lit.correction.losses.functions import mixture as mixture
 from photoz_lit.models.encoders.layers import Encoder
 
 Trainable = Literal["all", "redshift_outputs"]
 Mean = Literal["arithmetic", "harmonic"]
 OUTPUT_BIAS = 0.1
 FARTHEST = 10.0  # standard deviations: units that hardly ever fire would lead a hidden layer astray
-
-
-def mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
-    """Probability of each redshift bin: sum_i softmax(gate)_i softmax(logits_i), in float32.
-
-    Parameters
-    ----------
-    z_logits : Tensor
-        Shape (n, R, K).
-    gate_logits : Tensor or None
-        Shape (n, R); None with a single output (R = 1).
-
-    Returns
-    -------
-    Tensor
-        Shape (n, K), float32; rows sum to 1.
-
-    Raises
-    ------
-    ValueError
-        If there are several outputs and no gate.
-    """
-    pdf = torch.softmax(z_logits.float(), dim=-1)
-    if gate_logits is None:
-        if z_logits.shape[1] != 1:
-            raise ValueError(
-                f"{z_logits.shape[1]} redshift outputs need a gate; only a single output does without"
-            )
-        return pdf[:, 0]
-    weights = torch.softmax(gate_logits.float(), dim=-1)
-    # A product and a sum, not a matrix product: autocast would run that one in bfloat16.
-    return (weights[:, :, None] * pdf).sum(dim=1)
 
 
 class Head(nn.Module):

@@ -1,49 +1,39 @@
 """The LightningModule: a network, its labels, its optimiser. Stages differ by these, not by branches."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from photoz_lit.config import TrainingConfig
+from photoz_lit.correction.losses.functions import hard_label_loss, soft_label_loss
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import DataError
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.models.losses import (
-    crps_loss,
-    galaxy_label_loss,
-    hard_label_loss,
-    logit_adjusted_loss,
-    soft_label_loss,
-    trend_penalty,
-)
+
+LossFunction = Callable[[tuple[Tensor, Tensor | None], dict[str, Tensor]], Tensor]
+"""Maps z_logits (n, R, K) and gate_logits (n, R) or None, and a batch with `member` (n, R), to a scalar."""
 
 
-@dataclass(frozen=True)
-class OneHotLoss:
-    """How outputs with labels by redshift bin or by galaxy are judged.
+def hard_labels(logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
+    """Loss of the Baseline and of Step 1: one-hot labels."""
+    return hard_label_loss(*logits, batch["z_bin"], batch["member"])
 
-    Parameters
-    ----------
-    name : {"cross_entropy", "balanced_softmax", "crps", "sord", "nearest"}
-        See `photoz_lit.models.losses`. With `nearest` a batch holds the `label` (n, K) of its galaxies.
-    log_prior : Tensor (R, K), optional
-        Logarithm of the training n(z) of each output, for `balanced_softmax`.
-    trend : float
-        Strength of the penalty on the trend of residuals with spec_z.
-    centres : Tensor (K,), optional
-        Bin centres, for the penalty.
-    labels : Tensor (K, K), optional
-        Label of each redshift bin, for `sord`.
-    """
 
-    name: str = "cross_entropy"
-    log_prior: Tensor | None = None
-    trend: float = 0.0
-    centres: Tensor | None = None
-    labels: Tensor | None = None
+class SoftLabels(nn.Module):
+    """Loss of Step 3: soft labels (n_cells, R, n_bins) of occupied cells, indexed by the batch's `cell`."""
+
+    targets: Tensor
+
+    def __init__(self, targets: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("targets", targets, persistent=False)
+
+    def forward(self, logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
+        """Map logits and a batch to a scalar."""
+        return soft_label_loss(*logits, self.targets[batch["cell"]], batch["member"])
 
 
 class PhotozModule(pl.LightningModule):
@@ -61,20 +51,13 @@ class PhotozModule(pl.LightningModule):
         Seed of what is random in a step (dropout, noise).
     inputs : ImageInputs, CatalogueInputs or None
         What happens to a batch first; None for embeddings.
-    targets : Tensor (n_cells, R, n_bins), optional
-        Soft labels of each occupied cell, indexed by the batch's `cell`; without them labels are one-hot.
     settings : dict, optional
         Resolved settings, plain containers, kept in every checkpoint.
-    one_hot : OneHotLoss
-        How one-hot labels are judged, where there are no soft ones. A batch may hold the `weight` of its
-        galaxies; the penalty on a trend needs their `spec_z`.
+    loss_function : LossFunction
+        What is minimised.
     """
 
     membership: Tensor
-    targets: Tensor | None
-    log_prior: Tensor | None
-    centres: Tensor | None
-    labels: Tensor | None
 
     def __init__(
         self,
@@ -83,20 +66,15 @@ class PhotozModule(pl.LightningModule):
         training: TrainingConfig,
         seed: int,
         inputs: Inputs | None = None,
-        targets: Tensor | None = None,
         settings: dict[str, Any] | None = None,
-        one_hot: OneHotLoss = OneHotLoss(),
+        loss_function: LossFunction = hard_labels,
     ) -> None:
         super().__init__()
         self.net = net
         self.training_config, self.seed, self.inputs = training, seed, inputs
         self.settings = settings or {}
         self.register_buffer("membership", membership, persistent=False)
-        self.register_buffer("targets", targets, persistent=False)
-        self.one_hot = one_hot
-        self.register_buffer("log_prior", one_hot.log_prior, persistent=False)
-        self.register_buffer("centres", one_hot.centres, persistent=False)
-        self.register_buffer("labels", one_hot.labels, persistent=False)
+        self.loss_function = loss_function
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the logits of redshift outputs (n, R, K) and gate (n, R)."""
@@ -111,34 +89,7 @@ class PhotozModule(pl.LightningModule):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Mean loss of a batch (Lin et al. 2022, section 4)."""
-        z_logits, gate_logits = self(batch)
-        member = self.membership[batch["r_slice"]]
-        if self.targets is not None:
-            return soft_label_loss(z_logits, gate_logits, self.targets[batch["cell"]], member)
-        return self._one_hot_loss(z_logits, gate_logits, batch, member)
-
-    def _one_hot_loss(
-        self, z_logits: Tensor, gate_logits: Tensor | None, batch: dict[str, Tensor], member: Tensor
-    ) -> Tensor:
-        z_bin, weight = batch["z_bin"], batch.get("weight")
-        match self.one_hot.name:
-            case "balanced_softmax":
-                assert self.log_prior is not None
-                loss = logit_adjusted_loss(z_logits, gate_logits, z_bin, member, self.log_prior)
-            case "crps":
-                loss = crps_loss(z_logits, gate_logits, z_bin, member, weight)
-            case "sord":
-                assert self.labels is not None
-                loss = galaxy_label_loss(z_logits, gate_logits, self.labels[z_bin], member, weight)
-            case "nearest":
-                loss = galaxy_label_loss(z_logits, gate_logits, batch["label"], member, weight)
-            case _:
-                loss = hard_label_loss(z_logits, gate_logits, z_bin, member, weight)
-        if self.one_hot.trend > 0:
-            assert self.centres is not None
-            penalty = trend_penalty(z_logits, gate_logits, batch["spec_z"], self.centres)
-            loss = loss + self.one_hot.trend * penalty
-        return loss
+        return self.loss_function(self(batch), batch | {"member": self.membership[batch["r_slice"]]})
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a training batch."""

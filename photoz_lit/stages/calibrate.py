@@ -37,12 +37,13 @@ from photoz_lit.files import (
     write_json,
     write_table,
 )
+from photoz_lit.fitting import member_subset
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.inference import CHUNK, Predictor, Trained, open_model
 from photoz_lit.progress import counted
 from photoz_lit.results import read_pdf
-from photoz_lit.stages.evaluate import check_origin, enter, survey_facts
-from photoz_lit.stages.prepare import member_subset, plan_of, prepare, splits, store_folder, training_labels
+from photoz_lit.runs import check_origin, enter, survey_facts
+from photoz_lit.stages.prepare import plan_of, prepare, splits, store_folder, training_labels
 from photoz_lit.target import Target
 
 log = logging.getLogger(__name__)

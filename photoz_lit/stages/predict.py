@@ -39,7 +39,7 @@ def run(config: Config) -> None:
     folders = settings.finished_runs(config.model or "")
     check_files(config)  # what is wrong so far is told before torch is imported
     from photoz_lit.inference import Predictor, open_model, read_prior
-    from photoz_lit.stages.evaluate import check_origin, enter
+    from photoz_lit.runs import check_origin, enter
     from photoz_lit.stages.prepare import prepare
 
     models = [open_model(folder) for folder in folders]

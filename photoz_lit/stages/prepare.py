@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.config import PARTS, Config
+from photoz_lit.config import Config
 from photoz_lit.data.faults import outside_slices
-from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.sources import SOURCES
 from photoz_lit.data.splits import assign_splits
 from photoz_lit.data.store import Store, is_complete, open_store
@@ -132,16 +131,3 @@ def training_labels(store: Store, config: Config, split: NDArray[np.str_]) -> ND
 
 def _truth(store: Store, config: Config) -> NDArray[np.float64]:
     return truth(store, config.target.column, (config.survey.z_min, config.survey.z_max))
-
-
-def member_subset(
-    config: Config, spec_z: NDArray[np.float64], r: NDArray[np.float64], member: int
-) -> NDArray[np.int64]:
-    """Return which training galaxies a head is fitted to, given their spec_z and r (n,): sorted indices."""
-    c, grid, slices = config.correction, config.survey.grid(), config.survey.slices()
-    if c.balance:
-        return balanced_subset(spec_z, r, grid, slices, c.threshold, c.fold + member, config.seed)
-    if c.leaves_out:
-        part = np.random.default_rng([config.seed, 11]).permutation(len(spec_z)) % PARTS
-        return np.flatnonzero(part != member)
-    return np.arange(len(spec_z))

@@ -1,8 +1,6 @@
 """`stage=representation`: the encoder and its first head, from all training data (Baseline or Step 1)."""
 
 import logging
-import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,12 @@ from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.errors import ConfigError
-from photoz_lit.files import locked, write_table
+from photoz_lit.files import write_table
+from photoz_lit.fitting import membership, predict
 from photoz_lit.models.encoders import build_encoder, encoder_class, readers
-from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
+from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
-from photoz_lit.stages.evaluate import finish, n_of_z, predict, start
+from photoz_lit.runs import Run, finish, finish_again, n_of_z, opened
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
 
@@ -34,40 +33,36 @@ STANDARDISE_ON = 4096  # training galaxies are plenty for a mean and a scale
 
 def run(config: Config) -> None:
     """Train the representation, evaluate it on the test split, and write the run folder."""
-    folder = start(config, "representation", {"store": store_folder(config).name})
-    if folder is None:
-        return
-    began = time.monotonic()
-    store = prepare(config)
-    split = splits(store, config)
-    write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
-    grid = config.survey.grid()
+    with opened(config, "representation", {"store": store_folder(config).name}) as opened_run:
+        if opened_run is not None:
+            represent(config, opened_run)
 
-    net, inputs, spec_z = (
-        build(config, store),
-        inputs_of(config, store),
-        training_labels(store, config, split),
-    )
+
+def represent(config: Config, run: Run) -> None:
+    """Train the representation unless it is, and write its results."""
+    store, folder = prepare(config), run.folder
+    split = splits(store, config)
+    spec_z, label = training_labels(store, config, split), "Baseline" if config.head == "single" else "Step 1"
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
-    path = folder / "model.ckpt"
-    if path.is_file():  # only its results are made again
-        load_weights(net, load_checkpoint(path)["state_dict"], path)
-    else:
-        fit(config, store, net, inputs, spec_z, (train_rows, val_rows), folder)
+    if run.fitted:
+        finish_again(config, run, label, store.catalogue[test_rows], spec_z[train_rows])
+        return
+    write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
+    grid, net, inputs = config.survey.grid(), build(config, store), inputs_of(config, store)
+    fit(config, store, net, inputs, spec_z, (train_rows, val_rows), folder)
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
     spec_z_train = spec_z[train_rows]
     finish(
         config,
-        folder,
-        label="Baseline" if config.head == "single" else "Step 1",
+        run,
+        label=label,
         galaxies=store.catalogue[test_rows],
         pdf_chunks=predict(net.head, embeddings, test_rows, config.trainer),
         grid=grid,
         train_n_of_z=n_of_z(spec_z_train, grid),
         spec_z_train=spec_z_train,
-        began=began,
     )
 
 
@@ -97,7 +92,7 @@ def fit(
         num_workers=config.trainer.num_workers,
     )
     plain = settings.to_container(config)
-    module = PhotozModule(net, membership(config), t, config.seed, inputs, settings=plain)
+    module = PhotozModule(net, torch.from_numpy(membership(config)), t, config.seed, inputs, settings=plain)
     if config.trainer.compile:
         net.encoder.compile()
     log.info("training %s, head=%s on %d galaxies", config.encoder.name, config.head, len(rows[0]))
@@ -118,12 +113,7 @@ def fit(
 
 def fit_missing(config: Config) -> None:
     """Train the representation that a classifier's settings ask for, unless it is there."""
-    folder = config.folder("representation")
-    if (folder / "done.json").is_file():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    # Jobs that run at the same time share it; the processes of several devices are one job.
-    with locked(folder) if config.trainer.devices == 1 else nullcontext():
+    if not (config.folder("representation") / "done.json").is_file():
         run(replace(config, stage=StageConfig("representation"), correction=CorrectionConfig()))
 
 
@@ -140,15 +130,6 @@ def build(config: Config, store: Store) -> PhotozNet:
     if store.kind == "images":
         net.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
-
-
-def new_outputs(config: Config, head: AnyHead, n_outputs: int, member: int = 0) -> AnyHead:
-    """Make the outputs of Step 3 before training: the paper's linear ones, or one behind a hidden layer."""
-    generator = torch.Generator().manual_seed(config.seed + 1 + 1000 * member)
-    if config.correction.n_hidden:
-        return HiddenHead(head.n_features, n_outputs, config.correction.n_hidden, generator)
-    assert isinstance(head, Head)  # that of Step 1 or 2
-    return head.with_new_bins(n_outputs, generator)
 
 
 def load(config: Config, store: Store) -> PhotozNet:
@@ -172,13 +153,6 @@ def inputs_of(config: Config, store: Store) -> Inputs:
     """Return what turns the store's inputs into the network's."""
     e = config.encoder
     return encoder_class(e.name).inputs(e, store.kind, bool(getattr(config.data, "magnitude_errors", [])))
-
-
-def membership(config: Config) -> torch.Tensor:
-    """Which output covers which r slice, (S, R) bool; a single output covers them all."""
-    if config.head == "single":
-        return torch.ones(config.survey.n_slices, 1, dtype=torch.bool)
-    return torch.from_numpy(config.survey.slices().membership)
 
 
 def standardise(net: PhotozNet, store: Store, rows: NDArray[np.int64], inputs: Inputs) -> None:

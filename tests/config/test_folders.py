@@ -12,8 +12,8 @@ def test_run_folder_is_a_function_of_the_settings() -> None:
     assert folder("representation") == "head=multi,seed=1"
     assert folder("representation", "head=single", "seed=3") == "head=single,seed=3"
     assert folder("classifier", "correction=full") == "correction=full,seed=1"
-    assert folder("classifier", "correction=full", "correction.threshold=7") == (
-        "correction=full,correction.threshold=7,seed=1"
+    assert folder("classifier", "correction=full", "correction.subset.threshold=7") == (
+        "correction=full,correction.subset.threshold=7,seed=1"
     )
     assert folder("classifier", "head=single") == "correction=none,head=single,seed=1"
 
@@ -22,7 +22,7 @@ def test_typing_a_default_names_no_other_folder() -> None:
     for stage in ("representation", "classifier"):
         assert folder(stage, "encoder=fast", "head=multi", "data=mock", "survey=sdss") == folder(stage)
     full = folder("classifier", "correction=full")
-    assert folder("classifier", "correction=full", "correction.threshold=20") == full
+    assert folder("classifier", "correction=full", "correction.subset.threshold=20") == full
 
 
 def test_order_of_the_words_does_not_matter() -> None:
@@ -31,7 +31,7 @@ def test_order_of_the_words_does_not_matter() -> None:
 
 
 def test_settings_of_the_classifier_leave_the_representation_where_it_is() -> None:
-    words = ["correction=full", "correction.threshold=20", "training.step3.lr=0.1"]
+    words = ["correction=full", "correction.subset.threshold=20", "training.step3.lr=0.1"]
     own = parsed("stage=classifier", *words).folder("representation")
     assert own.name == "head=multi,seed=1"
     assert parsed("stage=classifier", "encoder=net_t").folder("representation") != own
@@ -49,7 +49,8 @@ def test_a_default_that_follows_another_setting_names_no_folder() -> None:
 def test_sizes_scale_with_bins_and_galaxies_and_name_a_folder() -> None:
     def numbers(*words: str) -> tuple[int, int, int]:
         config = parsed("experiment=bins", "correction=full", *words)
-        return config.correction.threshold, config.survey.extend_left, config.survey.extend_right
+        assert config.correction.subset is not None
+        return config.correction.subset.threshold, config.survey.extend_left, config.survey.extend_right
 
     assert numbers() == (20, 30, 30)
     assert numbers("survey.n_bins=20", "data.train_fraction=0.5") == (30, 10, 10)
@@ -59,15 +60,15 @@ def test_sizes_scale_with_bins_and_galaxies_and_name_a_folder() -> None:
     own = parsed("stage=classifier", "experiment=paper_sdss", "data.path=x.csv", "data.images=x.npy")
     for part in ("training", "encoder", "survey"):
         assert getattr(paper, part) == getattr(own, part)
-    assert (paper.correction.threshold, paper.correction.views) == (200, own.correction.views)
+    assert (paper.survey.threshold, paper.correction.views) == (200, own.correction.views)
     split = 1 - paper.data.val_fraction - paper.data.test_fraction
     assert paper.data.n_galaxies * split == pytest.approx(393_219, abs=1)
     words = ("experiment=bins", "correction=full")
     assert folder("classifier", *words, "size=paper") == "correction=full,size=paper,seed=1"
     # Defaults that follow other settings, typed: they name none.
-    assert folder("classifier", *words, "size=quick", "correction.threshold=20", "survey.extend_left=30") == (
-        "correction=full,seed=1"
-    )
+    assert folder(
+        "classifier", *words, "size=quick", "correction.subset.threshold=20", "survey.extend_left=30"
+    ) == ("correction=full,seed=1")
     assert folder("classifier", *words, "data.thin=[0.1,0.2,0.5]", "sweep.scale=log") == (
         "correction=full,data.thin=0.1_0.2_0.5,seed=1"
     )

@@ -98,13 +98,22 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "sweep.scale=logarithmic"], ["linear, log, category"]),
         (["stage=classifier", "size=papr"], ["size=paper?", "paper, quick"]),
         (["stage=prepare", "data=semi_real"], ["type data.mock_catalogue=VALUE"]),
-        (["stage=classifier", "correction=full", "correction.shift=left"], ["none, mirror, centre_of_mass"]),
-        (["stage=classifier", "correction=full", "correction.threshold=0"], ["correction.threshold=0"]),
-        (["stage=classifier", "correction.balance=true"], ["correction.balance=true", "correction=balanced"]),
-        (["stage=classifier", "correction=balanced", "correction.fine_tune=false"], ["type correction=none"]),
+        (
+            ["stage=classifier", "correction=full", "correction.step3.shift=left"],
+            ["mirror, centre_of_mass, none"],
+        ),
+        (
+            ["stage=classifier", "correction=full", "correction.subset.threshold=0"],
+            ["correction.subset.threshold=0"],
+        ),
+        (["stage=classifier", "correction.subset.fold=2"], ["correction.subset=null", "correction=balanced"]),
+        (
+            ["stage=classifier", "correction=balanced", "correction.step2=null"],
+            ["type correction.subset=null"],
+        ),
         (
             ["stage=classifier", "correction=full", "survey.extend_left=0", "survey.extend_right=0"],
-            ["correction.extend=true", "survey.extend_left=90"],
+            ["correction.step3.extend=true", "survey.extend_left=90"],
         ),
         (
             ["stage=representation", "correction=full"],

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from photoz_lit.correction.labels import (
     centre_of_mass,
     fit_labels,
     gaussian_labels,
-    one_hot_table,
     shifted_mean,
 )
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts
@@ -53,6 +53,12 @@ class Reference:
             self.grid.extended(*self.extend),
             rounding,  # type: ignore[arg-type]
         )
+
+
+def every_label(table: LabelTable) -> np.ndarray:
+    """Labels of all cells, (S, K, R, n_outputs)."""
+    shape = table.mean.shape
+    return table.rows(*np.indices(shape[:2]).reshape(2, -1)).reshape(*shape, -1)
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +239,7 @@ def test_rows_are_normalised_and_uniform_off_slice(soften: bool, shift: Any, ext
 def test_the_full_table_holds_the_same_rows() -> None:
     z, estimate, r = sample(500)
     table = build_label_table(z, estimate, r, GRID, SLICES, extend=(5, 5))
-    full = table.table()
+    full = every_label(table)
     assert full.shape == (3, 40, 2, 50)
     s, k = SLICES.index(r), GRID.index(z)
     np.testing.assert_array_equal(full[s, k], table.rows(s, k))
@@ -258,8 +264,8 @@ def test_labels_of_degenerate_samples_are_finite() -> None:
     ]
     for z, estimate, r in samples:
         table = build_label_table(z, estimate, r, GRID, SLICES, extend=(4, 4))
-        assert np.isfinite(table.table()).all()
-        np.testing.assert_allclose(table.table().sum(axis=-1), 1.0, rtol=1e-5)
+        assert np.isfinite(every_label(table)).all()
+        np.testing.assert_allclose(every_label(table).sum(axis=-1), 1.0, rtol=1e-5)
 
 
 def test_labels_of_a_bad_sample_are_errors() -> None:
@@ -271,15 +277,17 @@ def test_labels_of_a_bad_sample_are_errors() -> None:
         build_label_table([0.1], [0.1], [np.nan], GRID, SLICES)
     with pytest.raises(ValueError, match="membership has 2 rows"):
         build_label_table([0.1], [0.1], [16.0], GRID, SLICES, membership=np.ones((2, 1)))
+    table = build_label_table([0.1], [0.1], [16.0], GRID, SLICES)
     with pytest.raises(ValueError, match="fit together"):
-        LabelTable(GRID, np.zeros((3, 40, 2)), np.zeros(3), SLICES.membership)
+        replace(table, sigma=np.zeros(5))
 
 
-def test_one_hot_table() -> None:
-    rows = one_hot_table(GRID, SLICES.membership).rows([0, 1], [7, 39])
-    assert rows[0, 0].argmax() == 7
-    np.testing.assert_array_equal(rows[0, 1], np.float32(1 / 40))
-    np.testing.assert_array_equal(rows[1, 0], rows[1, 1])
+def test_mean_label_is_that_of_the_outputs_a_galaxy_belongs_to() -> None:
+    slices, grid = MagnitudeSlices(12.0, 1.0, 3), RedshiftGrid(0.0, 0.4, 4)
+    z, r = grid.centres[[0, 0, 1, 3]], np.array([12.5, 12.5, 13.5, 14.5])
+    table = build_label_table(z, z, r, grid, slices, shift="none", soften=False)
+    prior = table.mean_label(slices.index(r), grid.index(z))
+    assert prior == pytest.approx([0.5, 0.25, 0.0, 0.25])
 
 
 def test_a_survey_as_large_as_cfhtls_needs_no_full_table() -> None:

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from photoz_lit.correction.losses.functions import hard_label_cross_entropy
 from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_normalised
-from photoz_lit.models.losses import hard_label_cross_entropy
 
 
 def test_tau_runs_from_the_weights_to_equal_norms() -> None:

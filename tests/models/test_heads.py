@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from photoz_lit.correction.losses.functions import hard_label_loss
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.mlp import MLPSettings
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet, mixture
-from photoz_lit.models.losses import hard_label_loss
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -3,12 +3,12 @@ import torch
 from torch import Tensor
 
 from photoz_lit.config import TrainingConfig
+from photoz_lit.correction.losses.functions import hard_label_loss, soft_label_loss
 from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.mlp import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
-from photoz_lit.models.losses import galaxy_label_loss, hard_label_loss, soft_label_loss
-from photoz_lit.models.module import OneHotLoss, PhotozModule
+from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels, hard_labels
 
 MEMBERSHIP = torch.tensor([[True, False], [True, True], [False, True]])
 
@@ -20,11 +20,9 @@ def net(trainable: str = "all") -> PhotozNet:
     return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
 
 
-def module(targets: Tensor | None = None, trainable: str = "all", **training: object) -> PhotozModule:
+def module(minimised: LossFunction = hard_labels, trainable: str = "all", **training: object) -> PhotozModule:
     settings = TrainingConfig(max_steps=10, check_every=5, lr=0.1, **training)  # type: ignore[arg-type]
-    return PhotozModule(
-        net(trainable), MEMBERSHIP, settings, 1, CatalogueInputs(), targets, settings={"seed": 1}
-    )
+    return PhotozModule(net(trainable), MEMBERSHIP, settings, 1, CatalogueInputs(), {"seed": 1}, minimised)
 
 
 def batch() -> dict[str, Tensor]:
@@ -48,26 +46,24 @@ def test_loss_is_of_the_one_hot_label_of_each_galaxy() -> None:
 
 def test_loss_is_of_the_table_of_labels_where_there_is_one() -> None:
     table = torch.rand(3, 2, 6, generator=torch.Generator().manual_seed(2))
-    one = module(table / table.sum(-1, keepdim=True))
+    table = table / table.sum(-1, keepdim=True)
+    one = module(SoftLabels(table))
     z_logits, gate_logits = one(batch())
-    assert one.targets is not None
-    expected = soft_label_loss(
-        z_logits, gate_logits, one.targets[batch()["cell"]], MEMBERSHIP[batch()["r_slice"]]
-    )
+    expected = soft_label_loss(z_logits, gate_logits, table[batch()["cell"]], MEMBERSHIP[batch()["r_slice"]])
     assert torch.equal(one.loss(batch()), expected)
 
 
-@pytest.mark.parametrize("name", ["sord", "nearest"])
-def test_loss_is_of_the_label_of_each_bin_or_galaxy(name: str) -> None:
-    table = torch.softmax(torch.randn(6, 6, generator=torch.Generator().manual_seed(3)), dim=1)
-    settings = TrainingConfig(max_steps=10, check_every=5, lr=0.1)
-    judge = OneHotLoss(name, labels=table if name == "sord" else None)
-    one = PhotozModule(net(), MEMBERSHIP, settings, 1, CatalogueInputs(), one_hot=judge)
-    weight, labels = torch.tensor([0.5, 1.5, 1.0, 1.0]), table[batch()["z_bin"]]
-    z_logits, gate_logits = one(batch())
-    expected = galaxy_label_loss(z_logits, gate_logits, labels, MEMBERSHIP[batch()["r_slice"]], weight)
-    given = {"weight": weight} | ({"label": labels} if name == "nearest" else {})
-    assert torch.equal(one.loss(batch() | given), expected)
+def test_loss_reads_the_batch_with_its_membership() -> None:
+    seen: dict[str, Tensor] = {}
+
+    def loss(logits: tuple[Tensor, Tensor | None], given: dict[str, Tensor]) -> Tensor:
+        seen.update(given)
+        return logits[0].sum()
+
+    one = module(loss)
+    assert torch.equal(one.loss(batch()), one(batch())[0].sum())
+    assert seen.keys() == batch().keys() | {"member"}
+    assert torch.equal(seen["member"], MEMBERSHIP[batch()["r_slice"]])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +95,7 @@ def test_frozen_parts_are_not_the_optimisers() -> None:
 
 def test_checkpoint_gets_the_settings_and_no_tables() -> None:
     checkpoint: dict[str, object] = {}
-    one = module(torch.ones(3, 2, 6))
+    one = module(SoftLabels(torch.ones(3, 2, 6)))
     one.on_save_checkpoint(checkpoint)
     assert checkpoint == {"settings": {"seed": 1}}
     assert all(name.startswith("net.") for name in one.state_dict())

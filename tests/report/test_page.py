@@ -226,7 +226,7 @@ def test_best_is_the_nearest_to_the_ideal_and_the_lowest_loss(results: Path) -> 
 
 def test_same_label_with_other_settings_is_another_row(tmp_path: Path) -> None:
     write_run(tmp_path, KINDS[-1], 1, n=200)
-    group = "correction=full,correction.threshold=20"
+    group = "correction=full,correction.subset.threshold=20"
     write_run(tmp_path, Kind("full · threshold=20", "classifier", group, 0.0, 0.014, 0.1), 1, n=200)
     assert list(by_correction(gather(tmp_path).runs)) == ["full", "full · threshold=20"]
     write_run(tmp_path, Kind("full", "classifier", "correction=full,head=single", 0.0, 0.014, 0.1), 1, n=200)

@@ -116,14 +116,17 @@ def test_fitted_on_is_the_balanced_subset(finished: Finished) -> None:
     store = prepare(own)
     split = splits(store, own)
     spec_z, r = (np.asarray(store.catalogue[n], dtype=np.float64) for n in ("spec_z", "dered_petro_r"))
-    own.correction.threshold = 1
+    assert own.correction.subset is not None
+    own.correction.subset.threshold = 1
     fitted = fitted_on(own, spec_z, r, split)
     train = split == "train"
     s = own.survey
-    chosen = balanced_subset(spec_z[train], r[train], s.grid(), s.slices(), 1, own.correction.fold, own.seed)
+    chosen = balanced_subset(
+        spec_z[train], r[train], s.grid(), s.slices(), 1, own.correction.subset.fold, own.seed
+    )
     np.testing.assert_array_equal(np.flatnonzero(fitted), np.flatnonzero(train)[chosen])
     assert fitted.sum() < train.sum()
-    own.correction.balance = False
+    own.correction.subset = None
     np.testing.assert_array_equal(fitted_on(own, spec_z, r, split), train)
 
 

@@ -20,10 +20,6 @@ from command import (
 )
 from omegaconf import OmegaConf
 
-from photoz_lit.correction.labels import one_hot_table
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
-from photoz_lit.stages.classifier import labels_n_of_z
-
 CORRECTIONS = ("none", "balanced", "hard", "unshifted", "skip_balanced", "full")
 
 
@@ -58,22 +54,6 @@ def test_alternatives_run_and_predict_what_they_tested(catalogue_run: Finished, 
     known = np.isfinite(again).all(axis=1)  # others are brighter or fainter than any in training
     assert known.sum() > 5
     np.testing.assert_allclose(again[known], pdfs["full_pit"][known], atol=2e-5)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["correction=pit", "correction.recalibrate=none"], "changes nothing"),
-        (["correction=none", "correction.temperature=true"], "no longer none"),
-        (["correction=pit", "correction.loss=crps"], "correction.fine_tune=true"),
-        (["correction=balanced_softmax", "correction.weights=lds"], "balance twice"),
-        (["correction=trend", "correction.trend_penalty=-1"], "must not be negative"),
-        (["correction=pit", "correction.recalibrate=slice"], "Did you mean correction.recalibrate=slices"),
-    ],
-    ids=str,
-)
-def test_switches_of_alternatives_that_do_not_fit(words: list[str], said: str, tmp_path: Path) -> None:
-    assert said in run("stage=classifier", *words, *places(tmp_path)).message
 
 
 def test_sweep_shares_one_representation_one_set_of_embeddings_and_one_step_2(
@@ -142,13 +122,15 @@ def test_step_2_moves_the_redshift_outputs_only(catalogue_run: Finished) -> None
 
 def test_other_threshold_is_another_run_and_another_step_2(catalogue_run: Finished, tmp_path: Path) -> None:
     copied = catalogue_run.copy(tmp_path)
-    run_well("stage=classifier", "correction=full", "correction.threshold=3", *copied.words)
+    run_well("stage=classifier", "correction=full", "correction.subset.threshold=3", *copied.words)
     assert len(list(tmp_path.rglob("classifier/*/done.json"))) == 2
     assert len(list(tmp_path.rglob("representation/*/step2-*"))) == 2
     assert len(list(tmp_path.rglob("representation/*/done.json"))) == 1
 
 
-@pytest.mark.parametrize("switch", ["shift=centre_of_mass", "shift_strength=0.5", "extend=false", "fold=2"])
+@pytest.mark.parametrize(
+    "switch", ["step3.shift=centre_of_mass", "step3.strength=0.5", "step3.extend=false", "subset.fold=2"]
+)
 def test_switches_can_be_changed(switch: str, catalogue_run: Finished, tmp_path: Path) -> None:
     copied = catalogue_run.copy(tmp_path)
     run_well("stage=classifier", "correction=full", f"correction.{switch}", *copied.words)
@@ -204,7 +186,7 @@ def test_killed_classifier_ends_as_if_it_had_not_been(
     step: str, catalogue_run: Finished, tmp_path: Path
 ) -> None:
     steps = (f"training.{step}.max_steps=1500", f"training.{step}.check_every=20")
-    words = ("stage=classifier", "correction=full", "correction.threshold=4", *steps)
+    words = ("stage=classifier", "correction=full", "correction.subset.threshold=4", *steps)
     killed, whole = catalogue_run.copy(tmp_path / "killed"), catalogue_run.copy(tmp_path / "whole")
     kill_when(f"{step}*/last.ckpt", killed.folder, *words, *killed.words)
     assert "resuming from" in run_well(*words, *killed.words).out
@@ -234,21 +216,16 @@ def test_missing_representation_is_fitted_when_asked_for(catalogue_run: Finished
         with h5py.File(ours) as one, h5py.File(theirs) as other:
             np.testing.assert_array_equal(one["pdf"][:], other["pdf"][:])
     saved = OmegaConf.load(only(tmp_path / "runs", "representation/*/config.yaml"))
-    assert (saved.stage.name, saved.correction.name, saved.correction.extend) == (
-        *("representation", "none", False),
+    assert (saved.stage.name, saved.correction.name, saved.correction.step3) == (
+        "representation",
+        "none",
+        None,
     )
     before = state(tmp_path)
     outcome = run_well(*words, *places(tmp_path))
     assert outcome.out.count("is complete: skipped") == 1
     run_well("stage=representation", *catalogue_run.words[:-2], *places(tmp_path))
     assert state(tmp_path) == before
-
-
-def test_implicit_prior_of_step_3_is_the_mean_label() -> None:
-    slices = MagnitudeSlices(12.0, 1.0, 3)
-    table = one_hot_table(RedshiftGrid(0.0, 0.4, 4), slices.membership)
-    prior = labels_n_of_z(table, np.array([0, 0, 5, 11]))  # slice * 4 + bin: bins 0, 0, 1, 3
-    assert prior == pytest.approx([0.5, 0.25, 0.0, 0.25])
 
 
 def test_classifier_of_another_representation_is_refused(catalogue_run: Finished, tmp_path: Path) -> None:

@@ -5,9 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command import Finished, only, places, run, run_well
-
-from photoz_lit.config import PARTS
+from command import Finished, only, places, run_well
 
 
 def pdf_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -17,8 +15,8 @@ def pdf_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_ensemble_is_the_mean_of_its_folds(catalogue_run: Finished, tmp_path: Path) -> None:
     copied = catalogue_run.copy(tmp_path)
-    words = ["stage=classifier", "correction.threshold=1", *copied.words]
-    run_well("-m", "correction=full", "correction.fold=1,2", *words)
+    words = ["stage=classifier", "correction.subset.threshold=1", *copied.words]
+    run_well("-m", "correction=full", "correction.subset.fold=1,2", *words)
     run_well("correction=ensemble", "correction.members=2", *words)
     folders = sorted((tmp_path / "runs").glob("*/classifier/correction=full,*"))
     first = next(f for f in folders if "fold=" not in f.name)  # fold=1 is the default and names no folder
@@ -51,22 +49,3 @@ def test_another_process_predicts_what_was_tested(
     known = np.isfinite(again).all(axis=1)
     assert known.sum() > 5
     np.testing.assert_allclose(again[known], tested[known], atol=2e-5)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["correction=best", f"correction.members={PARTS + 1}"], f"there are {PARTS} at most"),
-        (["correction=best", "correction.balance=true"], "correction.balance=false"),
-        (["correction=full", "correction.unshrink=0.1"], "correction.balance=false"),
-        (["correction=pit", "correction.members=2"], "correction.fine_tune=true"),
-        (["correction=balanced", "correction.n_hidden=8"], "correction.soften=true"),
-        (["correction=hard", "correction.label_width=2"], "correction.soften=true"),
-        (["correction=ensemble", "correction.mean=geometric"], "arithmetic, harmonic"),
-        (["correction=ensemble", "correction.members=0"], "at least 1"),
-        (["correction=best", "correction.estimate=peak"], "mode, median, mean"),
-    ],
-    ids=str,
-)
-def test_settings_that_do_not_fit(words: list[str], said: str, tmp_path: Path) -> None:
-    assert said in run("stage=classifier", *words, *places(tmp_path)).message

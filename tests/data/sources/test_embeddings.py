@@ -77,7 +77,7 @@ def test_vectors_are_corrected_in_one_command(encoder: str, tmp_path: Path) -> N
         f"data.images={array}",
         "data.columns.dered_petro_r=mag_r",
         "survey.n_bins=20",
-        "correction.threshold=5",
+        "correction.subset.threshold=5",
         "n_bootstrap=5",
         *(f"training.{s}.max_steps=6" for s in ("representation", "step2", "step3")),
         *(f"training.{s}.check_every=3" for s in ("representation", "step2", "step3")),

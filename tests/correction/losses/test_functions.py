@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -6,21 +5,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from photoz_lit import metrics
-from photoz_lit.data.transforms import stretch
-from photoz_lit.grids import MagnitudeSlices
-from photoz_lit.models.heads import mixture
-from photoz_lit.models.losses import (
-    crps_loss,
+from photoz_lit.correction.losses.functions import (
     galaxy_label_loss,
     gate_cross_entropy,
     hard_label_cross_entropy,
     hard_label_loss,
-    logit_adjusted_loss,
+    mixture,
     soft_label_cross_entropy,
     soft_label_loss,
-    trend_penalty,
 )
+from photoz_lit.data.transforms import stretch
+from photoz_lit.grids import MagnitudeSlices
 
 SINGLE_MEMBER = MagnitudeSlices(12.5, 5.5, 1).membership
 
@@ -201,26 +196,6 @@ def test_extreme_logits_stay_finite() -> None:
     assert torch.isfinite(z_logits.grad).all()
 
 
-# Known alternatives
-
-
-def minimised(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Logits where a loss is least."""
-    logits = start.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [logits], max_iter=500, line_search_fn="strong_wolfe", tolerance_change=1e-12
-    )
-
-    def closure() -> float:
-        optimiser.zero_grad()
-        value = loss(logits)
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.item()
-
-    optimiser.step(closure)
-    return logits.detach()
-
-
 def test_weights_multiply_galaxies(problem: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     z_logits, gate_logits, z_bin, member = problem
     weight = torch.tensor([2.0, 0, 0, 1, 0, 0, 4])
@@ -229,39 +204,6 @@ def test_weights_multiply_galaxies(problem: tuple[Tensor, Tensor, Tensor, Tensor
     torch.testing.assert_close(hard_label_loss(z_logits, gate_logits, z_bin, member, weight), expected)
     same = hard_label_loss(z_logits, gate_logits, z_bin, member, torch.ones(7))
     torch.testing.assert_close(same, hard_label_loss(z_logits, gate_logits, z_bin, member))
-
-
-def test_adjusted_logits_have_no_prior_left() -> None:
-    """Logits alike for all galaxies: a plain loss learns their n(z), the adjusted one that it is flat."""
-    counts = torch.tensor([40, 30, 20, 10])
-    z_bin = torch.repeat_interleave(torch.arange(4), counts)
-    member, log_prior = torch.ones(100, 1, dtype=torch.bool), (counts / 100).log()[None]
-
-    def adjusted(logits: Tensor) -> Tensor:
-        return logit_adjusted_loss(logits.expand(100, 1, 4), None, z_bin, member, log_prior)
-
-    def plain(logits: Tensor) -> Tensor:
-        return hard_label_loss(logits.expand(100, 1, 4), None, z_bin, member)
-
-    start = torch.tensor([[[0.3, -0.2, 0.5, 0.0]]])
-    flat, own = (torch.softmax(minimised(loss, start), 2)[0, 0] for loss in (adjusted, plain))
-    torch.testing.assert_close(flat, torch.full((4,), 0.25), atol=1e-3, rtol=0)
-    torch.testing.assert_close(own, counts / 100, atol=1e-3, rtol=0)
-
-
-def test_adjusted_loss_is_balanced_softmax(problem: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-    """-log(n_y e^f_y / sum_k n_k e^f_k) in member outputs; outputs of others and power 0 are plain."""
-    z_logits, gate_logits, z_bin, member = problem
-    counts = torch.randint(1, 50, (3, 5), generator=torch.Generator().manual_seed(4)).float()
-    loss = logit_adjusted_loss(z_logits, gate_logits, z_bin, member, counts.log())
-    weighted = counts * z_logits.exp()
-    one_hot = torch.nn.functional.one_hot(z_bin, 5)[:, None].bool()
-    balanced = -(weighted / weighted.sum(2, keepdim=True)).log().masked_select(one_hot).view(7, 3)
-    uniform = -torch.log_softmax(z_logits, 2).mean(2)
-    expected = torch.where(member, balanced, uniform).sum(1).mean() + gate_cross_entropy(gate_logits, member)
-    torch.testing.assert_close(loss, expected)
-    plain = logit_adjusted_loss(z_logits, gate_logits, z_bin, member, counts.log(), power=0.0)
-    torch.testing.assert_close(plain, hard_label_loss(z_logits, gate_logits, z_bin, member))
 
 
 def test_galaxy_labels_are_soft_labels_of_members(problem: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
@@ -276,89 +218,3 @@ def test_galaxy_labels_are_soft_labels_of_members(problem: tuple[Tensor, Tensor,
         galaxy_label_loss(z_logits[:, :1], None, label, member[:, :1], weight),
         galaxy_label_loss(twice[0], None, *twice[1:]),
     )
-
-
-def stepwise_crps(pdf: Any, k: Any) -> Any:
-    """CRPS in bins, F being constant within a bin, where the metrics integrate straight lines."""
-    reached = np.arange(pdf.shape[1]) >= k[:, None]
-    return ((metrics.cumulative(pdf)[:, 1:] - reached) ** 2).sum(axis=1)
-
-
-def test_crps_is_that_of_steps(problem: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-    z_logits, gate_logits, z_bin, member = problem
-    pdf = mixture(z_logits, gate_logits)
-    score = stepwise_crps(pdf.numpy(), z_bin.numpy())
-    loss = crps_loss(z_logits, gate_logits, z_bin, member) - gate_cross_entropy(gate_logits, member)
-    assert loss.item() == pytest.approx(score.mean(), rel=1e-5)
-    weight = torch.arange(7.0)
-    loss = crps_loss(z_logits[:, :1], None, z_bin, member, weight)
-    single = stepwise_crps(torch.softmax(z_logits[:, 0], 1).numpy(), z_bin.numpy())
-    assert loss.item() == pytest.approx((weight.numpy() * single).mean(), rel=1e-5)
-
-
-def test_crps_is_least_where_pdf_is_the_distribution_of_labels() -> None:
-    counts = torch.tensor([10, 40, 30, 20])
-    z_bin, member = torch.repeat_interleave(torch.arange(4), counts), torch.ones(100, 1, dtype=torch.bool)
-    logits = minimised(lambda x: crps_loss(x.expand(100, 1, 4), None, z_bin, member), torch.zeros(1, 1, 4))
-    torch.testing.assert_close(torch.softmax(logits, 2)[0, 0], counts / 100, atol=2e-3, rtol=0)
-
-
-def test_crps_costs_more_the_farther_a_miss() -> None:
-    logits = 20 * torch.nn.functional.one_hot(torch.tensor([3, 5]), 9)[:, None].float()
-    member = torch.ones(1, 1, dtype=torch.bool)
-    near, far = (crps_loss(row[None], None, torch.tensor([2]), member).item() for row in logits)
-    assert far == pytest.approx(3 * near, rel=1e-3)
-
-
-def test_gradients_are_finite_differences(problem: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-    z_logits, gate_logits, z_bin, member = problem
-    z, gate = z_logits.requires_grad_(), gate_logits.requires_grad_()
-    generator = torch.Generator().manual_seed(6)
-    centres, log_prior = torch.linspace(0.1, 0.5, 5), torch.randn(3, 5, generator=generator)
-    losses: list[Callable[[Tensor, Tensor], Tensor]] = [
-        lambda a, b: crps_loss(a, b, z_bin, member),
-        lambda a, b: trend_penalty(a, b, centres[z_bin], centres),
-        lambda a, b: logit_adjusted_loss(a, b, z_bin, member, log_prior),
-    ]
-    step = torch.randn(z.shape, generator=generator)
-    for loss in losses:
-        (gradient,) = torch.autograd.grad(loss(z, gate), z)
-        ahead, behind = (loss(z.detach() + sign * 0.01 * step, gate.detach()).item() for sign in (1, -1))
-        expected = (ahead - behind) / 0.02
-        assert (gradient * step).sum().item() == pytest.approx(expected, rel=2e-3, abs=1e-4)
-
-
-def test_trend_is_the_slope_of_the_residuals() -> None:
-    """Sharp p(z) at 0.3 + a (z - 0.3) have the slope a - 1."""
-    centres = torch.linspace(0.0, 0.6, 61)
-    spec_z = centres[5:56:5]
-    for a in (1.0, 0.8, 0.0):
-        at = (0.3 + a * (spec_z - 0.3)).mul(100).round().long()
-        logits = 100 * torch.nn.functional.one_hot(at, 61)[:, None].float()
-        assert trend_penalty(logits, None, spec_z, centres).item() == pytest.approx((a - 1) ** 2, abs=1e-6)
-    alone = trend_penalty(logits[:3], None, torch.full((3,), 0.2), centres)
-    assert alone.item() == 0
-
-
-def test_trend_penalty_removes_the_pull_towards_the_mean() -> None:
-    """A linear fit to noisy inputs is attenuated by 1/2; with the penalty its residuals have little trend."""
-    generator = torch.Generator().manual_seed(7)
-    spec_z = 0.3 + 0.05 * torch.randn(2000, generator=generator)
-    measured = (spec_z - 0.3) / 0.05 + torch.randn(2000, generator=generator)
-    centres = torch.linspace(0.0, 0.6, 61)
-    z_bin, member = (spec_z * 100).round().long().clamp(0, 60), torch.ones(2000, 1, dtype=torch.bool)
-
-    def logits(parameter: Tensor) -> Tensor:
-        mean = 0.3 + 0.05 * parameter[0] * measured
-        return (-0.5 * ((centres - mean[:, None]) / 0.04) ** 2)[:, None]
-
-    def fit(strength: float) -> float:
-        def loss(parameter: Tensor) -> Tensor:
-            z_logits = logits(parameter)
-            penalty = trend_penalty(z_logits, None, spec_z, centres)
-            return hard_label_loss(z_logits, None, z_bin, member) + strength * penalty
-
-        return minimised(loss, torch.tensor([0.1])).item()
-
-    assert fit(0.0) == pytest.approx(0.5, abs=0.03)
-    assert fit(100.0) == pytest.approx(1.0, abs=0.03)

@@ -1,15 +1,12 @@
 import numpy as np
 import pytest
-from scipy.special import softmax
 from scipy.stats import norm
 
-from photoz_lit.correction.posthoc import (
-    fit_prior_power,
-    fit_temperature,
-    smoothed_prior,
-    swap_prior,
-    temper,
-)
+from photoz_lit.correction.finishing.link import Facts, Galaxies
+from photoz_lit.correction.finishing.prior import check, fit, fit_prior_power, smoothed_prior, swap_prior
+from photoz_lit.correction.settings import CorrectionConfig
+from photoz_lit.errors import ConfigError
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
 Z = np.linspace(-3, 3, 121)
 NARROW, WIDE = norm.pdf(Z, -0.5, 0.7) + 1e-3, norm.pdf(Z, 0.8, 1.1) + 1e-3
@@ -32,20 +29,13 @@ def test_prior_swap_is_bayes() -> None:
     measured = np.linspace(-2, 2, 9)
     swapped = swap_prior(posterior(measured, NARROW), NARROW, WIDE)
     np.testing.assert_allclose(swapped, posterior(measured, WIDE), rtol=1e-9)
-    flat = swap_prior(posterior(measured, NARROW), NARROW)
+    flat = swap_prior(posterior(measured, NARROW), NARROW, np.ones(len(Z)))
     np.testing.assert_allclose(flat, posterior(measured, np.ones(len(Z))), rtol=1e-9)
 
 
 def test_prior_swap_there_and_back() -> None:
     pdf = posterior(np.array([0.0, 1.0]), NARROW)
     np.testing.assert_allclose(swap_prior(swap_prior(pdf, NARROW, WIDE), WIDE, NARROW), pdf, rtol=1e-9)
-
-
-def test_power_is_that_of_logit_adjustment() -> None:
-    """softmax(f - tau log prior)."""
-    logits = np.random.default_rng(1).normal(size=(4, len(Z)))
-    expected = softmax(logits - 0.6 * np.log(NARROW), axis=1)
-    np.testing.assert_allclose(swap_prior(softmax(logits, axis=1), NARROW, power=0.6), expected, rtol=1e-9)
 
 
 def test_prior_swap_calibrates_the_other_sample() -> None:
@@ -66,34 +56,14 @@ def test_target_of_zero_stays_zero() -> None:
 
 def test_impossible_priors_are_refused() -> None:
     with pytest.raises(ValueError, match="must be positive"):
-        swap_prior([[0.5, 0.5]], [1.0, 0.0])
+        swap_prior([[0.5, 0.5]], [1.0, 0.0], [0.5, 0.5])
     with pytest.raises(ValueError, match="no bin in common"):
         swap_prior([[1.0, 0.0]], [0.5, 0.5], [0.0, 1.0])
-    with pytest.raises(ValueError, match="pseudo_count"):
-        smoothed_prior([1, 2], 0.0)
 
 
 def test_smoothed_prior_is_of_each_output() -> None:
     prior = smoothed_prior([[3, 0], [0, 0]], pseudo_count=1.0)
     np.testing.assert_allclose(prior, [[3.5 / 4, 0.5 / 4], [0.5, 0.5]])
-
-
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_temperature_is_recovered(temperature: float) -> None:
-    """Logits multiplied by T are undone by T; 8000 galaxies give it to about a percent."""
-    k, measured = sample(WIDE, 8000, np.random.default_rng(3))
-    logits = temperature * np.log(posterior(measured, WIDE))
-    fitted = fit_temperature(softmax(logits, axis=1), k)
-    assert fitted == pytest.approx(temperature, rel=0.03)
-    np.testing.assert_allclose(
-        temper(softmax(logits, axis=1), temperature), posterior(measured, WIDE), rtol=1e-6, atol=1e-30
-    )
-
-
-def test_temperature_survives_zeros_in_pdf() -> None:
-    p = np.array([[1.0, 0.0, 0.0], [0.7, 0.3, 0.0]])
-    assert np.isfinite(fit_temperature(np.repeat(p, 10, axis=0), np.repeat([0, 1], 10)))
-    np.testing.assert_allclose(temper(p, 2.0).sum(axis=1), 1)
 
 
 def test_prior_power_of_weighted_validation_galaxies_is_one() -> None:
@@ -104,6 +74,19 @@ def test_prior_power_of_weighted_validation_galaxies_is_one() -> None:
     assert fit_prior_power(pdf, k, NARROW, 1 / NARROW[k]) == pytest.approx(1, abs=0.1)
 
 
-def test_fits_need_galaxies() -> None:
-    with pytest.raises(ValueError, match="validation galaxies"):
-        fit_temperature(np.empty((0, 3)), [])
+def test_flat_prior_is_as_flat_as_it_helps_and_told() -> None:
+    grid = RedshiftGrid(0.0, 1.21, len(Z))
+    k, measured = sample(NARROW, 20_000, np.random.default_rng(5))
+    galaxies = Galaxies(posterior(measured, NARROW), grid.centres[k], np.full(len(k), 15.0), np.empty((0, 0)))
+    facts = Facts(grid, MagnitudeSlices(14.0, 2.0, 1), NARROW, 10**6, grid.centres[k])
+    link = fit("flat", galaxies, facts)
+    assert np.ptp(np.log(link.implicit_prior(NARROW))) < 0.2 * np.ptp(np.log(NARROW))
+    training = fit("training", galaxies, facts)
+    np.testing.assert_allclose(
+        training.implicit_prior(NARROW), np.bincount(k, minlength=121) / len(k), atol=1e-6
+    )
+
+
+def test_other_priors_are_refused() -> None:
+    with pytest.raises(ConfigError, match="Valid values: flat, training"):
+        check("none", CorrectionConfig())

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from photoz_lit import metrics
-from photoz_lit.correction.finishing import Finishing, fit_finishing
+from photoz_lit.correction.finishing.chain import Chain, fit_chain
+from photoz_lit.correction.finishing.link import Facts, Galaxies
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
 GRID = RedshiftGrid(0.0, 0.4, 100, 20, 20)
@@ -26,22 +27,12 @@ def sample(n: int, seed: int, too_wide: float = 2.0) -> tuple[np.ndarray, np.nda
     return pdf / pdf.sum(axis=1, keepdims=True), z, r
 
 
-def fitted(**steps: Any) -> Finishing:
+def fitted(*steps: tuple[str, Any], facts: Facts | None = None) -> Chain:
     pdf, z, r = sample(3000, 1)
     flat = np.full(GRID.n_outputs, 1 / GRID.n_outputs)
-    defaults: dict[str, Any] = {"prior": "none", "temperature": False, "recalibration": "none"}
-    return fit_finishing(
-        pdf,
-        z,
-        r,
-        GRID,
-        SLICES,
-        implicit_prior=flat,
-        training_prior=np.full(GRID.n_bins, 1 / GRID.n_bins),
-        n_fitted=3000,
-        rng=np.random.default_rng(2),
-        **(defaults | steps),
-    )
+    galaxies = Galaxies(pdf, z, r, np.empty((len(z), 0), np.float32))
+    facts = facts or Facts(GRID, SLICES, flat, 3000, z, rng=np.random.default_rng(2))
+    return fit_chain(steps, lambda: galaxies, lambda: galaxies, facts)
 
 
 def coverage(pdf: np.ndarray, z: np.ndarray) -> float:
@@ -55,56 +46,74 @@ def test_nothing_asked_for_changes_nothing() -> None:
 
 
 def test_temperature_undoes_a_width() -> None:
-    finishing = fitted(temperature=True)
-    assert finishing.temperature == pytest.approx(0.25, rel=0.05)  # a Gaussian of half the width
+    arrays = fitted(("temperature", "fitted")).arrays()
+    assert arrays["0.temperature.temperature"] == pytest.approx(0.25, rel=0.05)  # of half the width
 
 
-@pytest.mark.parametrize("recalibration", ["global", "slices"])
-def test_recalibration_gives_the_coverage_of_unseen_galaxies(recalibration: str) -> None:
+@pytest.mark.parametrize("groups", ["overall", "slices"])
+def test_recalibration_gives_the_coverage_of_unseen_galaxies(groups: str) -> None:
     pdf, z, r = sample(4000, 5)
     assert coverage(pdf, z) > 0.9
-    out = fitted(recalibration=recalibration)(pdf, r)
+    out = fitted(("pit", groups))(pdf, r)
     assert coverage(out, z) == pytest.approx(0.68, abs=0.03)
     np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_galaxies_of_unknown_r_get_the_map_over_all() -> None:
     pdf, _, r = sample(20, 6)
-    both, overall = fitted(recalibration="slices"), fitted(recalibration="global")
+    both, overall = fitted(("pit", "slices")), fitted(("pit", "overall"))
     r[:5] = np.nan
     np.testing.assert_array_equal(both(pdf, r)[:5], overall(pdf)[:5])
     np.testing.assert_array_equal(both(pdf), overall(pdf))
     assert not np.array_equal(both(pdf, r)[5:], overall(pdf)[5:])
 
 
-@pytest.mark.parametrize("prior", ["none", "flat", "training"])
-@pytest.mark.parametrize("recalibration", ["none", "global", "slices"])
-def test_arrays_hold_all_of_it(prior: str, recalibration: str) -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        [("prior", "flat")],
+        [("prior", "training"), ("temperature", "fitted"), ("pit", "slices")],
+        [("pit", "overall"), ("temperature", "fitted"), ("pit", "local")],
+        [("temperature", "fitted"), ("unshrink", 0.1)],
+        [("unshrink", 0.1), ("pit", "slices")],
+    ],
+    ids=str,
+)
+def test_arrays_hold_all_of_it_in_order(steps: list[tuple[str, Any]]) -> None:
     pdf, _, r = sample(30, 7)
-    finishing = fitted(prior=prior, temperature=True, recalibration=recalibration)
-    arrays = {name: np.asarray(values) for name, values in finishing.arrays().items()}
-    again = Finishing.from_arrays(arrays, SLICES, GRID)
-    np.testing.assert_array_equal(again(pdf, r), finishing(pdf, r))
+    chain, place = fitted(*steps), np.zeros((30, 0), np.float32)
+    arrays = {name: np.asarray(values) for name, values in chain.arrays().items()}
+    assert all(values.dtype != object for values in arrays.values())
+    again = Chain.from_arrays(arrays, SLICES, GRID)
+    assert [name for name, _ in again.links] == [name for name, _ in steps]
+    np.testing.assert_array_equal(again(pdf, r, place), chain(pdf, r, place))
+    before = np.full(GRID.n_outputs, 1 / GRID.n_outputs)
+    np.testing.assert_array_equal(again.implicit_prior(before), chain.implicit_prior(before))
+
+
+def test_each_link_is_fitted_to_what_the_links_before_it_leave() -> None:
+    """A second temperature finds nothing to do; the order of the links counts."""
+    twice = fitted(("temperature", "fitted"), ("temperature", "fitted")).arrays()
+    assert twice["1.temperature.temperature"] == pytest.approx(1.0, rel=1e-2)
+    pdf, _, r = sample(30, 7)
+    one, other = (
+        fitted(*steps)(pdf, r)
+        for steps in (
+            [("temperature", "fitted"), ("unshrink", 0.1)],
+            [("unshrink", 0.1), ("temperature", "fitted")],
+        )
+    )
+    assert not np.allclose(one, other, atol=1e-4)
 
 
 def test_training_prior_takes_the_place_of_the_implicit_one() -> None:
-    pdf, z, r = sample(2000, 8)
+    pdf, _, _ = sample(2000, 8)
     implicit = np.linspace(1, 3, GRID.n_outputs)
     training = np.exp(-GRID.centres[20:-20] * 20)
-    finishing = fit_finishing(
-        pdf,
-        z,
-        r,
-        GRID,
-        SLICES,
-        implicit_prior=implicit / implicit.sum(),
-        training_prior=training / training.sum(),
-        n_fitted=10**9,
-        prior="training",
-        temperature=False,
-        recalibration="none",
-        rng=np.random.default_rng(0),
-    )
+    at = np.repeat(GRID.centres[20:-20], np.rint(training / training.min() * 100).astype(int))
+    training = np.bincount(GRID.index(at), minlength=GRID.n_bins)
+    finishing = fitted(("prior", "training"), facts=Facts(GRID, SLICES, implicit / implicit.sum(), 10**9, at))
     ratio = np.zeros(GRID.n_outputs)
     ratio[20:-20] = training / implicit[20:-20]
     expected = pdf * ratio
@@ -119,23 +128,13 @@ def by_place(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.where(place[:, :1] > 0, wide[0], narrow[0]), wide[1], place
 
 
-def fitted_by_place(n: int) -> Finishing:
+def fitted_by_place(n: int) -> Chain:
     pdf, z, place = by_place(n, 1)
-    return fit_finishing(
-        pdf,
-        z,
-        np.full(n, 15.0),
-        GRID,
-        SLICES,
-        implicit_prior=np.full(GRID.n_outputs, 1 / GRID.n_outputs),
-        training_prior=np.full(GRID.n_bins, 1 / GRID.n_bins),
-        n_fitted=n,
-        prior="none",
-        temperature=False,
-        recalibration="local",
-        rng=np.random.default_rng(2),
-        embeddings=place,
+    galaxies, facts = (
+        Galaxies(pdf, z, np.full(n, 15.0), place),
+        Facts(GRID, SLICES, rng=np.random.default_rng(2)),
     )
+    return fit_chain([("pit", "local")], lambda: galaxies, lambda: galaxies, facts)
 
 
 def test_local_recalibration_gives_the_coverage_on_either_side() -> None:
@@ -153,7 +152,7 @@ def test_arrays_hold_the_validation_galaxies_of_local_recalibration() -> None:
     pdf, _, place = by_place(30, 7)
     finishing = fitted_by_place(400)
     arrays = {name: np.asarray(values) for name, values in finishing.arrays().items()}
-    again = Finishing.from_arrays(arrays, SLICES, GRID)
+    again = Chain.from_arrays(arrays, SLICES, GRID)
     np.testing.assert_array_equal(again(pdf, None, place), finishing(pdf, None, place))
     assert not np.array_equal(again(pdf, None, place), again(pdf))
 
@@ -162,5 +161,5 @@ def test_arrays_hold_the_validation_galaxies_of_local_recalibration() -> None:
 def test_few_validation_galaxies_are_no_obstacle_to_local_recalibration(n: int) -> None:
     pdf, _, place = by_place(10, 7)
     finishing = fitted_by_place(n)
-    assert (finishing.local_map is None) == (n == 1)
+    assert ("0.pit.choice" in finishing.arrays()) == (n > 1)
     np.testing.assert_allclose(finishing(pdf, None, place).sum(axis=1), 1, rtol=1e-5)

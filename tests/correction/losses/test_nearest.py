@@ -1,16 +1,24 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from scipy.stats import wasserstein_distance
 
 from photoz_lit import metrics
-from photoz_lit.correction.nearest import (
+from photoz_lit.correction.losses.functions import galaxy_label_loss
+from photoz_lit.correction.losses.nearest import (
+    Loss,
     NearestLabels,
+    Settings,
     choose_numbers,
     distance_to_uniform,
     nearest,
     neighbour_pdf,
     neighbour_pit,
 )
+from photoz_lit.correction.losses.sample import Sample
 from photoz_lit.grids import RedshiftGrid
 
 GRID = RedshiftGrid(0.0, 0.4, 40, 2, 3)
@@ -26,7 +34,7 @@ def draws(n: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("distances", [2**25, 1000])
 def test_nearest_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch, distances: int) -> None:
     monkeypatch.setattr(
-        "photoz_lit.correction.nearest.DISTANCES", distances
+        "photoz_lit.correction.losses.nearest.DISTANCES", distances
     )  # chunks of 5 galaxies and of all
     train, queries = draws(200, 1), draws(33, 2)
     scale = train.std(axis=0)
@@ -47,9 +55,10 @@ def test_nearest_needs_enough_training_galaxies() -> None:
 
 
 def test_pit_is_the_fraction_below() -> None:
-    z_train = np.array([0.1, 0.2, 0.2, 0.3])
-    pit = neighbour_pit([0.2, 0.05], z_train, [[0, 1, 3, 2], [3, 2, 1, 0]], numbers=(1, 2, 4))
-    np.testing.assert_allclose(pit, [[1, 0.75, 0.5], [0, 0, 0]])
+    z = np.array([0.2, 0.05, 0.1, 0.2, 0.2, 0.3])
+    near = np.array([[2, 3, 5, 4], [5, 4, 3, 2]])[[0, 1, 0, 0, 0, 0]]
+    pit = neighbour_pit(z, near, numbers=(1, 2, 4))
+    np.testing.assert_allclose(pit[:2], [[1, 0.75, 0.5], [0, 0, 0]])
 
 
 def test_distance_to_uniform_is_wassersteins() -> None:
@@ -75,13 +84,6 @@ def test_pdf_is_the_histogram_of_the_chosen_neighbours() -> None:
     np.testing.assert_allclose(pdf, expected, rtol=1e-6)
 
 
-def test_numbers_beyond_the_neighbours_are_refused() -> None:
-    with pytest.raises(ValueError, match="search more neighbours"):
-        neighbour_pdf([0.1, 0.2], [[0, 1]], 3, GRID)
-    with pytest.raises(ValueError, match="search more neighbours"):
-        neighbour_pit([0.1], [0.1, 0.2], [[0, 1]], numbers=(1, 5))
-
-
 def test_neighbours_give_calibrated_pdfs() -> None:
     """Galaxies with spec_z scattered about a curve through the embedding, narrowly on one side."""
     rng, grid = np.random.default_rng(3), RedshiftGrid(0.0, 0.4, 200)
@@ -92,7 +94,7 @@ def test_neighbours_give_calibrated_pdfs() -> None:
 
     (x, z), (x_test, z_test), numbers = draw(6000), draw(3000), (10, 20, 40, 80, 160, 320)
     among = nearest(x, x, 320, leave_one_out=True)
-    pit_train = neighbour_pit(z, z, among, numbers)
+    pit_train = neighbour_pit(z, among, numbers)
     near = nearest(x_test, x, 320)
     k = choose_numbers(pit_train, near, numbers)
     pdf = neighbour_pdf(z, near, k, grid)
@@ -109,9 +111,9 @@ def test_labels_are_those_of_the_neighbours_step_by_step() -> None:
     labels = NearestLabels(train, z, GRID)
     assert labels.numbers == (5, 10, 15, 20, 30, 40, 60, 80, 120)
     own = nearest(train, train, 120, leave_one_out=True)
-    pit = neighbour_pit(z, z, own, labels.numbers)
+    pit = neighbour_pit(z, own, labels.numbers)
     for near, made in (
-        (own, labels.of_train()),
+        (own, labels.of_train),
         (nearest(queries, train, 120), labels(queries)),
     ):
         chosen = choose_numbers(pit, near, labels.numbers)
@@ -123,12 +125,30 @@ def test_spec_z_of_a_training_galaxy_is_not_in_its_own_label() -> None:
     z[7] = 0.3
     labels = NearestLabels(train, z, GRID)
     at = GRID.index(0.3) + GRID.extend_left
-    assert labels.of_train()[7, at] == 0
-    assert labels.of_train()[:, at].max() > 0
+    assert labels.of_train[7, at] == 0
+    assert labels.of_train[:, at].max() > 0
     assert labels(train[7:8])[0, at] > 0  # another galaxy at its place has it for a neighbour
 
 
 def test_few_training_galaxies_have_few_neighbours() -> None:
     labels = NearestLabels(draws(4, 7), np.array([0.1, 0.1, 0.2, 0.2]), GRID)
     assert labels.numbers == (3,)
-    np.testing.assert_allclose(labels.of_train().sum(axis=1), 1)
+    np.testing.assert_allclose(labels.of_train.sum(axis=1), 1)
+
+
+def test_loss_has_the_labels_of_training_and_validation_galaxies(problem: Any, train: Sample) -> None:
+    loss, other = Loss(Settings(), train), replace(train, embeddings=train.embeddings[:7] + 0.01)
+    labels = NearestLabels(train.embeddings, train.spec_z, train.grid)
+    np.testing.assert_array_equal(loss.columns(train)["label"], labels.of_train)
+    np.testing.assert_array_equal(loss.columns(other)["label"], labels(other.embeddings))
+    logits, batch = problem
+    label = torch.from_numpy(labels.of_train[:7])
+    expected = galaxy_label_loss(*logits, label, batch["member"])
+    torch.testing.assert_close(loss(logits, batch | {"label": label}), expected)
+
+
+def test_implicit_prior_is_the_weighted_mean_label(train: Sample) -> None:
+    weight = np.arange(60, dtype=np.float32)
+    loss = Loss(Settings(), replace(train, weight=weight))
+    expected = np.average(loss.neighbours.of_train, axis=0, weights=weight)
+    assert loss.implicit_prior() == pytest.approx(expected)

@@ -1,0 +1,317 @@
+"""Heads fitted to cached embeddings: Step 2, the lengths of weights, Step 3. The encoder never runs here."""
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from photoz_lit import metrics
+from photoz_lit.config import Config, TrainerConfig, TrainingConfig, to_container
+from photoz_lit.correction.finishing.prior import smoothed_prior
+from photoz_lit.correction.labels import LabelTable, Shift, build_label_table
+from photoz_lit.correction.losses import loss_module
+from photoz_lit.correction.losses.sample import Sample
+from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_normalised
+from photoz_lit.correction.settings import PARTS
+from photoz_lit.correction.weights import LDS_SIGMA, galaxy_weights, lds_weights
+from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.data.sampling import balanced_subset
+from photoz_lit.files import digest_of, locked
+from photoz_lit.grids import RedshiftGrid
+from photoz_lit.models.encoders.precomputed import Precomputed
+from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet, mixture
+from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels
+from photoz_lit.training import device_of, load_weights, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Galaxies of a store as heads see them: embeddings (views, N, d) and columns (N,)."""
+
+    embeddings: NDArray[np.float32]
+    spec_z: NDArray[np.float64]
+    r: NDArray[np.float64]
+    ebv: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A head, the bins of its p(z), and the mean label it was trained with, its implicit prior."""
+
+    head: AnyHead
+    grid: RedshiftGrid
+    prior: NDArray[np.float64]
+    labels: LabelTable | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one head of a correction is fitted to.
+
+    Parameters
+    ----------
+    config : Config
+        Settings.
+    folder : Path
+        Run folder.
+    representation : str
+        Digest of the representation.
+    data : Embedded
+        Galaxies of the store.
+    n_views : int
+        Views that are trained on.
+    train_rows, val_rows : array (n,)
+        Rows of the store to train on and to validate with.
+    member : int
+        Number of the head, from 0.
+    """
+
+    config: Config
+    folder: Path
+    representation: str
+    data: Embedded
+    n_views: int
+    train_rows: NDArray[np.int64]
+    val_rows: NDArray[np.int64]
+    member: int = 0
+
+    @cached_property
+    def samples(self) -> tuple[Sample, Sample]:
+        """Training and validation galaxies, those of training with the weights of Step 2."""
+        c, grid, slices = self.config.correction, self.config.survey.grid(), self.config.survey.slices()
+        train, val = (
+            Sample(
+                self.data.embeddings[0, rows],
+                self.data.spec_z[rows],
+                slices.index(self.data.r[rows]),
+                grid,
+                membership(self.config),
+                device=str(device_of(self.config.trainer)),
+            )
+            for rows in (self.train_rows, self.val_rows)
+        )
+        kind = c.step2.weights if c.step2 else "none"
+        return replace(train, weight=galaxy_weights(kind, train.spec_z, grid)), val
+
+    def galaxies(self, own: tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]) -> list[Galaxies]:
+        """Return what batches of training and validation are drawn from, with columns of their own."""
+        views = self.data.embeddings[: self.n_views]
+        found = []
+        for rows, sample, extra in zip((self.train_rows, self.val_rows), self.samples, own, strict=True):
+            columns: dict[str, NDArray[Any]] = {"ebv": self.data.ebv[rows], "r_slice": sample.r_slice}
+            found.append(Galaxies(views, columns | extra, rows, views_first=True))
+        return found
+
+
+def membership(config: Config) -> NDArray[np.bool_]:
+    """Which output covers which r slice, (S, R); a single output covers them all."""
+    slices = config.survey.slices()
+    return np.ones((slices.n_slices, 1), dtype=np.bool_) if config.head == "single" else slices.membership
+
+
+def new_outputs(config: Config, head: AnyHead, n_outputs: int, member: int = 0) -> AnyHead:
+    """Make the outputs of Step 3 before training: the paper's linear ones, or one behind a hidden layer."""
+    generator = torch.Generator().manual_seed(config.seed + 1 + 1000 * member)
+    step3 = config.correction.step3
+    if step3 and step3.hidden:
+        return HiddenHead(head.n_features, n_outputs, step3.hidden, generator)
+    assert isinstance(head, Head)  # that of Step 1 or 2
+    return head.with_new_bins(n_outputs, generator)
+
+
+def member_subset(
+    config: Config, spec_z: NDArray[np.float64], r: NDArray[np.float64], member: int
+) -> NDArray[np.int64]:
+    """Return which training galaxies a head is fitted to, given their spec_z and r (n,): sorted indices."""
+    c, grid, slices = config.correction, config.survey.grid(), config.survey.slices()
+    if c.subset:
+        fold = c.subset.fold + member
+        return balanced_subset(spec_z, r, grid, slices, c.subset.threshold, fold, config.seed)
+    if c.leaves_out:
+        part = np.random.default_rng([config.seed, 11]).permutation(len(spec_z)) % PARTS
+        return np.flatnonzero(part != member)
+    return np.arange(len(spec_z))
+
+
+@torch.inference_mode()
+def predict(
+    head: AnyHead, embeddings: NDArray[np.float32], rows: NDArray[np.int64], trainer: TrainerConfig
+) -> Iterator[NDArray[np.float32]]:
+    """Yield p(z) of galaxies, (m, n_outputs) a batch, from their embeddings in view 0."""
+    device = device_of(trainer)
+    head = head.to(device).eval()
+    for begin in range(0, len(rows), trainer.predict_batch_size):
+        part = rows[begin : begin + trainer.predict_batch_size]
+        x = torch.from_numpy(np.ascontiguousarray(embeddings[0, part])).to(device)
+        yield mixture(*head(x)).cpu().numpy()
+
+
+def fit_step2(task: Task, head: AnyHead) -> Fitted:
+    """Fit the redshift outputs again, against the distribution-induced residual; its result is cached.
+
+    All corrections with the same subset, loss and weights share it.
+    """
+    config, step2 = task.config, task.config.correction.step2
+    assert step2 is not None
+    train, val = task.samples
+    loss = loss_module(step2.loss.name).Loss(step2.loss, train)
+    own = [loss.columns(sample) | {"z_bin": sample.z_bin} for sample in (train, val)]
+    if train.weight is not None:
+        own[0]["weight"] = train.weight
+    above = config.folder("representation")
+    with locked(above):
+        folder = above / f"step2-{step2_key(task)}"
+        galaxies = task.galaxies((own[0], own[1]))
+        head = fit_head(config, copy.deepcopy(head), loss, config.training.step2, galaxies, folder)
+    return Fitted(head, train.grid, loss.implicit_prior())
+
+
+def step2_key(task: Task) -> str:
+    """Digest of what Step 2 depends on."""
+    c = task.config.correction
+    subset: list[int | str] = []
+    if c.subset:
+        subset = [c.subset.threshold, c.subset.fold + task.member]
+    elif c.leaves_out:
+        subset = ["part", task.member]
+    assert c.step2 is not None
+    own = asdict(c.step2)
+    return digest_of([task.representation, subset, c.views, asdict(task.config.training.step2), own])
+
+
+def fit_step3(task: Task, head: AnyHead) -> Fitted:
+    """Fit new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual)."""
+    config, c, s = task.config, task.config.correction.step3, task.config.survey
+    assert c is not None
+    grid, (train, val) = s.grid(), task.samples
+    pdfs = predict(head, task.data.embeddings, task.train_rows, config.trainer)
+    table = build_label_table(
+        train.spec_z,
+        np.concatenate([metrics.mode(p, grid) for p in pdfs]),
+        task.data.r[task.train_rows],
+        grid,
+        s.slices(),
+        extend=(s.extend_left, s.extend_right) if c.extend else (0, 0),
+        soften=c.soften,
+        width=c.width or 0.0,
+        shift=cast(Shift, c.shift),  # checked with the settings
+        shift_strength=c.strength,
+        membership=np.ones((s.n_slices, 1), dtype=bool) if c.hidden else train.membership,
+    )
+    prior = table.mean_label(train.r_slice, train.z_bin)
+    new = new_outputs(config, head, table.grid.n_outputs, task.member)
+    training = config.training.hidden if c.hidden else config.training.step3
+    if isinstance(new, HiddenHead):
+        embeddings = torch.from_numpy(train.embeddings)
+        new.start_from(embeddings, torch.from_numpy(smoothed_prior(prior * len(task.train_rows))).float())
+    # Labels depend on the cell alone: those that are occupied are made, once.
+    cells, index = np.unique(
+        np.concatenate([p.r_slice * grid.n_bins + p.z_bin for p in (train, val)]), return_inverse=True
+    )
+    of_train, of_val = np.split(index, [len(train.spec_z)])
+    galaxies = task.galaxies(({"cell": of_train}, {"cell": of_val}))
+    targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
+    folder = task.folder / f"step3{f'-{task.member}' if config.correction.members > 1 else ''}"
+    # A hidden layer learns galaxies by heart: its best checkpoint counts.
+    keep: Literal["best", "last"] = "best" if c.hidden else "last"
+    new = fit_head(config, new, SoftLabels(targets), training, galaxies, folder, keep)
+    return Fitted(new, table.grid, prior, table)
+
+
+def fit_head(
+    config: Config,
+    head: AnyHead,
+    loss_function: LossFunction,
+    training: TrainingConfig,
+    galaxies: list[Galaxies],
+    folder: Path,
+    keep: Literal["best", "last"] = "last",
+) -> AnyHead:
+    """Train the redshift outputs of a head on cached embeddings; the gate and all else stay as they are.
+
+    Parameters
+    ----------
+    config, training
+        Settings; length, optimiser and schedule.
+    head : Head or HiddenHead
+        Where training starts.
+    loss_function : LossFunction
+        What is minimised.
+    galaxies : [Galaxies, Galaxies]
+        Embeddings to train on and to validate with, with what the loss reads.
+    folder : Path
+        Where checkpoints go; a training that is finished there is taken from there.
+    keep : {"best", "last"}
+        Which checkpoint counts.
+
+    Returns
+    -------
+    AnyHead
+        The trained head.
+    """
+    data = GalaxyData(
+        *galaxies,
+        batch_size=training.batch_size,
+        steps_per_epoch=training.check_every,
+        seed=config.seed,
+        n_views=galaxies[0].inputs.shape[0],
+    )
+    module = PhotozModule(
+        PhotozNet(Precomputed(head.n_features), head, "redshift_outputs"),
+        torch.from_numpy(membership(config)),
+        training,
+        config.seed,
+        settings=to_container(config),
+        loss_function=loss_function,
+    )
+    log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))
+    checkpoint = train(
+        module,
+        data,
+        folder,
+        training=training,
+        trainer=replace(config.trainer, devices=1, strategy="auto"),  # seconds of work: not worth several
+        logger=config.logger,
+        name=f"{config.run} {config.names['classifier']} {folder.name}",
+        keep=keep,
+    )
+    prefix = "net.head."
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    load_weights(head, weights, folder / "result.ckpt")
+    return head
+
+
+def rescaled(kind: Literal["tau", "learnt"], head: Head, train: Sample, val: Sample) -> Head:
+    """Return a head with another length of each redshift bin's weights (Kang et al. 2020).
+
+    The power of tau-normalisation is that of the best likelihood on the validation split, weighted to a
+    flat n(z); it leaves no bias, as the authors do. Learnt scales are fitted to the training galaxies.
+    """
+    head = copy.deepcopy(head).cpu()
+    blocks = (head.n_redshift_outputs, head.n_bins)
+    weight = head.redshift.weight.detach().numpy().reshape(*blocks, -1)
+    if kind == "tau":
+        gate = None
+        if head.gate is not None:
+            gate = torch.softmax(head.gate(torch.from_numpy(val.embeddings)).detach(), dim=1).numpy()
+        flat = lds_weights(val.grid.centres[val.z_bin], val.grid, LDS_SIGMA)
+        tau = choose_tau(val.embeddings, weight, gate, val.z_bin, flat)
+        scaled = tau_normalised(weight, tau)
+        log.info("tau-normalisation: tau = %.2f", tau)
+    else:
+        bias, member = head.redshift.bias.detach().numpy().reshape(blocks), train.membership[train.r_slice]
+        scaled = weight * learnt_scales(train.embeddings, weight, bias, train.z_bin, member)[:, :, None]
+    with torch.no_grad():
+        head.redshift.weight.copy_(torch.from_numpy(scaled).flatten(0, 1))
+        if kind == "tau":
+            head.redshift.bias.zero_()
+    return head

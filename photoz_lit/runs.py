@@ -1,0 +1,234 @@
+"""Run folders: what a run is made from, whether it is done already, who works on it, and its results."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from photoz_lit import config as settings
+from photoz_lit import metrics
+from photoz_lit.config import Config
+from photoz_lit.errors import ConfigError
+from photoz_lit.files import beside, locked, read_json, write_json, write_table
+from photoz_lit.grids import RedshiftGrid
+from photoz_lit.results import read_pdf, write_results
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies.
+    began : float
+        `time.monotonic()` at the start of the run, less what it took before.
+    fitted : bool
+        Whether p(z) are there and only the numbers made of them are to be made again.
+    """
+
+    folder: Path
+    began: float
+    fitted: bool = False
+
+
+@contextmanager
+def opened(config: Config, stage: str, origin: dict[str, str]) -> Iterator[Run | None]:
+    """Open the run folder of these settings; None where the run is complete already.
+
+    Of two equal commands one works, and the other waits and then finds it done.
+
+    Parameters
+    ----------
+    config, stage
+        Settings and stage.
+    origin : dict of str to str
+        What the run is made from: the name of its store; for a classifier, a digest of its representation.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds a run of other settings, other data or another representation.
+    """
+    folder = config.folder(stage)
+    one = config.trainer.devices == 1  # the processes of several devices are one command
+    with locked(folder) if one and not _done(config, stage, folder, origin) else nullcontext():
+        if _done(config, stage, folder, origin):
+            log.info("%s is complete: skipped (delete the folder to run it again)", folder)
+            yield None
+            return
+        began, done = time.monotonic(), folder / "done.json"
+        if fitted := done.is_file():
+            began -= read_json(done)["seconds"]
+            done.unlink()
+        enter(config, folder, origin)
+        yield Run(folder, began, fitted)
+
+
+def _done(config: Config, stage: str, folder: Path, origin: dict[str, str]) -> bool:
+    """Whether a run is complete, its numbers included; ConfigError where the folder holds another one."""
+    check_origin(folder, origin)
+    if not (folder / "config.yaml").is_file():
+        return False
+    old = settings.saved(folder / "config.yaml")
+    changed = settings.differences(settings.science(old, stage), settings.science(config, stage))
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a run of other settings ({'; '.join(changed)}): "
+            "type run=NAME for a new family of runs"
+        )
+    return (folder / "done.json").is_file() and settings.results(old) == settings.results(config)
+
+
+def enter(config: Config, folder: Path, origin: dict[str, str]) -> bool:
+    """Make a run folder and write settings and origin into it; False where the run is complete already."""
+    if (folder / "done.json").is_file():
+        log.info("%s is complete: skipped (delete the folder to run it again)", folder)
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "origin.json", origin)
+    with beside(folder / "config.yaml") as partial:
+        partial.write_text(settings.as_yaml(config))
+    return True
+
+
+def check_origin(folder: Path, origin: dict[str, str]) -> None:
+    """Raise ConfigError where a run folder was made from other data or another representation."""
+    path = folder / "origin.json"
+    if not path.is_file():
+        return
+    changed = [key for key, value in origin.items() if read_json(path).get(key) != value]
+    if changed:
+        what = " and ".join("other data" if key == "store" else f"another {key}" for key in changed)
+        raise ConfigError(
+            f"{folder} was made from {what} than there is now: type run=NAME for a new family of runs"
+        )
+
+
+def require_representation(config: Config) -> None:
+    """Raise ConfigError, with the command to type, unless the representation is trained."""
+    folder = config.folder("representation")
+    if not (folder / "done.json").is_file():
+        raise ConfigError(
+            f"no finished representation in {folder}. Type fit_missing=true, or train it first:\n"
+            f"  python -m photoz_lit stage=representation {config.names['words']}"
+        )
+    read_json(folder / "done.json")
+    _done(config, "representation", folder, {})
+
+
+def n_of_z(spec_z: NDArray[np.floating[Any]], grid: RedshiftGrid) -> NDArray[np.float64]:
+    """Fraction of galaxies in each of the survey's K bins."""
+    return np.bincount(grid.index(spec_z), minlength=grid.n_bins) / len(spec_z)
+
+
+def finish(
+    config: Config,
+    run: Run,
+    *,
+    label: str,
+    galaxies: Table,
+    pdf_chunks: Iterable[NDArray[np.float32]],
+    grid: RedshiftGrid,
+    train_n_of_z: NDArray[np.float64],
+    spec_z_train: NDArray[np.floating[Any]],
+) -> None:
+    """Write results and metrics of the test split, then `done.json`: only then the run is complete.
+
+    Parameters
+    ----------
+    config, run, label
+        Settings, run folder, and what the report calls the run.
+    galaxies : Table
+        The test split.
+    pdf_chunks : iterable of arrays (m, n_outputs)
+        Its p(z).
+    grid : RedshiftGrid
+        Bins of p(z), extension included.
+    train_n_of_z : array (n_outputs,)
+        Mean label that the outputs were trained with, on the bins of p(z).
+    spec_z_train : array (n,)
+        Redshifts of the whole training split, for `trainz`.
+    """
+    s, folder, target = config.survey, run.folder, config.target
+    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.photo_z, target)
+    pdf = np.concatenate(list(read_pdf(folder)))
+    spec_z, photo_z, r = (
+        np.asarray(table[name]) for name in (target.column, target.estimate, "dered_petro_r")
+    )
+    resampled: dict[str, Any] = {
+        "outlier_cut": s.outlier_cut,
+        "n_bootstrap": config.n_bootstrap,
+        "relative": target.relative,
+    }
+    of_all: dict[str, Any] = {"slices": s.slices(), "z_high": s.slope_high_from, **resampled}
+    rng = np.random.default_rng([config.seed, 5])
+    numbers = metrics.evaluate(spec_z, photo_z, r, pdf, grid, rng=rng, **of_all)
+    write_json(folder / "metrics.json", numbers)
+    own = s.grid()
+    everyone = metrics.trainz(spec_z_train, own, len(spec_z))
+    estimate = getattr(metrics, config.photo_z)(everyone, own)
+    trainz = metrics.evaluate(spec_z, estimate, r, everyone, own, rng=rng, **of_all)
+    write_json(folder / "trainz.json", trainz)
+
+    scores, slices = metrics.pdf_scores(pdf, spec_z, grid), s.slices()
+    rng = np.random.default_rng([config.seed, 6])
+    by_r = metrics.by_magnitude(spec_z, photo_z, r, slices.edges, rng=rng, **resampled) | metrics.by_group(
+        scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=config.n_bootstrap
+    )
+    rng, edges = np.random.default_rng([config.seed, 7]), np.linspace(s.z_min, s.z_max, 11)
+    by_z = metrics.by_redshift(spec_z, photo_z, scores, edges, rng=rng, **resampled)
+    for name, columns in (
+        ("by_magnitude", by_r),
+        ("by_redshift", {"z_low": edges[:-1], "z_high": edges[1:]} | by_z),
+    ):
+        rows = Table(columns)
+        write_table(folder / f"{name}.ecsv", rows[rows["count"] > 0])  # those that hold galaxies
+    write_json(folder / "survey.json", survey_facts(config))
+    done = {
+        "label": label,
+        "group": folder.name.rpartition(",seed=")[0],
+        "seed": config.seed,
+        "stage": folder.parent.name,
+        "run": config.run,
+        "seconds": round(time.monotonic() - run.began, 1),
+    }
+    write_json(folder / "done.json", done)
+    told = [numbers[name] for name in ("slope_spec_z", "total_variation", "sigma_mad")]
+    log.info("%s: slope_spec_z %+.3f, total_variation %.3f, sigma_mad %.4f -> %s", label, *told, folder)
+
+
+def finish_again(config: Config, run: Run, label: str, galaxies: Table, spec_z_train: NDArray[Any]) -> None:
+    """Write results and metrics again from p(z) that are there; arguments as of `finish`."""
+    with h5py.File(run.folder / "pdf.hdf5") as file:
+        prior = np.asarray(file["train_n_of_z"])
+    chunks = list(read_pdf(run.folder))  # all of it: the file is written again
+    log.info("%s is fitted: its results are written again", run.folder)
+    finish(
+        config,
+        run,
+        label=label,
+        galaxies=galaxies,
+        pdf_chunks=chunks,
+        grid=config.output_grid() if run.folder.parent.name == "classifier" else config.survey.grid(),
+        train_n_of_z=prior,
+        spec_z_train=spec_z_train,
+    )
+
+
+def survey_facts(config: Config) -> dict[str, Any]:
+    """Return what readers of results need: grids, cuts, the estimate and the target, with its words."""
+    plain = settings.to_container(config)
+    facts: dict[str, Any] = plain["survey"]
+    return facts | {"estimate": config.photo_z, "target": plain["target"]}
