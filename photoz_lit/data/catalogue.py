@@ -116,6 +116,8 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     for name, (_, kind) in features.items():
         out[name] = numbers(table, theirs[name], origin, "magnitude")
         faults += value_faults(out[name], name, kind, hint)
+    if not rules.labelled and "object_id" not in out.colnames:
+        _tell_names(table, out, origin)
     _add_ebv(out, len(table), origin, rules)
     own = [n for n in rules.own_columns if n in out.colnames]
     out = out[list(dict.fromkeys([*own, *features]))]  # spec_z may be a feature
@@ -178,6 +180,14 @@ def _own_columns(table: Table, origin: str, rules: TableRules) -> tuple[Table, l
                     raise
                 log.warning("%s; the column is left out", error)
     return out, faults if rules.labelled else []
+
+
+def _tell_names(table: Table, own: Table, origin: str) -> None:
+    """Say that rows have no identity; stop where nothing is known by its name."""
+    said = f"Its columns are: {', '.join(table.colnames)}. Name the one by data.columns.object_id=NAME"
+    if not own.colnames:
+        raise DataError(f"{origin}: no column has a name that is known here, such as object_id. {said}")
+    log.warning("%s: no column object_id, rows are numbered. %s", origin, said)
 
 
 def _found(table: Table, name: str, origin: str, key: str) -> str:

@@ -2,6 +2,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +29,11 @@ from command import (
 from numpy.typing import NDArray
 
 from photoz_lit import inference
+from photoz_lit.data.sources import arrays, catalogue, pasquet, sdss, stamps, store
 from photoz_lit.data.store import ESTIMATED, open_store, write_store
 from photoz_lit.models.encoders.fast import Fast
 from photoz_lit.results import Results
+from photoz_lit.stages.predict import inherited
 
 PIXELS = 24
 CPU = ("trainer.accelerator=cpu",)
@@ -432,6 +436,161 @@ def test_cutouts_of_another_size_are_refused(trained: Finished, tmp_path: Path) 
     assert outcome.code == 2
     assert "images of shape (5, 24, 24)" in outcome.message
     assert "have (5, 16, 16)" in outcome.message
+
+
+def write_cutouts(folder: Path, table: Table | None, images: NDArray[np.float32]) -> tuple[str, ...]:
+    """Write an array of cutouts, perhaps a table beside it, and return the words that read them."""
+    np.save(folder / "cutouts.npy", images)
+    words = ("data=arrays", f"data.images={folder / 'cutouts.npy'}")
+    if table is None:
+        return words
+    table.write(folder / "table.fits", overwrite=True)
+    return (*words, f"data.path={folder / 'table.fits'}")
+
+
+def test_cutouts_without_any_table(trained: Finished, tmp_path: Path) -> None:
+    _, images = galaxies(6)
+    outcome = run_well(
+        "stage=predict",
+        f"model={model_of(trained)}",
+        *CPU,
+        *write_cutouts(tmp_path, None, images),
+        *places(tmp_path),
+    )
+    assert "6 of 6 galaxies have a photo_z" in outcome.out
+    assert "E(B-V) is not known for 6 of 6 galaxies" in outcome.out
+    assert "data.ebv_maps" in outcome.out
+    folder = only(tmp_path / "runs", "predict/*/*/done.json").parent
+    table, _ = read(folder)
+    assert table["object_id"].tolist() == list(range(6))
+    assert set(table["flag"]) <= {"ebv", "far"}
+    assert np.isnan(table["ebv"]).all()
+    assert table.meta["N_NO_EBV"] == 6
+
+
+def _owners(table: Table) -> None:
+    table.rename_columns(["object_id", "dered_petro_r", "ebv"], ["OBJID", "RMAG", "REDDENING"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_owners, ("OBJID, RMAG, REDDENING", "data.columns.object_id")),
+        (lambda t: t.remove_rows([0, 1]), ("6 rows for 4 rows",)),
+    ],
+)
+def test_table_that_does_not_belong_to_the_cutouts_stops(
+    change: Callable[[Table], object], said: tuple[str, ...], trained: Finished, tmp_path: Path
+) -> None:
+    table, images = galaxies(6)
+    change(table)
+    words = write_cutouts(tmp_path, table, images)
+    message = run("stage=predict", f"model={model_of(trained)}", *CPU, *words, *places(tmp_path)).message
+    assert all(part in message for part in said)
+
+
+def test_what_is_not_needed_costs_no_galaxy(trained: Finished, tmp_path: Path) -> None:
+    table, images = galaxies(6)
+    table["ra"], table["dec"] = np.linspace(0, 5, 6), 0.0
+    clean, _ = read(estimated(model_of(trained), tmp_path / "a", *write_cutouts(tmp_path, table, images)))
+    table["ra"][1] = np.nan
+    table["dered_petro_r"][2] = -9999
+    table["ebv"] = np.ma.masked_array(table["ebv"], np.arange(6) == 3)
+    place = tmp_path / "b"
+    place.mkdir()
+    outcome = run_well(
+        *("stage=predict", f"model={model_of(trained)}", *CPU, *write_cutouts(place, table, images)),
+        *places(place),
+    )
+    assert "6 of 6 galaxies have a photo_z" in outcome.out
+    found, _ = read(only(place / "runs", "predict/*/*/done.json").parent)
+    same = np.arange(6) != 3
+    np.testing.assert_array_equal(found["photo_z_mean"][same], clean["photo_z_mean"][same])
+    np.testing.assert_array_equal(found["flag"][same], clean["flag"][same])
+    assert found["flag"][3] in ("ebv", "far")
+    assert np.isnan(found["ra"][1])
+
+
+def test_fluxes_in_other_units_are_a_warning(trained: Finished, tmp_path: Path) -> None:
+    table, _ = galaxies()
+    store = open_store(only(trained.folder / "data", "store.json").parent)
+    words = write_cutouts(tmp_path, table, store.inputs[:40].astype(np.float32) * 1000)
+    out = run_well("stage=predict", f"model={model_of(trained)}", *CPU, *words, *places(tmp_path)).out
+    assert "times the flux of those that the model was trained on" in out
+    assert "data.zero_point" in out
+    assert "40 of 40 galaxies are far from those that the model was trained on" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "typed", "expected"),
+    [
+        (arrays.Settings(), arrays.Settings(zero_point=30.0), set(), {"zero_point": 30.0}),
+        (stamps.Settings(), arrays.Settings(zero_point=30.0), set(), {"zero_point": 30.0}),
+        (arrays.Settings(), arrays.Settings(zero_point=30.0), {"data.zero_point"}, {}),
+        (pasquet.Settings(), arrays.Settings(zero_point=30.0), set(), {}),
+        (arrays.Settings(), sdss.Settings(), set(), {}),
+        (store.Settings(), arrays.Settings(zero_point=30.0), set(), {}),
+        (catalogue.Settings(), catalogue.Settings(magnitudes=["a"]), set(), {"magnitudes": ["a"]}),
+        (
+            arrays.Settings(columns={"ebv": "B"}),
+            stamps.Settings(columns={"ebv": "A", "object_id": "ID", "spec_z": "Z", "ra": "ra"}),
+            set(),
+            {"columns": {"ebv": "B", "object_id": "ID"}},
+        ),
+        (arrays.Settings(), arrays.Settings(columns={"ebv": "A"}), {"data.columns.ebv"}, {}),
+    ],
+)
+def test_names_and_units_are_the_models_where_nothing_else_is_typed(
+    given: Any, own: Any, typed: set[str], expected: dict[str, Any]
+) -> None:
+    found = inherited(given, own, typed, "spec_z")
+    assert {key: value for key, value in found.items() if value} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model=nothing",), "model="),
+        (("data=stamps", "data.images=nothing"), "data.images="),
+        (("data=arrays", "data.images=nothing.npy"), "data.images="),
+        (("predict.prior=nothing.csv",), "predict.prior="),
+        (("predict.symmetries=9",), "predict.symmetries="),
+    ],
+)
+def test_wrong_argument_is_told_before_torch_is_imported(
+    words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "done.json").write_text("{}")
+    typed = ["photoz_lit", "stage=predict", f"model={tmp_path / 'model'}"]
+    typed = [word for word in typed if not words[0].startswith(word.partition("=")[0] + "=")] + list(words)
+    program = f"""
+import sys
+from photoz_lit.__main__ import main
+sys.argv = {typed!r}
+try:
+    main()
+finally:
+    print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_of_two_equal_commands_one_works_and_the_other_finds_it_done(
+    trained: Finished, tmp_path: Path
+) -> None:
+    words = write_target(tmp_path / "target", *galaxies(200))
+    command = ("stage=predict", f"model={model_of(trained)}", *CPU, *words, *places(tmp_path))
+    processes = [begin(*command) for _ in range(2)]
+    ended = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    assert sum("200 of 200 galaxies have" in out for out, _ in ended) == 1
+    assert sum("is complete: skipped" in out for out, _ in ended) == 1
 
 
 def _status(pid: int) -> int:

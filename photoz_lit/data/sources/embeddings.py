@@ -85,9 +85,13 @@ def load(
         A file cannot be read, or table and vectors do not fit.
     """
     from photoz_lit.data.catalogue import standard_table
+    from photoz_lit.data.columns import find_column
     from photoz_lit.data.formats import read_table
 
     table = read_table(Path(path))
+    named = rules.columns.get("object_id", "object_id")
+    if array is None and not rules.labelled and find_column(table, named, path) is None:
+        table["object_id"] = np.arange(len(table))  # the vectors alone are enough
     catalogue, rows = standard_table(table, path, rules)
     if array is not None:
         file = ArrayFile(Path(array), key, n_axes=2)
