@@ -25,7 +25,7 @@ Encode = Callable[[NDArray[np.int64], int], Iterator[tuple[NDArray[np.int64], ND
 SAVE_EVERY = 60.0  # s: how much work an interruption loses
 NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
 REFERENCE_TRAIN = 8192  # training galaxies that others are compared with: 4 MB at 128 dimensions
-REFERENCE_FLUX = 512
+REFERENCE_FLUX = 128  # training galaxies that tell how bright they are
 REFERENCE_VAL = 2048  # validation galaxies that say what distances are usual
 
 

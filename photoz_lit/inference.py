@@ -382,10 +382,10 @@ def ebv_known(store: Store) -> NDArray[np.bool_]:
 def flux_ratio(store: Store, usable: NDArray[np.bool_], model: Trained) -> float:
     """Return the typical flux relative to that of the model's training galaxies; NaN where unknown."""
     rows, theirs = np.flatnonzero(usable), model.reference.get("flux", np.empty(0))
-    if rows.size == 0 or theirs.size == 0:
+    if rows.size == 0 or not theirs.any():
         return float("nan")
     ours = typical_flux(store.inputs[spaced(rows, REFERENCE_FLUX)])
-    return float(np.median(ours / theirs))
+    return float(np.median(ours[theirs > 0] / theirs[theirs > 0]))
 
 
 # ---- Another prior

@@ -91,9 +91,18 @@ def target_settings(config: Config, model: "Trained") -> Config:
     Raises
     ------
     ConfigError
-        The command line asks for another survey or target.
+        The command line asks for another survey or target, or for a source that the model cannot read.
     """
-    own = model.config
+    from photoz_lit.data.sources import SOURCES
+    from photoz_lit.models.encoders import encoder_class
+
+    own, source = model.config, config.data.source
+    gives, reads = SOURCES[source].KINDS, encoder_class(own.encoder.name).reads
+    if not set(gives) & set(reads):
+        raise ConfigError(
+            f"{model.folder} reads {' or '.join(reads)} (encoder={own.encoder.name}) but data={source} has "
+            f"{gives[0]}: choose another source or model"
+        )
     typed = {word.lstrip("+~").partition("=")[0] for word in shlex.split(config.names["words"])}
     for group in ("survey", "target"):
         ours, given = (asdict(getattr(c, group)) for c in (own, config))

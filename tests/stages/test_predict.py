@@ -413,8 +413,8 @@ def _diverge(model: Path) -> None:
         ),
         (
             lambda m: None,
-            ("data=catalogue", "encoder=mlp", "data.path=a.csv"),
-            "data.path=a.csv: no such file or folder",
+            ("data=catalogue", "encoder=mlp", f"data.path={__file__}"),
+            "reads images (encoder=fast) but data=catalogue has features",
         ),
     ],
 )
