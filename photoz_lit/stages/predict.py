@@ -76,7 +76,7 @@ def check_files(config: Config) -> None:
     named["predict.prior"] = None if config.predict.prior in ("none", "flat") else config.predict.prior
     for key, value in named.items():
         path = Path(value or "").expanduser()
-        if not path.exists() and not set(path.name) & set("*?["):
+        if not path.exists() and not set(str(path)) & set("*?["):
             kinds = (
                 " It is none, flat, or a table with columns z and n_of_z." if key == "predict.prior" else ""
             )
