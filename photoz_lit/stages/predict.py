@@ -140,7 +140,9 @@ def inherited(given: Any, own: Any, typed: set[str], truth: str) -> dict[str, An
     known = {
         ours: theirs
         for ours, theirs in own.columns.items()
-        if ours not in ("spec_z", truth, "target", "split", theirs) and f"data.columns.{ours}" not in typed
+        if ours not in ("spec_z", truth, "target", "split", theirs)
+        and f"data.columns.{ours}" not in typed
+        and given.path
     }
     if said := found | ({"columns": known} if known else {}):
         words = ", ".join(f"data.{key}={value}" for key, value in said.items())

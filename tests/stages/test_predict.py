@@ -532,12 +532,18 @@ def test_fluxes_in_other_units_are_a_warning(trained: Finished, tmp_path: Path) 
         (store.Settings(), arrays.Settings(zero_point=30.0), set(), {}),
         (catalogue.Settings(), catalogue.Settings(magnitudes=["a"]), set(), {"magnitudes": ["a"]}),
         (
-            arrays.Settings(columns={"ebv": "B"}),
+            arrays.Settings(path="a.csv", columns={"ebv": "B"}),
             stamps.Settings(columns={"ebv": "A", "object_id": "ID", "spec_z": "Z", "ra": "ra"}),
             set(),
             {"columns": {"ebv": "B", "object_id": "ID"}},
         ),
-        (arrays.Settings(), arrays.Settings(columns={"ebv": "A"}), {"data.columns.ebv"}, {}),
+        (
+            arrays.Settings(path="a.csv"),
+            arrays.Settings(columns={"ebv": "A"}),
+            {"data.columns.ebv"},
+            {},
+        ),
+        (arrays.Settings(), arrays.Settings(columns={"ebv": "A"}), set(), {}),
     ],
 )
 def test_names_and_units_are_the_models_where_nothing_else_is_typed(
