@@ -1,19 +1,13 @@
-"""Colours and k-corrections of four galaxy spectra on a redshift grid, and the command that makes the table.
+"""Colours and k-corrections of four galaxy spectra on a redshift grid.
 
 The spectra are those of Coleman, Wu & Weedman (1980, ApJS 43, 393) for E, Sbc, Scd and Im galaxies as
-recalibrated by Benitez et al. (2004, ApJS 150, 1); the package ``desc-bpz`` ships them. The filters are the
-SDSS 2010 curves (Doi et al. 2010, AJ 139, 1628) of ``speclite``. Only the small table derived from both is
-part of this package. To regenerate it::
-
-    pip install speclite desc-bpz
-    python -m photoz_lit.data.mock.templates
+recalibrated by Benitez et al. (2004, ApJS 150, 1), the filters the SDSS 2010 curves (Doi et al. 2010, AJ 139,
+1628). Only the table derived from both is part of this package; `tests/data/mock/make_templates.py` made it.
 """
 
 from __future__ import annotations
 
-import argparse
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +17,6 @@ from numpy.typing import NDArray
 BANDS = ("u", "g", "r", "i", "z")
 TYPES = ("El", "Sbc", "Scd", "Im")
 TABLE = Path(__file__).with_name("templates.ecsv")
-REDSHIFTS = np.arange(0.0, 0.4501, 0.01)
 
 
 @cache
@@ -42,63 +35,3 @@ def load_templates() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[
     colours = np.stack([[table[f"{t}_{b}"] for b in BANDS] for t in TYPES]).transpose(2, 0, 1)
     k_r = np.stack([table[f"{t}_k_r"] for t in TYPES], axis=1)
     return np.asarray(table["z"], float), colours, k_r
-
-
-def find_spectra() -> Path:
-    """Return the folder of spectra inside an installed ``desc-bpz``."""
-    spec = find_spec("desc_bpz")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(
-            "The spectra ship with desc-bpz, which is not installed. Type: pip install desc-bpz, "
-            "or name a folder with --spectra that holds El_B2004a.sed, Sbc_B2004a.sed, ..."
-        )
-    return Path(spec.origin).parent / "data_files" / "SED"
-
-
-def make_templates(spectra: Path) -> Table:
-    """Put the four spectra through the SDSS filters at each redshift.
-
-    The folder has ``{El,Sbc,Scd,Im}_B2004a.sed``: two columns, wavelength in angstrom and flux per angstrom.
-    The table has ``z``, ``{type}_{band}`` (AB colour band - r) and ``{type}_k_r``, in mag.
-    """
-    from speclite.filters import load_filters
-
-    filters = load_filters(*(f"sdss2010-{band}" for band in BANDS))
-    table = Table({"z": np.round(REDSHIFTS, 4)})
-    for name in TYPES:
-        wavelength, flux = np.loadtxt(spectra / f"{name}_B2004a.sed", unpack=True)
-        keep = np.diff(wavelength, prepend=-1.0) > 0
-        wavelength, flux = wavelength[keep], flux[keep]
-        # Any normalisation serves: only differences of magnitudes enter the table.
-        flux = flux / flux.max() * 1e-12
-        magnitudes = np.empty((len(REDSHIFTS), len(BANDS)))
-        for i, z in enumerate(REDSHIFTS):
-            row = filters.get_ab_magnitudes(flux / (1 + z), wavelength * (1 + z))[0]
-            magnitudes[i] = [row[f"sdss2010-{band}"] for band in BANDS]
-        r = magnitudes[:, 2]
-        for j, band in enumerate(BANDS):
-            table[f"{name}_{band}"] = np.round(magnitudes[:, j] - r, 4)
-        table[f"{name}_k_r"] = np.round(r - r[0], 4)
-    table.meta = {
-        "content": "AB colours (band - r) and k-correction in r, mag, of redshifted template spectra",
-        "spectra": "Coleman, Wu & Weedman 1980 (ApJS 43, 393) as recalibrated by Benitez et al. 2004 "
-        "(ApJS 150, 1); files *_B2004a.sed of desc-bpz (MIT licence)",
-        "filters": "sdss2010-[ugriz] of speclite (Doi et al. 2010, AJ 139, 1628)",
-        "command": "python -m photoz_lit.data.mock.templates",
-    }
-    return table
-
-
-def main() -> None:
-    """Regenerate ``templates.ecsv``."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--spectra", type=Path, help="folder of *_B2004a.sed (default: in desc-bpz)")
-    parser.add_argument("--output", type=Path, default=TABLE, help="table to write (default: %(default)s)")
-    options = parser.parse_args()
-    table = make_templates(options.spectra or find_spectra())
-    table.write(options.output, format="ascii.ecsv", overwrite=True)
-    print(f"Wrote {options.output}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from make_templates import find_spectra, main, make_templates
 
-from photoz_lit.data.mock.templates import BANDS, TYPES, find_spectra, load_templates, main, make_templates
+from photoz_lit.data.mock.templates import BANDS, TYPES, load_templates
 
 
 def test_table_covers_the_survey_and_is_complete():
@@ -30,7 +31,7 @@ def test_elliptical_matches_published_colours():
 
 
 def test_missing_spectra_say_what_to_install(monkeypatch):
-    monkeypatch.setattr("photoz_lit.data.mock.templates.find_spec", lambda name: None)
+    monkeypatch.setattr("make_templates.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install desc-bpz"):
         find_spectra()
 
