@@ -85,7 +85,6 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     assert isinstance(plain, dict)
     for key in [key for key, value in flat(plain).items() if value == "???"]:
         raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
-    plain["data"] = _of_this_source(plain["data"], words)
     try:
         schema = _fit(_structure(), Config, plain, [w[2:].partition("=")[0] for w in words if w[:2] == "++"])
         typed = OmegaConf.merge(schema, plain)
@@ -116,18 +115,6 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     if hasattr(config.data, "columns"):
         config.data.columns = {ours: theirs for ours, theirs in config.data.columns.items() if theirs}
     return config
-
-
-def _of_this_source(data: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """Leave out what an experiment says of another source, such as the number of simulated galaxies."""
-    known = {name: {f.name for f in fields(source.Settings)} for name, source in SOURCES.items()}
-    own, all_others = known.get(data.get("source", "mock"), set()), set().union(*known.values())
-    typed = {word.lstrip("+~").partition("=")[0] for word in words}
-    return {
-        key: value
-        for key, value in data.items()
-        if key in own or key not in all_others or f"data.{key}" in typed
-    }
 
 
 def restored(plain: Any) -> Config:
