@@ -58,4 +58,4 @@ def version_text() -> str:
     try:
         return f"photoz_lit {version('photoz_lit')}"
     except PackageNotFoundError:  # from a checkout that is not installed
-        return "photoz_lit, not installed"
+        return "photoz_lit of a checkout that is not installed"

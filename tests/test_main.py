@@ -1,9 +1,13 @@
 import json
 import logging
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from astropy.table import Table
 from command import (
     IMAGES,
@@ -47,11 +51,64 @@ def test_no_words_tell_what_to_type() -> None:
     assert "stage=classifier correction=full" in outcome.out
 
 
-def test_help_lists_the_choices_of_every_group() -> None:
-    outcome = run_apart("--help")
-    assert outcome.code == 0
+def test_help_fits_a_screen_lists_every_choice_and_answers_at_once() -> None:
+    script = "import sys; sys.argv[1:] = ['--help']; from photoz_lit.__main__ import main; main();"
+    script += "print(sorted({'numpy', 'hydra', 'omegaconf', 'torch'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *lines, imported = done.stdout.splitlines()
+    assert imported == "[]"
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 120
     for path in conf_folder().glob("*/*.yaml"):
-        assert path.stem in outcome.out or path.parent.name == "hydra"
+        assert path.stem in done.stdout or path.parent.name == "hydra"
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert re.fullmatch(
+        r"photoz_lit (\d+\.\d+\.\d+|of a checkout that is not installed)\n", run("--version").out
+    )
+
+
+def test_settings_are_printed_with_their_values() -> None:
+    outcome = run_well("--cfg", "job", "data=catalogue", "data.path=a b.csv", "seed=3")
+    held = yaml.safe_load(outcome.out)
+    assert (held["seed"], held["data"]["source"], held["survey"]["n_bins"]) == (3, "catalogue", 180)
+    assert Path(held["data"]["path"]).name == "a b.csv"
+    assert "leave -m out" in run("-m", "--cfg", "job", "seed=1,2").message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"name: [x", "mine.yaml"),
+        (b"name: \xff\xfe", "no valid YAML"),
+        (b"name: mine\nname: mine", "mine.yaml"),
+        (b"name: mine\npixel: 3", "survey.pixels?"),
+        (b"name: mine\npixels: many", "survey.pixels"),
+        (b"- 1", "mine"),
+    ],
+)
+def test_own_configuration_that_is_wrong_is_a_message(text: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "survey").mkdir()
+    (tmp_path / "survey" / "mine.yaml").write_bytes(text)
+    outcome = run("--config-dir", str(tmp_path), "survey=mine", "stage=prepare", *places(tmp_path))
+    assert outcome.code == 2
+    assert said in outcome.message
+
+
+def test_a_terminal_without_some_letters_shows_question_marks(tmp_path: Path) -> None:
+    words = ("stage=prepare", "data=catalogue", "encoder=mlp", "data.path=日本.csv", *places(tmp_path))
+    outcome = run_apart(*words, cwd=tmp_path, env={"PYTHONIOENCODING": "latin-1"})
+    assert outcome.code in (1, 2)
+    assert "??.csv" in outcome.message
+
+
+def test_in_a_sweep_the_same_mistake_is_told_once(tmp_path: Path) -> None:
+    outcome = run("-m", "stage=prepare", "seed=1,2,3", "dta=x", *places(tmp_path))
+    assert outcome.code == 2
+    assert outcome.err.count("Did you mean data?") == 1
+    assert "jobs that failed: 3: " in outcome.err
+    assert "++" not in outcome.err
 
 
 def test_module_runs_from_any_folder(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def launch(
     try:
         hydra.main(config_path=str(conf), config_name="config", version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        lines = [line for line in str(error).splitlines()[:2] if "hydra.cc" not in line]
+        lines = [
+            line for line in str(error).replace(" error: ", ": ").splitlines()[:2] if "hydra.cc" not in line
+        ]
         if word := getattr(error, "override", None):
             lines.insert(0, f"{word}: cannot be read")
         raise ConfigError("\n  ".join(lines)) from error
