@@ -18,7 +18,6 @@ from photoz_lit.config.checks import check, one_of
 from photoz_lit.config.folders import AFTER, changed, flat, folder_names, to_container
 from photoz_lit.config.schema import VERSION, Config, leaves
 from photoz_lit.config.words import shown
-from photoz_lit.data.sources import SOURCES
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.setting import contents_of, settings_of
 from photoz_lit.target import Target
