@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def assign_splits(
     seed : int
         Same seed, same objects: same splits.
     n_train : int, optional
-        Keep only so many training rows; the others get the split `unused`, as do rows with a `flag`.
+        Keep only so many training rows; the others get the split `unused`, as do rows that cannot be used
+        by their `flag`.
     train_fraction : float
         Keep only such a share of the training rows; fewer are a part of more.
     thin : (z_low, z_high, fraction), optional
@@ -166,7 +168,8 @@ def assign_splits(
             in_val = _any_of(group, given == "val")
     split = np.where(in_test, "test", np.where(in_val, "val", "train"))[group].astype("<U6")
     if "flag" in table.colnames:
-        split[np.char.strip(np.asarray(table["flag"]).astype(str)) != ""] = "unused"
+        flag = np.char.strip(np.asarray(table["flag"]).astype(str))
+        split[~np.isin(flag, ESTIMATED)] = "unused"
     if len(thin) == 3:
         z_low, z_high, fraction = thin
         true = np.asarray(table[target])

@@ -2,6 +2,7 @@ import errno
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from command import state
 
 from photoz_lit.data.pixels import inspect_cutouts
 from photoz_lit.data.sources.settings import Plan
+from photoz_lit.data.splits import assign_splits
 from photoz_lit.data.store import (
     Store,
     finish_store,
@@ -249,3 +251,19 @@ def test_the_finished_store_of_another_process_stays(tmp_path: Path) -> None:
     before = state(store.folder)
     write(tmp_path / "s", INPUTS + 1)
     assert state(store.folder) == before
+
+
+def test_a_repaired_galaxy_can_be_used_and_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(40, 2, 8, 8)).astype(np.float32)
+    inputs[3, 1, 4, 4] = np.nan
+    inputs[5, 0] = np.nan
+    table = Table({"object_id": np.arange(40), "spec_z": np.linspace(0, 0.3, 40)})
+    inspect = partial(inspect_cutouts, repair=True)
+    plan = Plan(table, inputs.shape, "images", lambda i: [inputs[i:]], inspect, keep_faulty=True)
+    store = plan.write(tmp_path / "s", {}, quietly)
+    assert store.flags[[3, 5]].tolist() == ["repaired", "pixels"]
+    assert np.flatnonzero(~store.usable).tolist() == [5]
+    assert np.isfinite(store.inputs).all()
+    split = assign_splits(store.catalogue, test_fraction=0.2, val_fraction=0.2, seed=0)
+    assert np.flatnonzero(split == "unused").tolist() == [5]
