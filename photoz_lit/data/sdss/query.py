@@ -26,9 +26,7 @@ log = logging.getLogger(__name__)
 
 PAGE = "en/tools/search/x_results.aspx"
 BANDS = "ugriz"
-PAGE_ROWS = (
-    50_000  # SkyServer cuts answers of more than 500,000 off (its help, "Query Timeouts and Row Limits")
-)
+PAGE_ROWS = 50_000  # the server cuts answers off at 500,000 (its help, "Query Timeouts and Row Limits")
 LONGEST_REQUEST = 2048  # characters after the `?`: the SkyServer's web server (ASP.NET) refuses longer ones
 TIMEOUT = 660.0  # s; the server works on a query for up to 600 s
 PAUSE = 1.0  # s between pages: the server takes 60 queries a minute from one client
@@ -37,18 +35,11 @@ NOT_MEASURED = -9999.0
 KINDS = {
     "objID": "int64",
     "specObjID": "uint64",  # plates above 8191 do not fit into 63 bits
-    **dict.fromkeys(("run", "rerun", "camcol", "field"), "int64"),
-    **dict.fromkeys(("rowc", "colc", "ra", "dec", "z", "zErr"), "float64"),
-    **{
-        f"{quantity}_{band}": "float64"
-        for quantity in ("extinction", "petroMag", "petroMagErr", "modelMag", "modelMagErr")
-        for band in BANDS
-    },
+    **dict.fromkeys(("run", "camcol", "field"), "int64"),
+    **dict.fromkeys(("rowc", "colc", "ra", "dec", "z", "petroMag_r"), "float64"),
+    **{f"{name}_{b}": "float64" for name in ("extinction", "modelMag", "modelMagErr") for b in BANDS},
 }
-SOURCES = {"specObjID": "s.specObjID", "z": "s.z", "zErr": "s.zErr"} | {
-    "rowc": "p.rowc_r AS rowc",
-    "colc": "p.colc_r AS colc",
-}
+OTHERS = {"specObjID": "s.specObjID", "z": "s.z", "rowc": "p.rowc_r AS rowc", "colc": "p.colc_r AS colc"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ def sql(selection: Selection, *, rows: int | None = None, after: int = 0) -> str
     if after:
         conditions.append(f"s.specObjID > {after}")
     top = "" if rows is None else f"TOP {rows} "
-    columns = ",".join(SOURCES.get(name, f"p.{name}") for name in KINDS)
+    columns = ",".join(OTHERS.get(name, f"p.{name}") for name in KINDS)
     tables = "FROM SpecObj AS s JOIN PhotoObj AS p ON p.objID = s.bestObjID"
     text = f"SELECT {top}{columns} {tables} WHERE {' AND '.join(conditions)} ORDER BY s.specObjID"
     if (length := len(urlencode(_request(text)))) > LONGEST_REQUEST - (0 if after else 60):
@@ -233,14 +224,14 @@ def standard_columns(table: Table) -> Table:
     Returns
     -------
     table : Table
-        object_id, spec_z, dered_petro_r (mag), ebv (mag), ra, dec (deg), run, rerun, camcol, field, rowc,
-        colc (r-frame pixels), dereddened model magnitudes mag_[ugriz] and mag_err_[ugriz] (mag; NaN where the
+        object_id, spec_z, dered_petro_r (mag), ebv (mag), ra, dec (deg), run, camcol, field, rowc, colc
+        (r-frame pixels), dereddened model magnitudes mag_[ugriz] and mag_err_[ugriz] (mag; NaN where the
         survey has none).
     """
     out = Table({"object_id": table["objID"], "spec_z": table["z"]})
     out["dered_petro_r"] = np.asarray(table["petroMag_r"]) - np.asarray(table["extinction_r"])
     out["ebv"] = _catalogue_ebv(table)
-    for name in ("ra", "dec", "run", "rerun", "camcol", "field", "rowc", "colc"):
+    for name in ("ra", "dec", "run", "camcol", "field", "rowc", "colc"):
         out[name] = table[name]
     for band in BANDS:
         out[f"mag_{band}"] = _measured(table[f"modelMag_{band}"]) - np.asarray(table[f"extinction_{band}"])

@@ -73,7 +73,7 @@ def test_pages_join_to_the_whole_catalogue_with_exact_identifiers(
         "rowc": "rowc_r",
         "colc": "colc_r",
         "ra": "ra",
-        "petroMagErr_u": "petroMagErr_u",
+        "modelMagErr_u": "modelMagErr_u",
     }.items():
         assert (table[ours] == photo[theirs]).all()
     assert (table["z"] == spec["z"]).all()
@@ -268,7 +268,7 @@ def test_standard_columns(answer: Table) -> None:
     np.testing.assert_allclose(table["mag_g"], answer["modelMag_g"] - answer["extinction_g"])
     assert np.flatnonzero(np.isnan(table["mag_u"])).tolist() == [3]
     assert np.flatnonzero(np.isnan(table["mag_err_u"])).tolist() == [3]
-    for name in ("run", "rerun", "camcol", "field", "rowc", "colc", "mag_z", "mag_err_z"):
+    for name in ("run", "camcol", "field", "rowc", "colc", "mag_z", "mag_err_z"):
         assert name in table.colnames
 
 
