@@ -72,6 +72,6 @@ def outside_slices(dered_petro_r: NDArray[np.float64], slices: MagnitudeSlices) 
     if outside <= 0.01 * len(dered_petro_r):
         return None
     return (
-        f"{outside} of {len(dered_petro_r)} galaxies lie outside the slices of dered_petro_r, {low:g} to "
-        f"{high:g} (survey.r_min, survey.r_width, survey.n_slices): they count in the first or last of them"
+        f"{outside} of {len(dered_petro_r)} galaxies lie outside the slices (survey.r_min, survey.r_width,"
+        f" survey.n_slices), {low:g} to {high:g} in dered_petro_r: they count in the first or last of them."
     )

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import photoz_lit
+from photoz_lit.data.faults import outside_slices
 from photoz_lit.data.store import FLAGS, Store
 from photoz_lit.grids import MagnitudeSlices
 from photoz_lit.report import limits
@@ -26,7 +27,7 @@ from photoz_lit.report.cutout_checks import Comparison, CutoutFacts, compare_r, 
 from photoz_lit.report.figures import data as figures
 from photoz_lit.report.figures.style import DASH, MINUS, number
 from photoz_lit.report.html import Block, Notice, Page, Section, Table, Tile, plain_table, png, svg, write
-from photoz_lit.report.table_checks import outside, slice_suspicions, table_suspicions
+from photoz_lit.report.table_checks import table_suspicions
 from photoz_lit.target import REDSHIFT, Target
 
 BY_BAND_SHOWN = 5
@@ -133,9 +134,10 @@ def _table_findings(
         tiles.append(Tile(f"median {target.column}", f"{middle:.3f}", f"from {low:.3f} to {high:.3f}"))
     if "dered_petro_r" in shown:
         r = shown["dered_petro_r"][usable]
-        warnings += slice_suspicions(r, slices)
-        span = f"of r, {slices.edges[0]:g} to {slices.edges[-1]:g}"
-        tiles.append(Tile("outside the slices", f"{outside(r, slices):,} of {len(r):,}", span))
+        low, high = slices.edges[[0, -1]]
+        outside = int(((r < low) | (r > high)).sum())
+        warnings += [said] if (said := outside_slices(r, slices)) else []
+        tiles.append(Tile("outside the slices", f"{outside:,} of {len(r):,}", f"of r, {low:g} to {high:g}"))
     warnings += table_suspicions({c: v[usable] for c, v in columns.items()}, _names(store)[usable])
     counts = [("all", f"{n:,}")]
     if split is not None:

@@ -16,7 +16,6 @@ ENOUGH = 100  # galaxies, to know that range
 
 # Shares of the galaxies.
 FLAGGED = 0.05
-OUTSIDE_SLICES = 0.01
 DARK = 0.05  # without positive flux at the centre
 UNSEEN = 0.5  # nothing stands out from the noise
 

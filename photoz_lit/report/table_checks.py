@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.grids import MagnitudeSlices
 from photoz_lit.report import limits
 
 Values = NDArray[np.float64]
@@ -51,21 +50,3 @@ def _unusual(column: str, values: Values) -> list[tuple[str, NDArray[np.bool_]]]
         if high > low and column not in ("ra", "dec"):
             found.append(("lies far from all others", far))
     return found
-
-
-def outside(r: Values, slices: MagnitudeSlices) -> int:
-    """Count the galaxies whose r (n,), mag, lies in none of the survey's slices."""
-    known = r[np.isfinite(r)]
-    return int(((known < slices.edges[0]) | (known >= slices.edges[-1])).sum())
-
-
-def slice_suspicions(r: Values, slices: MagnitudeSlices) -> list[str]:
-    """Say where more galaxies lie outside the slices than can be overlooked."""
-    n, known = outside(r, slices), int(np.isfinite(r).sum())
-    if not known or n < limits.OUTSIDE_SLICES * known:
-        return []
-    return [
-        f"{n} of {known} galaxies lie outside the slices (survey.r_min, survey.r_width, survey.n_slices),"
-        f" which hold dered_petro_r from {slices.edges[0]:g} to {slices.edges[-1]:g}: they count as of the"
-        " nearest slice."
-    ]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.config import Config
-from photoz_lit.data.faults import outside_slices
 from photoz_lit.data.sources import SOURCES
 from photoz_lit.data.splits import assign_splits
 from photoz_lit.data.store import Store, is_complete, open_store
@@ -35,10 +34,6 @@ def run(config: Config) -> None:
             words = "too few to train on"
     if flagged := int((store.flags != "").sum()):
         words += f", {flagged} flagged"
-    if "dered_petro_r" in store.catalogue.colnames:
-        r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
-        if outside := outside_slices(r, config.survey.slices()):
-            log.warning("%s: %s", store.folder, outside)
     n, shape = len(store.catalogue), store.inputs.shape
     log.info("%s: %d galaxies (%s), %s of shape %s", store.folder, n, words, store.kind, shape)
     page = store.folder / "data_report.html"

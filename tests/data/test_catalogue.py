@@ -237,8 +237,9 @@ def test_galaxies_outside_the_slices_are_counted() -> None:
     assert outside_slices(np.full(100, 15.0), slices) is None
     assert outside_slices(np.r_[np.full(199, 15.0), 20.0], slices) is None
     said = outside_slices(np.full(100, 24.0), slices)
-    assert "100 of 100 galaxies lie outside the slices of dered_petro_r, 12.5 to 18 (survey.r_min" in str(
-        said
+    assert (
+        "100 of 100 galaxies lie outside the slices (survey.r_min, survey.r_width, survey.n_slices)"
+        in str(said)
     )
 
 

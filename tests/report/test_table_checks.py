@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from photoz_lit.grids import MagnitudeSlices
-from photoz_lit.report.table_checks import outside, slice_suspicions, table_suspicions
+from photoz_lit.report.table_checks import table_suspicions
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -64,21 +63,3 @@ def test_an_extreme_is_named_once_with_its_galaxy(column: str, value: float, wha
 def test_missing_values_are_counted_where_some_are_known() -> None:
     assert said("ebv", np.nan, 5) == [f"Column ebv is empty or not finite in 5 of {N} galaxies."]
     assert table_suspicions({"spec_z": np.full(N, np.nan)}, NAMES) == []
-
-
-@pytest.mark.parametrize(
-    ("r", "n", "fault"),
-    [
-        (np.full(50, 12.5), 0, False),
-        (np.full(50, 18.0), 50, True),
-        (np.full(50, 22.0), 50, True),
-        (np.r_[np.full(99, 15.0), 11.0], 1, True),
-        (np.r_[np.full(199, 15.0), 11.0], 1, False),
-        (np.r_[np.nan, 20.0], 1, True),
-        (np.full(3, np.nan), 0, False),
-    ],
-)
-def test_galaxies_outside_the_slices(r: np.ndarray, n: int, fault: bool) -> None:
-    slices = MagnitudeSlices(12.5, 0.5, 11)
-    assert outside(r, slices) == n
-    assert bool(slice_suspicions(r, slices)) == fault
