@@ -37,7 +37,7 @@ from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
 from photoz_lit.fitting import new_outputs
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.models.encoders import encoder_class
+from photoz_lit.models.encoders import reads
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
@@ -321,7 +321,7 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
 def _network(model: Trained, galaxies: Store) -> PhotozNet:
     """Build a model's network with initial weights; ConfigError unless it reads such galaxies."""
     s, encoder, shape = model.config.survey, model.config.encoder.name, galaxies.inputs.shape[1:]
-    if galaxies.kind not in encoder_class(encoder).reads:
+    if galaxies.kind not in reads(encoder):
         raise ConfigError(
             f"{model.folder} (encoder={encoder}) cannot read {galaxies.kind}: choose another source or model"
         )

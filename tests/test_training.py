@@ -13,7 +13,7 @@ from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.models.encoders import build_encoder
-from photoz_lit.models.encoders.mlp import MLPSettings
+from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.training import (
@@ -97,7 +97,7 @@ def train_tiny(folder: Path, steps: int = 4) -> dict[str, Any]:
     columns = {"ebv": np.zeros(30, "f4"), "z_bin": np.arange(30) % 6, "r_slice": np.arange(30) % 3}
     galaxies = Galaxies(rng.normal(18, 1, (30, 2, 2)).astype("f4"), columns, np.arange(30))
     length = TrainingConfig(max_steps=steps, check_every=2)
-    encoder = build_encoder("mlp", 5, 0, MLPSettings([8]))
+    encoder = build_encoder("mlp", 5, 0, MLPSettings(hidden=[8]))
     net = PhotozNet(encoder, Head(8, 2, 6, gate=True))
     member = torch.tensor([[True, False], [True, True], [False, True]])
     return train(

@@ -3,7 +3,6 @@
 from photoz_lit.config.folders import differences, finished_runs, results, science, to_container
 from photoz_lit.config.parse import as_yaml, parse, restored, saved
 from photoz_lit.config.schema import (
-    IMAGE_ENCODERS,
     STAGES,
     VERSION,
     Config,
@@ -16,7 +15,6 @@ from photoz_lit.config.words import for_hydra
 from photoz_lit.correction.settings import CorrectionConfig
 
 __all__ = [
-    "IMAGE_ENCODERS",
     "STAGES",
     "VERSION",
     "Config",

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from photoz_lit.config.schema import IMAGE_ENCODERS, Config, Leaf, SurveyConfig, leaves
+from photoz_lit.config.schema import Config, Leaf, SurveyConfig, leaves
 from photoz_lit.data.sources import SOURCES
 from photoz_lit.errors import ConfigError
+from photoz_lit.models.encoders import readers, reads
 from photoz_lit.target import Target
 
 # Columns of our own tables, in lower case as FITS compares them, which no target can be called.
@@ -110,29 +111,17 @@ def _check_data(c: Config) -> None:
 
 def _check_encoder(c: Config) -> None:
     """Check that the encoder reads what the source has; a store says only when it is opened."""
-    source, name = c.data.source, c.encoder.name
-    kinds = SOURCES[source].KINDS
-    if kinds == ("features",):
-        _require(
-            name == "mlp",
-            f"encoder={name} reads images but data={source} has magnitudes only: type encoder=mlp",
-        )
-    elif kinds == ("vectors",):
-        _require(
-            name in ("precomputed", "mlp"),
-            f"encoder={name} reads images but data={source} has vectors: "
-            "type encoder=precomputed (as they are) or encoder=mlp (layers on top)",
-        )
-    elif kinds == ("images",):
-        _require(
-            name in IMAGE_ENCODERS,
-            f"encoder={name} reads {'magnitudes' if name == 'mlp' else 'vectors'} but data={source} has "
-            f"images: type encoder=fast (or one of {', '.join(IMAGE_ENCODERS[:5])})",
+    source, name, given = c.data.source, c.encoder.name, SOURCES[c.data.source].KINDS
+    if not set(given) & set(reads(name)):
+        fitting = [one for kind in given for one in readers(kind)]
+        raise ConfigError(
+            f"encoder={name} reads {' or '.join(reads(name))} but data={source} has {' or '.join(given)}: "
+            f"type encoder={' or encoder='.join(fitting)}"
         )
     _require(
-        name != "net_t" or c.survey.pixels >= 49,
-        f"encoder=net_t needs cutouts of at least 49 pixels, survey.pixels={c.survey.pixels}: "
-        "type encoder=net_p or encoder=fast",
+        getattr(c.encoder, "noise", 0) == 0 or len(getattr(c.data, "magnitude_errors", [])) > 0,
+        "encoder.noise perturbs magnitudes by their errors but there are none: "
+        "set data.magnitude_errors, or encoder.noise=0",
     )
 
 
@@ -143,17 +132,6 @@ def _check_numbers(c: Config) -> None:
             f"training.{name}.max_steps={t.max_steps} must be a multiple of "
             f"training.{name}.check_every={t.check_every}",
         )
-    _require(
-        c.encoder.noise == 0
-        or c.stage.name in (None, "report")
-        or len(getattr(c.data, "magnitude_errors", [])) > 0,
-        f"encoder.noise={c.encoder.noise} perturbs magnitudes by their errors but there are none: "
-        "set data.magnitude_errors, or encoder.noise=0",
-    )
-    _require(
-        len(c.encoder.hidden) > 0,
-        f"encoder.hidden={c.encoder.hidden} must name at least one layer, e.g. [256,256]",
-    )
     _require(
         c.run not in ("", ".", "..") and not set(c.run) & set("/\\\0"),
         f"run={c.run} must be a plain folder name",

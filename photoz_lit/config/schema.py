@@ -16,8 +16,6 @@ from photoz_lit.target import Target
 VERSION = 2  # of saved settings: raise it when they cannot be read as before, or mean something else
 
 STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "report")
-IMAGE_ENCODERS = ("net_p", "net_t", "net_s1", "net_s2", "net_s3", "fast")
-ENCODERS = (*IMAGE_ENCODERS, "mlp", "precomputed")
 ESTIMATES = ("mode", "median", "mean")
 
 
@@ -66,17 +64,6 @@ class PredictConfig:
     far_quantile: float = setting(0.99, above=0, below=1)  # far: beyond this of validation's distances
     # Convert p(z) to this prior; a path names a table with columns z and n_of_z.
     prior: str = setting("none", choices=("none", "flat"), kind="path")
-
-
-@dataclass
-class EncoderConfig:
-    """The network that turns an image (or magnitudes) and E(B-V) into an embedding."""
-
-    name: str = setting("fast", choices=ENCODERS)
-    stretch_scale: float = setting(1.0, above=0)  # nMgy: flux at which the square-root stretch begins
-    hidden: list[int] = setting([256, 256], least=1)
-    dropout: float = setting(0.0, least=0, below=1)
-    noise: float = setting(0.0, least=0)  # training magnitudes are perturbed by so many times their errors
 
 
 @dataclass
@@ -163,7 +150,7 @@ class Config:
     survey: SurveyConfig = branch(SurveyConfig, "representation")
     target: Target = branch(Target, "representation")
     data: Any = chosen("photoz_lit.data.sources:SOURCES", "source", "mock", decides="representation")
-    encoder: EncoderConfig = branch(EncoderConfig, "representation")
+    encoder: Any = chosen("photoz_lit.models.encoders:ENCODERS", "name", "fast", decides="representation")
     head: str = setting("multi", choices=("single", "multi"), decides="representation")
     correction: CorrectionConfig = branch(CorrectionConfig, "classifier")
     training: TrainingsConfig = branch(TrainingsConfig, "representation")

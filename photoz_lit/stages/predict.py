@@ -116,7 +116,8 @@ def target_settings(config: Config, model: "Trained") -> Config:
         config,
         survey=own.survey,
         target=own.target,
-        encoder=replace(own.encoder, noise=0.0),  # only training perturbs magnitudes
+        # only training perturbs magnitudes
+        encoder=replace(own.encoder, noise=0.0) if hasattr(own.encoder, "noise") else own.encoder,
         head=own.head,
         correction=replace(own.correction, estimate=None),
         estimate=config.estimate if "estimate" in typed else own.photo_z,

@@ -19,7 +19,7 @@ from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.errors import ConfigError
 from photoz_lit.files import write_table
 from photoz_lit.fitting import membership, predict
-from photoz_lit.models.encoders import build_encoder, encoder_class, readers
+from photoz_lit.models.encoders import build_encoder, encoder_class, readers, reads
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.runs import Run, finish, finish_again, n_of_z, opened
@@ -142,7 +142,7 @@ def load(config: Config, store: Store) -> PhotozNet:
 
 def check_kind(encoder: str, store: Store) -> None:
     """Raise ConfigError unless the encoder reads what the store holds."""
-    if store.kind not in encoder_class(encoder).reads:
+    if store.kind not in reads(encoder):
         raise ConfigError(
             f"encoder={encoder} cannot read {store.folder}, which holds {store.kind}: type "
             f"encoder={' or encoder='.join(readers(store.kind))}"

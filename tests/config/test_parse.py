@@ -45,6 +45,9 @@ CHOICES = sorted(
 )
 
 
+MAGNITUDES = ("data=catalogue", "data.path=x.csv", "encoder=mlp")
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_config_composes_and_says_what_is_set(choice: str) -> None:
     stage = [] if choice.startswith("stage=") else ["stage=classifier"]
@@ -156,8 +159,10 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=representation", "trainer.threads=0"], ["trainer.threads=0"]),
         (["stage=representation", "trainer.num_workers=-1"], ["trainer.num_workers=-1"]),
         (["stage=representation", "trainer.predict_batch_size=0"], ["trainer.predict_batch_size=0"]),
-        (["stage=representation", "+encoder.hidden=[]"], ["encoder.hidden=[]", "[256,256]"]),
-        (["stage=representation", "+encoder.noise=-1"], ["encoder.noise=-1"]),
+        (["stage=representation", *MAGNITUDES, "encoder.hidden=[0]"], ["encoder.hidden=[0]"]),
+        (["stage=representation", *MAGNITUDES, "encoder.noise=-1"], ["encoder.noise=-1"]),
+        (["stage=representation", *MAGNITUDES, "encoder.noise=1"], ["data.magnitude_errors"]),
+        (["stage=representation", "+encoder.hidden=[8]"], ["encoder.hidden", "fast", "stretch_scale"]),
         (["stage=representation", "n_bootstrap=1"], ["n_bootstrap=1"]),
         (["stage=representation", "run=a/b"], ["run=a/b", "plain folder name"]),
     ],
@@ -232,6 +237,8 @@ def test_settings_of_another_version_are_refused(plain: Any) -> None:
 @dataclass
 class Toy:
     """A source with settings of its own."""
+
+    KINDS = ("images",)
 
     @dataclass
     class Settings(SourceSettings):

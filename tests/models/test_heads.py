@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from photoz_lit.correction.losses.functions import hard_label_loss
 from photoz_lit.models.encoders import build_encoder
-from photoz_lit.models.encoders.mlp import MLPSettings
+from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet, mixture
 
 
@@ -17,7 +17,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def small_net(trainable: str = "all") -> PhotozNet:
     """A network of dropout, standardisation, three outputs of four bins and a gate."""
-    encoder = build_encoder("mlp", 5, 0, MLPSettings([16, 8], dropout=0.5), seeded(1))
+    encoder = build_encoder("mlp", 5, 0, MLPSettings(hidden=[16, 8], dropout=0.5), seeded(1))
     head = Head(8, 3, 4, gate=True, generator=seeded(2))
     return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
 

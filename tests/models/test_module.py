@@ -6,7 +6,7 @@ from photoz_lit.config import TrainingConfig
 from photoz_lit.correction.losses.functions import hard_label_loss, soft_label_loss
 from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.models.encoders import build_encoder
-from photoz_lit.models.encoders.mlp import MLPSettings
+from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels, hard_labels
 
@@ -15,7 +15,7 @@ MEMBERSHIP = torch.tensor([[True, False], [True, True], [False, True]])
 
 def net(trainable: str = "all") -> PhotozNet:
     generator = torch.Generator().manual_seed(0)
-    encoder = build_encoder("mlp", 5, 0, MLPSettings([8]), generator)
+    encoder = build_encoder("mlp", 5, 0, MLPSettings(hidden=[8]), generator)
     head = Head(encoder.n_features, 2, 6, True, generator)
     return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photoz_lit.models.encoders.layers import Encoder, ImageSettings, Standardisation, append_ebv, initialise
+from photoz_lit.models.encoders.layers import Encoder, Standardisation, append_ebv, initialise
+from photoz_lit.models.encoders.settings import ImageSettings
 
 
 def round_apertures(pixels: int, sigmas: Sequence[float]) -> Tensor:

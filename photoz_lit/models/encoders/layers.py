@@ -5,21 +5,13 @@ Networks of these layers run under bfloat16 autocast in the channels-last layout
 float32 or to another layout on the way.
 """
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from photoz_lit.data.transforms import ImageInputs, Inputs
-
-
-@dataclass
-class ImageSettings:
-    """Settings of an encoder of images."""
-
-    stretch_scale: float = 1.0
-    """nMgy: flux at which the square-root stretch of `photoz_lit.data.transforms` begins."""
+from photoz_lit.models.encoders.settings import EncoderSettings, ImageSettings
 
 
 class Encoder(nn.Module):
@@ -30,9 +22,7 @@ class Encoder(nn.Module):
     initial weights.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("images",)
-    """Kinds of a store's inputs: `images`, stretched, (n, n_bands, pixels, pixels); `features`; `vectors`."""
-    Settings: ClassVar[Any] = ImageSettings
+    Settings: ClassVar[type[EncoderSettings]] = ImageSettings
     n_features: int
 
     def __init__(

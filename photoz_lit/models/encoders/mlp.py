@@ -1,25 +1,12 @@
 """Fully connected encoder for catalogues of magnitudes, or on top of vectors."""
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor, nn
 
 from photoz_lit.data.transforms import CatalogueInputs, Inputs, VectorInputs
 from photoz_lit.errors import ConfigError
 from photoz_lit.models.encoders.layers import Encoder, Standardisation, initialise
-
-
-@dataclass
-class MLPSettings:
-    """Settings of `mlp`."""
-
-    hidden: list[int] = field(default_factory=lambda: [256, 256])
-    """Widths of the layers; the last one is the size of the embedding."""
-    dropout: float = 0.0
-    """Probability to drop a hidden unit, before each layer after the first."""
-    noise: float = 0.0
-    """Training magnitudes are perturbed by so many times their errors."""
+from photoz_lit.models.encoders.settings import MLPSettings
 
 
 class MLP(Encoder):
@@ -28,10 +15,9 @@ class MLP(Encoder):
     Raises
     ------
     ConfigError
-        If there is no hidden layer, or dropout or noise are impossible.
+        If there is no hidden layer.
     """
 
-    reads = ("features", "vectors")
     Settings = MLPSettings
 
     def __init__(
@@ -39,14 +25,8 @@ class MLP(Encoder):
     ) -> None:
         super().__init__(n_columns, pixels, settings, generator)
         hidden, dropout = settings.hidden, settings.dropout
-        if not hidden or min(hidden) < 1:
-            raise ConfigError(
-                f"encoder.hidden={hidden} must name at least one layer, each of at least 1, e.g. [256,256]"
-            )
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"encoder.dropout={dropout} must be in [0, 1)")
-        if settings.noise < 0:
-            raise ConfigError(f"encoder.noise={settings.noise} must not be negative")
+        if not hidden:
+            raise ConfigError(f"encoder.hidden={hidden} must name at least one layer, e.g. [256,256]")
         self.standardisation = Standardisation(n_columns + 1)
         self.n_features = hidden[-1]
         layers: list[nn.Module] = []

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from photoz_lit.models.encoders.layers import (
     Encoder,
-    ImageSettings,
     append_ebv,
     conv_prelu,
     flatten_rows_columns_channels,
@@ -15,6 +14,7 @@ from photoz_lit.models.encoders.layers import (
     mean_of_2x2_same,
     two_layers,
 )
+from photoz_lit.models.encoders.settings import ImageSettings
 
 
 class InceptionP(nn.Module):

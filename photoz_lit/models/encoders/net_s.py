@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from photoz_lit.models.encoders.layers import (
     Encoder,
-    ImageSettings,
     append_ebv,
     conv_prelu,
     halve,
     initialise,
     two_layers,
 )
+from photoz_lit.models.encoders.settings import ImageSettings
 
 
 class NetS(Encoder):

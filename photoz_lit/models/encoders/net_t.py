@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from photoz_lit.errors import ConfigError
 from photoz_lit.models.encoders.layers import (
     Encoder,
-    ImageSettings,
     append_ebv,
     conv_relu,
     flatten_rows_columns_channels,
@@ -16,6 +15,7 @@ from photoz_lit.models.encoders.layers import (
     mean_of_2x2_same,
     two_layers,
 )
+from photoz_lit.models.encoders.settings import ImageSettings
 
 
 class InceptionT(nn.Module):

@@ -1,23 +1,16 @@
 """Vectors that another network or method has made, as they are."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from photoz_lit.data.transforms import Inputs, VectorInputs
 from photoz_lit.models.encoders.layers import Encoder, Standardisation
-
-
-@dataclass
-class VectorSettings:
-    """`precomputed` has no settings."""
+from photoz_lit.models.encoders.settings import VectorSettings
 
 
 class Precomputed(Encoder):
     """Passes vectors through, each column scaled once `standardise` has been called."""
 
-    reads = ("vectors",)
     Settings = VectorSettings
 
     def __init__(
