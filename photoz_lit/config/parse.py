@@ -175,7 +175,7 @@ def _fit(
     What an experiment sets for another choice than was made is left out of `plain`; what was typed is not.
     """
     hints = get_type_hints(kind)
-    valid = sorted(name for name in hints if (prefix, name) != ("", "names"))
+    valid = sorted(f.name for f in fields(kind) if (prefix, f.name) != ("", "names"))
     for key in plain:
         if key not in valid:
             close = difflib.get_close_matches(str(key), valid, n=1)
