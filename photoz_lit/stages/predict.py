@@ -94,13 +94,13 @@ def target_settings(config: Config, model: "Trained") -> Config:
         The command line asks for another survey or target, or for a source that the model cannot read.
     """
     from photoz_lit.data.sources import SOURCES
-    from photoz_lit.models.encoders import encoder_class
+    from photoz_lit.models.encoders import reads
 
     own, source = model.config, config.data.source
-    gives, reads = SOURCES[source].KINDS, encoder_class(own.encoder.name).reads
-    if not set(gives) & set(reads):
+    gives, kinds = SOURCES[source].KINDS, reads(own.encoder.name)
+    if not set(gives) & set(kinds):
         raise ConfigError(
-            f"{model.folder} reads {' or '.join(reads)} (encoder={own.encoder.name}) but data={source} has "
+            f"{model.folder} reads {' or '.join(kinds)} (encoder={own.encoder.name}) but data={source} has "
             f"{gives[0]}: choose another source or model"
         )
     typed = {word.lstrip("+~").partition("=")[0] for word in shlex.split(config.names["words"])}
