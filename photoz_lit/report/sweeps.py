@@ -86,8 +86,9 @@ def _sweep(key: str, swept: dict[str, Any], runs: Sequence[Run]) -> Sweep:
 
 
 def _touches(key: str, run: Run) -> bool:
-    """Whether a run depends on a setting at all: a representation comes before what is fitted on it."""
-    return not (run.stage == "representation" and key.startswith(LATER))
+    """Whether a run has a setting: a representation comes before corrections, an absent branch has none."""
+    before = run.stage == "representation" and key.startswith(LATER)
+    return not before and isinstance(run.setting(key.rpartition(".")[0]), dict)
 
 
 def _hashable(value: Any) -> Any:

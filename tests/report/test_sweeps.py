@@ -12,7 +12,7 @@ from photoz_lit.report.runs import gather
 from photoz_lit.report.sweeps import Sweep, floor_of_sweep, lines_of, reference_runs, sweeps_of
 
 BASELINE, STEP_1, NONE, BALANCED = KINDS[:4]
-FULL = KINDS[-1]
+SKIP_BALANCED, FULL = KINDS[-2:]
 
 
 def only_sweep(folder: Path) -> Sweep:
@@ -83,6 +83,18 @@ def test_a_setting_of_corrections_does_not_touch_the_representation(tmp_path: Pa
     value, runs = reference_runs(sweep)
     assert value == "5"
     assert sorted(run.label for run in runs) == ["Baseline", "Baseline"] + ["full · threshold=5"] * 2
+
+
+def test_a_correction_without_the_branch_of_a_setting_is_not_touched(tmp_path: Path) -> None:
+    for threshold in (5, 20):
+        config = f"correction: {{subset: {{threshold: {threshold}}}}}\n"
+        config += "sweep: {axis: correction.subset.threshold, label: threshold, scale: log}\n"
+        kind = replace(FULL, group=f"correction=full,subset.threshold={threshold}")
+        write_run(tmp_path, kind, 1, n=50, config=config)
+    write_run(tmp_path, SKIP_BALANCED, 1, n=50, config="correction: {subset: null}\n")
+    sweep = only_sweep(tmp_path)
+    assert (sweep.values, sweep.scale) == ((5, 20), "log")
+    assert {line.label: line.x.tolist() for line in lines_of(sweep)} == {"skip_balanced": [], "full": [5, 20]}
 
 
 def test_runs_that_were_there_before_the_sweep_join_it(tmp_path: Path) -> None:
