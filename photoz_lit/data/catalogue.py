@@ -169,7 +169,7 @@ def _own_columns(table: Table, origin: str, rules: TableRules) -> tuple[Table, l
             faults.append((f"column {theirs} has an empty cell", empty))
             faults.append((f"column {theirs} is no identity but stands for none", stand_ins(out[name])))
         elif name == "split":
-            out[name], empty = _split_words(table, theirs, origin)
+            out[name], empty = split_words(table, theirs, origin)
             faults.append((f"column {theirs} has an empty cell", empty))
         else:
             kinds = KINDS if rules.target != "spec_z" else {**KINDS, **LABEL_KINDS}
@@ -199,7 +199,7 @@ def _found(table: Table, name: str, origin: str, key: str) -> str:
     return theirs
 
 
-def _split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+def split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     """Return the splits of a table in our words, and which cells are empty."""
     given, empty = text(table, name, origin)
     words = np.array([SPLIT_WORDS.get(word.casefold(), "") for word in given], dtype="U5")

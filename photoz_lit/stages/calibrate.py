@@ -22,13 +22,14 @@ from photoz_lit.config import Config, finished_runs
 from photoz_lit.correction.calibration.deconvolution import Expected
 from photoz_lit.correction.calibration.sample import Sample, held_out_weights
 from photoz_lit.correction.calibration.smoothing import BIN_WIDTH, calibrate
-from photoz_lit.data.columns import numbers
+from photoz_lit.data.catalogue import split_words
+from photoz_lit.data.columns import find_column, numbers
 from photoz_lit.data.faults import range_faults
+from photoz_lit.data.formats import read_table
 from photoz_lit.data.store import Store
 from photoz_lit.dispersion import variances
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import (
-    beside,
     digest,
     locked,
     read_arrays,
@@ -126,7 +127,7 @@ def of_a_table(config: Config) -> None:
     own = replace(config, data=replace(config.data, labelled=False))
     # Nothing is prepared, but the name of a store tells the table from others and from its changes.
     place = store_folder(own).name.replace(own.data.source, Path(str(own.data.path)).stem)
-    galaxies, sample = read_table(own)
+    galaxies, sample = table_of(own)
     origin = {"store": place, "survey": str(asdict(own.survey)), "target": str(asdict(own.target))}
     origin["seed"] = str(own.seed)  # of folds and resampling
     folder = Path(own.output_dir) / own.run / "calibrate" / place / folder_name(own)
@@ -244,8 +245,7 @@ def draw_residuals(own: Config, path: Path, spec_z: Floats, r: Floats, named: di
         )
         for side, means in zip(sides, binned, strict=True):
             side.append(Curve(label, means, metrics.fit_line(means)))
-    with beside(path) as partial:
-        figure_residuals(*sides, own.target).savefig(partial, dpi=150)
+    figure_residuals(*sides, own.target).savefig(path, dpi=150)
 
 
 def folder_name(config: Config, *others: str) -> str:
@@ -255,7 +255,7 @@ def folder_name(config: Config, *others: str) -> str:
     return ",".join([f"target={c.target}", *others, *sample, *paper])
 
 
-def read_table(own: Config) -> tuple[Estimates, Sample]:
+def table_of(own: Config) -> tuple[Estimates, Sample]:
     """Read a table of estimates: what is to be calibrated, and the galaxies to measure on.
 
     The latter have the truth, and do not say `test` in the column `split`.
@@ -274,8 +274,9 @@ def read_table(own: Config) -> tuple[Estimates, Sample]:
         )
     spec_z = numbers(table, truth, path)
     told = np.isfinite(spec_z)
-    if "split" in table.colnames:
-        told &= np.asarray(table["split"]).astype(str) != "test"
+    given = read_table(path)  # a table without labels, whose splits are not read
+    if (split := find_column(given, own.data.columns.get("split") or "split", path)) is not None:
+        told &= split_words(given, split, path)[0] != "test"
     for what, mask in range_faults(spec_z, truth, (s.z_min, s.z_max)):
         if (mask & told).any():
             raise DataError(f"{path}: {what} in {(mask & told).sum()} rows: leave them out")
