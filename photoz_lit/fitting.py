@@ -23,6 +23,7 @@ from photoz_lit.correction.settings import PARTS
 from photoz_lit.correction.weights import LDS_SIGMA, galaxy_weights, lds_weights
 from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.sampling import balanced_subset
+from photoz_lit.data.splits import draw
 from photoz_lit.files import digest_of, locked
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders.precomputed import Precomputed
@@ -129,15 +130,19 @@ def new_outputs(config: Config, head: AnyHead, n_outputs: int, member: int = 0) 
 
 
 def member_subset(
-    config: Config, spec_z: NDArray[np.float64], r: NDArray[np.float64], member: int
+    config: Config,
+    names: NDArray[np.str_] | None,
+    spec_z: NDArray[np.float64],
+    r: NDArray[np.float64],
+    member: int,
 ) -> NDArray[np.int64]:
-    """Return which training galaxies a head is fitted to, given their spec_z and r (n,): sorted indices."""
+    """Return which training galaxies a head is fitted to, given their names, spec_z and r (n,): indices."""
     c, grid, slices = config.correction, config.survey.grid(), config.survey.slices()
     if c.subset:
         fold = c.subset.fold + member
-        return balanced_subset(spec_z, r, grid, slices, c.subset.threshold, fold, config.seed)
+        return balanced_subset(spec_z, r, grid, slices, c.subset.threshold, fold, config.seed, names)
     if c.leaves_out:
-        part = np.random.default_rng([config.seed, 11]).permutation(len(spec_z)) % PARTS
+        part = draw(names, len(spec_z), [config.seed, 11]) % PARTS
         return np.flatnonzero(part != member)
     return np.arange(len(spec_z))
 

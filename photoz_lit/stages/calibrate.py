@@ -26,6 +26,7 @@ from photoz_lit.data.catalogue import split_words
 from photoz_lit.data.columns import find_column, numbers
 from photoz_lit.data.faults import range_faults
 from photoz_lit.data.formats import read_table
+from photoz_lit.data.splits import object_names
 from photoz_lit.data.store import Store
 from photoz_lit.dispersion import variances
 from photoz_lit.errors import ConfigError, DataError
@@ -360,14 +361,17 @@ def sample_of(own: Config, store: Store, photo_z: Floats) -> Sample:
         )
     weights = np.ones(len(rows))
     if which == "held_out":
-        fitted = fitted_on(own, spec_z, r, split)[rows]
+        fitted = fitted_on(own, store, spec_z, r, split)[rows]
         weights = held_out_weights(spec_z[rows], r[rows], fitted, own.survey.grid(), own.survey.slices())
     return Sample(spec_z[rows], photo_z[rows], r[rows], weights)
 
 
-def fitted_on(own: Config, spec_z: Floats, r: Floats, split: NDArray[np.str_]) -> NDArray[np.bool_]:
+def fitted_on(
+    own: Config, store: Store, spec_z: Floats, r: Floats, split: NDArray[np.str_]
+) -> NDArray[np.bool_]:
     """Whether the redshift outputs of a run were fitted on each galaxy, (N,)."""
     train, fitted = np.flatnonzero(split == "train"), np.zeros(len(split), dtype=np.bool_)
+    names = object_names(store.catalogue[train])
     for member in range(own.correction.members):
-        fitted[train[member_subset(own, spec_z[train], r[train], member)]] = True
+        fitted[train[member_subset(own, names, spec_z[train], r[train], member)]] = True
     return fitted

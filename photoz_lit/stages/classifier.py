@@ -16,6 +16,7 @@ from photoz_lit.config import Config, to_container
 from photoz_lit.correction.finishing.chain import Chain, fit_chain
 from photoz_lit.correction.finishing.link import Facts, Galaxies
 from photoz_lit.correction.labels import LabelTable
+from photoz_lit.data.splits import object_names
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import digest, link, locked, write_arrays
 from photoz_lit.fitting import (
@@ -67,8 +68,10 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     net, inputs = load(config, store), inputs_of(config, store)
 
     # The galaxies of each head: a balanced subset, at most `threshold` of each (z bin, r slice) cell, or all.
+    names = object_names(store.catalogue[train_rows])
     subsets = [
-        train_rows[member_subset(config, spec_z[train_rows], r[train_rows], m)] for m in range(c.members)
+        train_rows[member_subset(config, names, spec_z[train_rows], r[train_rows], m)]
+        for m in range(c.members)
     ]
     if c.subset:
         write_counts(config, spec_z, r, train_rows, subsets[0], folder)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from photoz_lit import __version__
 from photoz_lit.correction.calibration.sample import Sample
 from photoz_lit.data.sampling import balanced_subset
+from photoz_lit.data.splits import object_names
 from photoz_lit.files import digest, read_json
 from photoz_lit.inference import open_model
 from photoz_lit.stages.calibrate import fitted_on, read_estimates, sample_of, training_estimates
@@ -118,16 +119,15 @@ def test_fitted_on_is_the_balanced_subset(finished: Finished) -> None:
     spec_z, r = (np.asarray(store.catalogue[n], dtype=np.float64) for n in ("spec_z", "dered_petro_r"))
     assert own.correction.subset is not None
     own.correction.subset.threshold = 1
-    fitted = fitted_on(own, spec_z, r, split)
+    fitted = fitted_on(own, store, spec_z, r, split)
     train = split == "train"
     s = own.survey
-    chosen = balanced_subset(
-        spec_z[train], r[train], s.grid(), s.slices(), 1, own.correction.subset.fold, own.seed
-    )
+    cells, names = (s.grid(), s.slices()), object_names(store.catalogue[train])
+    chosen = balanced_subset(spec_z[train], r[train], *cells, 1, own.correction.subset.fold, own.seed, names)
     np.testing.assert_array_equal(np.flatnonzero(fitted), np.flatnonzero(train)[chosen])
     assert fitted.sum() < train.sum()
     own.correction.subset = None
-    np.testing.assert_array_equal(fitted_on(own, spec_z, r, split), train)
+    np.testing.assert_array_equal(fitted_on(own, store, spec_z, r, split), train)
 
 
 def test_results_of_predict_are_calibrated(finished: Finished) -> None:
