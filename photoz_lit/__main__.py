@@ -35,7 +35,13 @@ def main() -> None:
 
 
 def work(config: "Config") -> None:
-    """Run the stage of checked settings."""
+    """Run the stage of checked settings, unless it is done: PyTorch takes seconds to import."""
+    if config.stage.name in ("representation", "classifier"):
+        from photoz_lit.runs import complete
+        from photoz_lit.stages.prepare import store_folder
+
+        if complete(config, store_folder(config).name):
+            return
     stage = importlib.import_module(f"photoz_lit.stages.{config.stage.name}")
     if "torch" in sys.modules:
         from photoz_lit.training import quieten, use_threads

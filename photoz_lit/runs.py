@@ -6,20 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
-from photoz_lit import metrics
 from photoz_lit.config import Config
 from photoz_lit.errors import ConfigError
-from photoz_lit.files import beside, locked, read_json, write_json, write_table
+from photoz_lit.files import beside, digest, locked, read_json, write_json, write_table
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.results import read_pdf, write_results
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +40,32 @@ class Run:
     folder: Path
     began: float
     fitted: bool = False
+
+
+def origin_of(config: Config, stage: str, store: str) -> dict[str, str]:
+    """Return what a run is made from: the name of its store; for a classifier, its representation too."""
+    if stage == "representation":
+        return {"store": store}
+    return {"store": store, "representation": digest(config.folder("representation") / "model.ckpt")}
+
+
+def complete(config: Config, store: str) -> bool:
+    """Whether nothing is left to do for these settings, and all before them is as it was; says so.
+
+    Raises
+    ------
+    ConfigError
+        The folder, or that of the representation, holds a run of other settings or data.
+    """
+    stages = ("representation", "classifier")[: 1 + (config.stage.name == "classifier")]
+    for stage in stages:
+        folder = config.folder(stage)
+        if not (folder / "done.json").is_file():
+            return False
+        if not _done(config, stage, folder, origin_of(config, stage, store)) and stage == config.stage.name:
+            return False
+    log.info("%s is complete: skipped", folder)
+    return True
 
 
 @contextmanager
@@ -65,7 +90,7 @@ def opened(config: Config, stage: str, origin: dict[str, str]) -> Iterator[Run |
     one = config.trainer.devices == 1  # the processes of several devices are one command
     with locked(folder) if one and not _done(config, stage, folder, origin) else nullcontext():
         if _done(config, stage, folder, origin):
-            log.info("%s is complete: skipped (delete the folder to run it again)", folder)
+            log.info("%s is complete: skipped", folder)
             yield None
             return
         began, done = time.monotonic(), folder / "done.json"
@@ -94,7 +119,7 @@ def _done(config: Config, stage: str, folder: Path, origin: dict[str, str]) -> b
 def enter(config: Config, folder: Path, origin: dict[str, str]) -> bool:
     """Make a run folder and write settings and origin into it; False where the run is complete already."""
     if (folder / "done.json").is_file():
-        log.info("%s is complete: skipped (delete the folder to run it again)", folder)
+        log.info("%s is complete: skipped", folder)
         return False
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "origin.json", origin)
@@ -138,7 +163,7 @@ def finish(
     run: Run,
     *,
     label: str,
-    galaxies: Table,
+    galaxies: "Table",
     pdf_chunks: Iterable[NDArray[np.float32]],
     grid: RedshiftGrid,
     train_n_of_z: NDArray[np.float64],
@@ -161,6 +186,11 @@ def finish(
     spec_z_train : array (n,)
         Redshifts of the whole training split, for `trainz`.
     """
+    from astropy.table import Table
+
+    from photoz_lit import metrics
+    from photoz_lit.results import read_pdf, write_results
+
     s, folder, target = config.survey, run.folder, config.target
     table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.photo_z, target)
     pdf = np.concatenate(list(read_pdf(folder)))
@@ -209,8 +239,12 @@ def finish(
     log.info("%s: slope_spec_z %+.3f, total_variation %.3f, sigma_mad %.4f -> %s", label, *told, folder)
 
 
-def finish_again(config: Config, run: Run, label: str, galaxies: Table, spec_z_train: NDArray[Any]) -> None:
+def finish_again(config: Config, run: Run, label: str, galaxies: "Table", spec_z_train: NDArray[Any]) -> None:
     """Write results and metrics again from p(z) that are there; arguments as of `finish`."""
+    import h5py
+
+    from photoz_lit.results import read_pdf
+
     with h5py.File(run.folder / "pdf.hdf5") as file:
         prior = np.asarray(file["train_n_of_z"])
     chunks = list(read_pdf(run.folder))  # all of it: the file is written again

@@ -18,7 +18,7 @@ from photoz_lit.correction.finishing.link import Facts, Galaxies
 from photoz_lit.correction.labels import LabelTable
 from photoz_lit.data.splits import object_names
 from photoz_lit.embeddings import embeddings_of, write_reference
-from photoz_lit.files import digest, link, locked, write_arrays
+from photoz_lit.files import link, locked, write_arrays
 from photoz_lit.fitting import (
     Embedded,
     Fitted,
@@ -31,7 +31,16 @@ from photoz_lit.fitting import (
 )
 from photoz_lit.grids import cell_counts
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, Mean, PhotozNet
-from photoz_lit.runs import Run, check_origin, finish, finish_again, n_of_z, opened, require_representation
+from photoz_lit.runs import (
+    Run,
+    check_origin,
+    finish,
+    finish_again,
+    n_of_z,
+    opened,
+    origin_of,
+    require_representation,
+)
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.stages.representation import fit_missing, inputs_of, load
 from photoz_lit.training import save_checkpoint
@@ -44,9 +53,9 @@ def run(config: Config) -> None:
     if config.fit_missing or config.encoder.name == "precomputed":
         fit_missing(config)  # of vectors that is only a first head, in seconds
     require_representation(config)
-    representation, data = config.folder("representation"), {"store": store_folder(config).name}
-    check_origin(representation, data)
-    origin = data | {"representation": digest(representation / "model.ckpt")}
+    store = store_folder(config).name
+    check_origin(config.folder("representation"), {"store": store})
+    origin = origin_of(config, "classifier", store)
     with opened(config, "classifier", origin) as folder:
         if folder is not None:
             correct(config, folder, origin["representation"])
