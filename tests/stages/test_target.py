@@ -15,7 +15,8 @@ KINDS = ("mode", "mean", "median", "lower", "upper")
 def columns_of(target: str) -> list[str]:
     """Return the columns of a results table."""
     name = f"photo_{target}"
-    return ["object_id", target, "dered_petro_r", name, *(f"{name}_{kind}" for kind in KINDS), "pit"]
+    carried = ("object_id", target, "dered_petro_r", "ebv", "flag")
+    return [*carried, name, *(f"{name}_{kind}" for kind in KINDS), "pit", "distance"]
 
 
 def fields(n: int = 200, seed: int = 0) -> Table:
