@@ -6,7 +6,7 @@ right.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,6 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, nearest
 
 Floats = NDArray[np.float64]
 Shift = Literal["mirror", "centre_of_mass", "none"]
-Rounding = Literal["nearest", "floor"]
 
 ONE_HOT_BELOW = 0.1
 """Softening width in bins below which a label is one-hot."""
@@ -93,9 +92,7 @@ def shifted_mean(
     return bins + (-strength if shift == "mirror" else strength) * pull
 
 
-def gaussian_labels(
-    mean: ArrayLike, sigma: ArrayLike, grid: RedshiftGrid, rounding: Rounding = "nearest"
-) -> Floats:
+def gaussian_labels(mean: ArrayLike, sigma: ArrayLike, grid: RedshiftGrid) -> Floats:
     """Labels on the extended grid: Gaussians of width sigma around the means, each of sum 1.
 
     Parameters
@@ -107,9 +104,6 @@ def gaussian_labels(
         Widths, bins. Below 0.1 the label is one-hot.
     grid : RedshiftGrid
         The extended grid.
-    rounding : {"nearest", "floor"}
-        How a one-hot label finds its bin. The original code truncates ("floor"), which puts labels half a bin
-        too low on average.
 
     Returns
     -------
@@ -125,7 +119,8 @@ def gaussian_labels(
     labels /= labels.sum(axis=-1, keepdims=True)
     if one_hot.any():
         # A half always rounds up, so that labels do not depend on whether a bin's number is even.
-        at = np.floor(m + 0.5) if rounding == "nearest" else np.floor(m)
+        # The original code truncates, which puts labels half a bin too low on average.
+        at = np.floor(m + 0.5)
         labels[one_hot] = bins == np.minimum(at, bins[-1])[one_hot][:, None]
     return labels
 
@@ -188,30 +183,15 @@ class LabelTable:
                 f"and {self.grid.n_bins} bins do not fit together"
             )
 
-    def rows(
-        self, slice_index: ArrayLike, bin_index: ArrayLike, rounding: Rounding = "nearest"
-    ) -> NDArray[np.float32]:
-        """Labels of galaxies given by their cells.
-
-        Parameters
-        ----------
-        slice_index, bin_index : array_like of int, shape (n,)
-            Slice and original z bin of each galaxy.
-        rounding : {"nearest", "floor"}
-            How a one-hot label finds its bin, see `gaussian_labels`.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, R, n_outputs)
-            Targets, each of sum 1.
-        """
+    def rows(self, slice_index: ArrayLike, bin_index: ArrayLike) -> NDArray[np.float32]:
+        """Labels (n, R, n_outputs), each of sum 1, of galaxies by their slices and original z bins (n,)."""
         s, k = np.asarray(slice_index, dtype=np.int64), np.asarray(bin_index, dtype=np.int64)
         n_extended = self.grid.n_outputs
         targets = np.full((len(s), len(self.sigma), n_extended), 1.0 / n_extended, dtype=np.float32)
         # Gaussians are made for member outputs only: one or two of a galaxy's R.
         galaxy, output = np.nonzero(self.membership[s])
         mean = self.mean[s[galaxy], k[galaxy], output]
-        targets[galaxy, output] = gaussian_labels(mean, self.sigma[output], self.grid, rounding)
+        targets[galaxy, output] = gaussian_labels(mean, self.sigma[output], self.grid)
         return targets
 
     def mean_label(self, slice_index: NDArray[np.int64], bin_index: NDArray[np.int64]) -> Floats:
@@ -222,6 +202,25 @@ class LabelTable:
         weight = self.membership[s] / self.membership[s].sum(axis=1, keepdims=True) * counts[:, None]
         total = np.einsum("cr,crj->j", weight, self.rows(s, k).astype(np.float64))
         return np.asarray(total / counts.sum())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what labels were made from and, of the fullest slice of r, three of them, for figures."""
+        s = int(self.fit.counts.sum(axis=1).argmax())
+        bins = np.flatnonzero(self.fit.counts[s] > 0)
+        cells = np.array([(s, k) for k in bins[[0, len(bins) // 2, -1]]])
+        output = int(np.flatnonzero(self.membership[s])[0])
+        return {
+            "sigma_dispersion": self.fit.sigma_1,
+            "sigma_scatter": self.fit.sigma_2,
+            "spec_z_hist": self.fit.spec_z_hist,
+            "photo_z_hist": self.fit.photo_z_hist,
+            "counts": self.fit.counts,
+            "mean": self.mean,
+            "membership": self.membership,
+            "edges": self.grid.edges,
+            "example_cells": cells,
+            "examples": self.rows(*cells.T)[:, output],
+        }
 
 
 def build_label_table(

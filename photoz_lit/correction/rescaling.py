@@ -10,7 +10,6 @@ Weights are those of `Head.redshift`, viewed as (R, K, d); in a head of several 
 its own.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,24 +21,18 @@ from photoz_lit.metrics import CHUNK
 
 Floats = NDArray[np.float64]
 
+TAUS = np.linspace(0, 1, 11)
+"""Choices of the power of tau-normalisation."""
+
+MOST_ITERATIONS = 200
+"""Of the fit of learnt scales, an output."""
+
 
 def tau_normalised(weight: ArrayLike, tau: float) -> Floats:
-    """Divide each bin's weights by a power of their norm: w / norm(w)^tau.
+    """Divide each bin's weights (..., d) by a power of their norm: w / norm(w)^tau.
 
     Norms tend to grow with the number of galaxies a bin was trained with; tau = 0 leaves them, 1 makes them
     equal. The authors leave the bias out: set it to zero with tau > 0, as `choose_tau` does.
-
-    Parameters
-    ----------
-    weight : array_like, shape (..., d)
-        Weights of each bin.
-    tau : float
-        Power, chosen on validation galaxies (`choose_tau`).
-
-    Returns
-    -------
-    ndarray, shape (..., d)
-        Weights.
     """
     w = np.asarray(weight, dtype=np.float64)
     norm = np.linalg.norm(w, axis=-1, keepdims=True)
@@ -52,7 +45,6 @@ def choose_tau(
     gate: ArrayLike | None,
     z_bin: ArrayLike,
     galaxy_weight: ArrayLike,
-    taus: Sequence[float] = tuple(np.linspace(0, 1, 11)),
 ) -> float:
     """Choose tau by the weighted negative log-likelihood of the mixture on validation galaxies.
 
@@ -68,13 +60,6 @@ def choose_tau(
         Bin of spec_z, counted with the extension.
     galaxy_weight : array_like, shape (n,)
         Weights that balance the validation galaxies, as `lds_weights` does.
-    taus : sequence of float
-        Choices.
-
-    Returns
-    -------
-    float
-        The best of them.
     """
     x, k = np.asarray(embeddings), np.asarray(z_bin, dtype=np.int64)
     w = np.asarray(weight)
@@ -91,7 +76,7 @@ def choose_tau(
             total -= float(balance[part] @ np.log(np.maximum(p, 1e-30)))
         return total
 
-    return float(min(taus, key=nll))
+    return float(min(TAUS, key=nll))
 
 
 def learnt_scales(
@@ -101,7 +86,6 @@ def learnt_scales(
     z_bin: ArrayLike,
     member: ArrayLike,
     penalty: float = 1e-3,
-    max_iterations: int = 200,
 ) -> Floats:
     """Learn a scale of each bin's weights on balanced galaxies: logits f_k (w_k . x) + b_k.
 
@@ -123,8 +107,6 @@ def learnt_scales(
         Which outputs a galaxy belongs to.
     penalty : float
         Times the mean of (f - 1)^2 over bins: a bin of few galaxies keeps its scale.
-    max_iterations : int
-        Most iterations an output.
 
     Returns
     -------
@@ -133,9 +115,7 @@ def learnt_scales(
     """
     x, k = np.asarray(embeddings), np.asarray(z_bin, dtype=np.int64)
     w, b, belongs = np.asarray(weight), np.asarray(bias), np.asarray(member, dtype=np.bool_)
-    return np.stack(
-        [_learnt_scale(x, w[i], b[i], k, belongs[:, i], penalty, max_iterations) for i in range(len(w))]
-    )
+    return np.stack([_learnt_scale(x, w[i], b[i], k, belongs[:, i], penalty) for i in range(len(w))])
 
 
 def _learnt_scale(
@@ -145,7 +125,6 @@ def _learnt_scale(
     z_bin: NDArray[np.int64],
     member: NDArray[np.bool_],
     penalty: float,
-    max_iterations: int,
 ) -> Floats:
     """Scales of one output, shape (K,)."""
     n_bins, wide = len(bias), weight.T.astype(np.float64)
@@ -167,6 +146,6 @@ def _learnt_scale(
         )
 
     found = minimize(
-        objective, np.ones(n_bins), jac=True, method="L-BFGS-B", options={"maxiter": max_iterations}
+        objective, np.ones(n_bins), jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS}
     )
     return np.asarray(found.x, dtype=np.float64)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from photoz_lit.config import Config, to_container
 from photoz_lit.correction.finishing.chain import Chain, fit_chain
 from photoz_lit.correction.finishing.link import Facts, Galaxies
-from photoz_lit.correction.labels import LabelTable
 from photoz_lit.data.splits import object_names
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import link, locked, write_arrays
@@ -107,7 +106,7 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     ]
     head = fitted[0].head if c.members == 1 else Ensemble([f.head for f in fitted], cast(Mean, c.mean))
     if fitted[0].labels is not None:
-        write_labels(fitted[0].labels, folder)
+        write_arrays(folder / "labels.npz", fitted[0].labels.arrays())
 
     # Finished p(z): another prior, a temperature, PIT recalibration, moved estimates.
     unseen = [np.setdiff1d(train_rows, rows) for rows in subsets]  # by each head
@@ -197,27 +196,3 @@ def write_counts(
             before.max(),
         )
     write_arrays(folder / "counts.npz", {"before": before, "after": after})
-
-
-def write_labels(table: LabelTable, folder: Path) -> None:
-    """Write what the labels were made from and, of the fullest slice of r, three of them, for figures."""
-    fit = table.fit
-    s = int(fit.counts.sum(axis=1).argmax())
-    bins = np.flatnonzero(fit.counts[s] > 0)
-    cells = np.array([(s, k) for k in bins[[0, len(bins) // 2, -1]]])
-    output = int(np.flatnonzero(table.membership[s])[0])
-    write_arrays(
-        folder / "labels.npz",
-        {
-            "sigma_dispersion": fit.sigma_1,
-            "sigma_scatter": fit.sigma_2,
-            "spec_z_hist": fit.spec_z_hist,
-            "photo_z_hist": fit.photo_z_hist,
-            "counts": fit.counts,
-            "mean": table.mean,
-            "membership": table.membership,
-            "edges": table.grid.edges,
-            "example_cells": cells,
-            "examples": table.rows(*cells.T)[:, output],
-        },
-    )
