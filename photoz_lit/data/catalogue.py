@@ -110,6 +110,11 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
         **dict.fromkeys(rules.magnitude_errors, ("data.magnitude_errors", "error")),
     }
     theirs = {name: _found(table, name, origin, key) for name, (key, _) in features.items()}
+    truth = find_column(table, rules.columns.get(rules.target, rules.target), origin)
+    if truth in theirs.values():
+        raise DataError(
+            f"data.magnitudes names {truth}, the true values that are to be estimated: leave it out"
+        )
     out, faults = _own_columns(table, origin, rules)
     # Tables of another field try their columns as magnitudes first.
     hint = "" if rules.target == "spec_z" else "; other quantities: data=embeddings data.vectors=[...]"
@@ -138,10 +143,6 @@ def _check_rules(rules: TableRules) -> None:
     if unknown := sorted(set(rules.columns) - set(rules.own_columns)):
         raise DataError(
             f"data.columns names {', '.join(unknown)}; it may name {', '.join(rules.own_columns)}"
-        )
-    if rules.target in (*magnitudes, *errors):
-        raise DataError(
-            f"data.magnitudes names {rules.target}, the true values that are to be estimated: leave it out"
         )
     if len(errors) not in (0, len(magnitudes)):
         raise DataError(

@@ -281,8 +281,17 @@ def test_true_values_that_cannot_be_used_are_named_or_left_out() -> None:
     np.testing.assert_array_equal(np.isnan(out["feh"]), np.arange(60) == 7)
 
 
-def test_the_truth_is_no_feature() -> None:
-    given = table(feh=np.linspace(0.1, 0.9, 60))
-    rules = TableRules(columns={}, z_range=(0, 1), magnitudes=["feh"], target="feh")
-    with pytest.raises(DataError, match=r"data\.magnitudes names feh, the true values"):
+@pytest.mark.parametrize(
+    ("name", "columns", "feature"),
+    [
+        ("feh", {}, "feh"),
+        ("FeH", {}, "FEH"),
+        ("metals", {"feh": "Metals"}, "metals"),
+        ("mags", {"feh": "mags"}, "mags"),
+    ],
+)
+def test_the_truth_is_no_feature(name: str, columns: dict[str, str], feature: str) -> None:
+    given = table(**{name: np.linspace(0.1, 0.9, 60)})
+    rules = TableRules(columns=columns, z_range=(0, 1), magnitudes=[feature], target="feh")
+    with pytest.raises(DataError, match=rf"data\.magnitudes names {name}, the true values"):
         standard_table(given, "stars.csv", rules)

@@ -103,7 +103,7 @@ def load(
             f"{path}: data.vectors={list(vectors)} names no column. Its columns are: "
             f"{', '.join(table.colnames)}"
         )
-    if (truth := rules.columns.get(rules.target, rules.target)) in names:
+    if (truth := find_column(table, rules.columns.get(rules.target, rules.target), path)) in names:
         raise DataError(
             f"{path}: data.vectors={list(vectors)} names {truth}, the true values that are to be estimated: "
             "leave it out"
