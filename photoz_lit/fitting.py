@@ -29,6 +29,7 @@ from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders.precomputed import Precomputed
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet, mixture
 from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels
+from photoz_lit.network import membership, new_outputs
 from photoz_lit.training import device_of, load_weights, train
 
 log = logging.getLogger(__name__)
@@ -111,22 +112,6 @@ class Task:
             columns: dict[str, NDArray[Any]] = {"ebv": self.data.ebv[rows], "r_slice": sample.r_slice}
             found.append(Galaxies(views, columns | extra, rows, views_first=True))
         return found
-
-
-def membership(config: Config) -> NDArray[np.bool_]:
-    """Which output covers which r slice, (S, R); a single output covers them all."""
-    slices = config.survey.slices()
-    return np.ones((slices.n_slices, 1), dtype=np.bool_) if config.head == "single" else slices.membership
-
-
-def new_outputs(config: Config, head: AnyHead, n_outputs: int, member: int = 0) -> AnyHead:
-    """Make the outputs of Step 3 before training: the paper's linear ones, or one behind a hidden layer."""
-    generator = torch.Generator().manual_seed(config.seed + 1 + 1000 * member)
-    step3 = config.correction.step3
-    if step3 and step3.hidden:
-        return HiddenHead(head.n_features, n_outputs, step3.hidden, generator)
-    assert isinstance(head, Head)  # that of Step 1 or 2
-    return head.with_new_bins(n_outputs, generator)
 
 
 def member_subset(

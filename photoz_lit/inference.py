@@ -20,7 +20,6 @@ from typing import Any, cast
 import h5py
 import numpy as np
 import torch
-from astropy.table import Table
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -35,13 +34,12 @@ from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import REFERENCE_FLUX, embed, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
-from photoz_lit.fitting import new_outputs
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders import reads
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
-from photoz_lit.stages.representation import build, inputs_of
+from photoz_lit.network import build, inputs_of, new_outputs
 from photoz_lit.training import device_of, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
@@ -132,8 +130,7 @@ def check_priors_are_known(models: Sequence[Trained]) -> None:
         if c.loses_prior is not None:
             raise ConfigError(
                 f"{model.folder} ({c.name}) changes p(z) by {c.loses_prior}: they have no prior that could "
-                "be replaced. Type "
-                "predict.prior=none, or take another correction, e.g. full"
+                "be replaced. Type predict.prior=none, or take another correction, e.g. full"
             )
 
 
@@ -293,10 +290,9 @@ def _read_ahead(store: Store, start: int, stop: int, size: int) -> Batches:
 
 def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swaps: bool) -> Iterable[Branch]:
     """Build the networks; models with one and the same encoder share a branch."""
-    galaxies = Store(Path(), Table(), np.empty((0, *shape), dtype=np.float32), kind)
     branches: dict[str, Branch] = {}
     for model in models:
-        net, c = _network(model, galaxies), model.config.correction
+        net, c = _network(model, kind, shape), model.config.correction
         heads = [
             new_outputs(model.config, net.head, model.grid.n_outputs) if c.step3 else copy.deepcopy(net.head)
             for _ in range(c.members)
@@ -306,7 +302,7 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
         facts = hashlib.sha256(repr(asdict(model.config.encoder)).encode())
         for name, values in sorted(net.encoder.state_dict().items()):
             facts.update(name.encode() + values.contiguous().numpy().tobytes())
-        own = Branch(net.encoder, inputs_of(model.config, galaxies))
+        own = Branch(net.encoder, inputs_of(model.config, kind))
         branch = branches.setdefault(facts.hexdigest(), own)
         branch.heads.append(net.head)
         arrays = read_arrays(model.folder / "finishing.npz") if c.finish else None
@@ -318,21 +314,21 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
     return branches.values()
 
 
-def _network(model: Trained, galaxies: Store) -> PhotozNet:
+def _network(model: Trained, kind: str, shape: tuple[int, ...]) -> PhotozNet:
     """Build a model's network with initial weights; ConfigError unless it reads such galaxies."""
-    s, encoder, shape = model.config.survey, model.config.encoder.name, galaxies.inputs.shape[1:]
-    if galaxies.kind not in reads(encoder):
+    s, encoder = model.config.survey, model.config.encoder.name
+    if kind not in reads(encoder):
         raise ConfigError(
-            f"{model.folder} (encoder={encoder}) cannot read {galaxies.kind}: choose another source or model"
+            f"{model.folder} (encoder={encoder}) cannot read {kind}: choose another source or model"
         )
-    net = build(model.config, galaxies)
+    net = build(model.config, kind, (0, *shape))
     expected: tuple[int, ...] = (len(s.bands), s.pixels, s.pixels)
-    if galaxies.kind != "images":
+    if kind != "images":
         name = "encoder.standardisation.mean"
         expected, shape = tuple(model.weights[name].shape), tuple(net.state_dict()[name].shape)
     if shape != expected:
         raise ConfigError(
-            f"{model.folder} was trained on {galaxies.kind} of shape {expected} ({s.name}, bands {s.bands}), "
+            f"{model.folder} was trained on {kind} of shape {expected} ({s.name}, bands {s.bands}), "
             f"the galaxies have {shape}: bring data like those"
         )
     return net

@@ -30,6 +30,7 @@ from photoz_lit.fitting import (
 )
 from photoz_lit.grids import cell_counts
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, Mean, PhotozNet
+from photoz_lit.network import inputs_of, load
 from photoz_lit.runs import (
     Run,
     check_origin,
@@ -41,7 +42,7 @@ from photoz_lit.runs import (
     require_representation,
 )
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
-from photoz_lit.stages.representation import fit_missing, inputs_of, load
+from photoz_lit.stages.representation import fit_missing
 from photoz_lit.training import save_checkpoint
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     if run.fitted:
         finish_again(config, run, label, store.catalogue[test_rows], spec_z[train_rows])
         return
-    net, inputs = load(config, store), inputs_of(config, store)
+    net, inputs = load(config, store.kind, store.inputs.shape), inputs_of(config, store.kind)
 
     # The galaxies of each head: a balanced subset, at most `threshold` of each (z bin, r slice) cell, or all.
     names = object_names(store.catalogue[train_rows])

@@ -16,15 +16,14 @@ from photoz_lit.data.datamodule import Galaxies, GalaxyData
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embeddings_of, write_reference
-from photoz_lit.errors import ConfigError
 from photoz_lit.files import write_table
-from photoz_lit.fitting import membership, predict
-from photoz_lit.models.encoders import build_encoder, encoder_class, readers, reads
-from photoz_lit.models.heads import Head, PhotozNet
+from photoz_lit.fitting import predict
+from photoz_lit.models.heads import PhotozNet
 from photoz_lit.models.module import PhotozModule
+from photoz_lit.network import build, inputs_of, membership
 from photoz_lit.runs import Run, finish, finish_again, n_of_z, opened
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
-from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
+from photoz_lit.training import load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,11 @@ def represent(config: Config, run: Run) -> None:
         finish_again(config, run, label, store.catalogue[test_rows], spec_z[train_rows])
         return
     write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
-    grid, net, inputs = config.survey.grid(), build(config, store), inputs_of(config, store)
+    grid, net, inputs = (
+        config.survey.grid(),
+        build(config, store.kind, store.inputs.shape),
+        inputs_of(config, store.kind),
+    )
     fit(config, store, net, inputs, spec_z, (train_rows, val_rows), folder)
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
@@ -115,44 +118,6 @@ def fit_missing(config: Config) -> None:
     """Train the representation that a classifier's settings ask for, unless it is there."""
     if not (config.folder("representation") / "done.json").is_file():
         run(replace(config, stage=StageConfig("representation"), correction=CorrectionConfig()))
-
-
-def build(config: Config, store: Store) -> PhotozNet:
-    """Build the network of these settings with initial weights drawn from the seed."""
-    generator = torch.Generator().manual_seed(config.seed)
-    e, s = config.encoder, config.survey
-    check_kind(e.name, store)
-    n_columns = inputs_of(config, store).n_columns(store.inputs.shape)
-    encoder = build_encoder(e.name, n_columns, s.pixels, e, generator)
-    n_outputs = membership(config).shape[1]
-    head = Head(encoder.n_features, n_outputs, s.n_bins, gate=n_outputs > 1, generator=generator)
-    net = PhotozNet(encoder, head)
-    if store.kind == "images":
-        net.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net
-
-
-def load(config: Config, store: Store) -> PhotozNet:
-    """Load the trained representation of these settings, frozen."""
-    path = config.folder("representation") / "model.ckpt"
-    net = build(config, store)
-    load_weights(net, load_checkpoint(path)["state_dict"], path)
-    return net.set_trainable("redshift_outputs").eval()
-
-
-def check_kind(encoder: str, store: Store) -> None:
-    """Raise ConfigError unless the encoder reads what the store holds."""
-    if store.kind not in reads(encoder):
-        raise ConfigError(
-            f"encoder={encoder} cannot read {store.folder}, which holds {store.kind}: type "
-            f"encoder={' or encoder='.join(readers(store.kind))}"
-        )
-
-
-def inputs_of(config: Config, store: Store) -> Inputs:
-    """Return what turns the store's inputs into the network's."""
-    e = config.encoder
-    return encoder_class(e.name).inputs(e, store.kind, bool(getattr(config.data, "magnitude_errors", [])))
 
 
 def standardise(net: PhotozNet, store: Store, rows: NDArray[np.int64], inputs: Inputs) -> None:
