@@ -37,13 +37,14 @@ OTHER_UNITS = 5.0
 def run(config: Config) -> None:
     """Estimate p(z) and photo-z of all galaxies of a source and write them into a run folder."""
     folders = settings.finished_runs(config.model or "")
-    check_files(config)  # what is wrong so far is told before torch is imported
+    check_files(config)
+    target = target_settings(config, settings.saved(folders[0] / "config.yaml"), folders[0])
+    check_source(target, folders[0])  # what is wrong so far is told before torch is imported
     from photoz_lit.inference import Predictor, open_model, read_prior
     from photoz_lit.runs import check_origin, enter
     from photoz_lit.stages.prepare import prepare
 
     models = [open_model(folder) for folder in folders]
-    target = target_settings(config, models[0])
     p, prior = target.predict, read_prior(target.predict.prior, models[0].grid)
     store = prepare(target)
     if len(store.catalogue) == 0:
@@ -85,31 +86,21 @@ def check_files(config: Config) -> None:
             )
 
 
-def target_settings(config: Config, model: "Trained") -> Config:
+def target_settings(config: Config, own: Config, folder: Path) -> Config:
     """Return the settings of the galaxies to predict for: survey, target and encoder are the model's.
 
     Raises
     ------
     ConfigError
-        The command line asks for another survey or target, or for a source that the model cannot read.
+        The command line asks for another survey or target.
     """
-    from photoz_lit.data.sources import SOURCES
-    from photoz_lit.models.encoders import reads
-
-    own, source = model.config, config.data.source
-    gives, kinds = SOURCES[source].KINDS, reads(own.encoder.name)
-    if not set(gives) & set(kinds):
-        raise ConfigError(
-            f"{model.folder} reads {' or '.join(kinds)} (encoder={own.encoder.name}) but data={source} has "
-            f"{gives[0]}: choose another source or model"
-        )
     typed = {word.lstrip("+~").partition("=")[0] for word in shlex.split(config.names["words"])}
     for group in ("survey", "target"):
         ours, given = (asdict(getattr(c, group)) for c in (own, config))
         changed = settings.differences(ours, given, f"{group}.")
         if changed := [line for line in changed if {group, line.partition(":")[0]} & typed]:
             raise ConfigError(
-                f"{model.folder} was trained for another {group} than you typed ({'; '.join(changed)}): "
+                f"{folder} was trained for another {group} than you typed ({'; '.join(changed)}): "
                 f"leave {group} out, it is the model's"
             )
     return replace(
@@ -123,6 +114,20 @@ def target_settings(config: Config, model: "Trained") -> Config:
         estimate=config.estimate if "estimate" in typed else own.photo_z,
         data=replace(config.data, **inherited(config.data, own.data, typed, own.target.column)),
     )
+
+
+def check_source(target: Config, folder: Path) -> None:
+    """Raise ConfigError, before anything is prepared, where a model cannot read what a source has."""
+    from photoz_lit.data.sources import SOURCES
+    from photoz_lit.models.encoders import reads
+
+    source, encoder = target.data.source, target.encoder.name
+    gives, wanted = SOURCES[source].KINDS, reads(encoder)
+    if not set(gives) & set(wanted):
+        raise ConfigError(
+            f"{folder} reads {' or '.join(wanted)} (encoder={encoder}) but data={source} has {gives[0]}: "
+            "choose another source or model"
+        )
 
 
 def inherited(given: Any, own: Any, typed: set[str], truth: str) -> dict[str, Any]:

@@ -47,11 +47,8 @@ def represent(config: Config, run: Run) -> None:
         finish_again(config, run, label, store.catalogue[test_rows], spec_z[train_rows])
         return
     write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
-    grid, net, inputs = (
-        config.survey.grid(),
-        build(config, store.kind, store.inputs.shape),
-        inputs_of(config, store.kind),
-    )
+    grid, inputs = config.survey.grid(), inputs_of(config, store.kind)
+    net = build(config, store.kind, store.inputs.shape)
     fit(config, store, net, inputs, spec_z, (train_rows, val_rows), folder)
 
     write_reference(config, store, net, inputs, train_rows, val_rows)

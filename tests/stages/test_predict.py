@@ -425,7 +425,8 @@ def test_models_and_settings_that_do_not_fit(
     shutil.copytree(model_of(trained), model)
     change(model)
     target = write_target(tmp_path / "target", *galaxies())
-    outcome = run("stage=predict", f"model={model}", *CPU, *target, *words, *places(tmp_path))
+    words = words if "data=catalogue" in words else (*target, *words)
+    outcome = run("stage=predict", f"model={model}", *CPU, *words, *places(tmp_path))
     assert message in outcome.message
 
 
