@@ -16,6 +16,12 @@ SURVEY = {
 }  # fmt: skip
 
 
+MASS = {
+    "column": "log_mass", "label": "stellar mass", "symbol": "log M", "unit": "dex",
+    "residual": "difference",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Kind:
     """How the estimates of a correction err: stage, settings, tilt, scatter, and strength of the collapse."""

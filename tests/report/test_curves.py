@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulated_runs import KINDS, Kind, write_run
+from simulated_runs import KINDS, MASS, Kind, write_run
 
 from photoz_lit import metrics
 from photoz_lit.report import curves
@@ -83,3 +83,13 @@ def test_scatter_by_magnitude_leaves_out_slices_with_few_galaxies(tmp_path: Path
     assert np.all(np.diff(magnitude) > 0)
     assert np.all((sigma_mad > 0.01) & (sigma_mad < 0.02))
     assert np.all(error > 0)
+
+
+def test_residuals_of_other_quantities_are_differences(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, KINDS[0], 1, n=1500, target=MASS))
+    numbers = metrics.evaluate(
+        run.spec_z, run.photo_z, run.dered_petro_r, None, run.survey.grid, run.survey.slices,
+        outlier_cut=0.05, rng=np.random.default_rng(0), n_bootstrap=2, relative=False,
+    )  # fmt: skip
+    assert curves.against_spec_z("Baseline", [run]).fit.slope == pytest.approx(numbers["slope_spec_z"])
+    assert curves.against_photo_z("Baseline", [run]).fit.slope == pytest.approx(numbers["slope_photo_z"])

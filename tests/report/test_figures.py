@@ -7,15 +7,16 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from simulated_runs import KINDS, write_labels, write_run
+from simulated_runs import KINDS, MASS, write_labels, write_run
 
 from photoz_lit.files import read_arrays
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.metrics import fit_line, residuals_by_photo_z
-from photoz_lit.report.figures import comparison, labels, residuals, results, style, sweep
+from photoz_lit.report.figures import comparison, data, labels, residuals, results, style, sweep
 from photoz_lit.report.runs import Run, Survey, read_run
 from photoz_lit.report.sweeps import Line, Sweep
 from photoz_lit.report.table import KEYS, ORDER
+from photoz_lit.target import Target
 
 GRID = RedshiftGrid(0.0, 0.4, 40)
 SURVEY = Survey("mock", RedshiftGrid(0.0, 0.4, 90), MagnitudeSlices(12.5, 0.5, 11), 0.05, "mode")
@@ -210,3 +211,13 @@ def test_labels_are_drawn_from_the_arrays_of_a_folder(tmp_path: Path) -> None:
 def test_figure_without_panels_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one panel"):
         results.figure_pit({})
+
+
+def test_distributions_of_a_data_set_show_the_target_by_split() -> None:
+    rng = np.random.default_rng(0)
+    split = np.repeat(["train", "test"], 100)
+    columns = {name: rng.uniform(size=200) for name in ("log_mass", "spec_z")}
+    mass, spec_z = data.figure_distributions(columns, split, Target(**MASS)).axes
+    assert (mass.get_xlabel(), spec_z.get_xlabel()) == ("stellar mass  [dex]", "spectroscopic redshift")
+    assert [t.get_text() for t in mass.get_legend().get_texts()] == ["train", "test"]
+    assert spec_z.get_legend() is None

@@ -11,13 +11,14 @@ from typing import ClassVar
 
 import pytest
 from rich.console import Console
-from simulated_runs import KINDS, Kind, write_calibrated, write_labels, write_run
+from simulated_runs import KINDS, MASS, Kind, write_calibrated, write_labels, write_run
 
 from photoz_lit.errors import PhotozError
 from photoz_lit.report.figures.labels import FIGURES
 from photoz_lit.report.page import write_report
 from photoz_lit.report.runs import METRICS, NoResultsError, gather, sets_of_runs
-from photoz_lit.report.table import by_correction, corrections_table, print_table
+from photoz_lit.report.table import by_correction, columns_for, corrections_table, print_table
+from photoz_lit.target import REDSHIFT, Target
 
 
 class Page(HTMLParser):
@@ -329,3 +330,47 @@ def test_unwritable_folder_is_a_clear_error(results: Path) -> None:
 
 def test_template_ships_with_the_package() -> None:
     assert files("photoz_lit.report").joinpath("page.html.jinja").is_file()
+
+
+def test_page_of_another_quantity_never_speaks_of_redshift(tmp_path: Path) -> None:
+    for kind in (KINDS[0], KINDS[-1]):
+        write_run(tmp_path, kind, 1, n=300, target=MASS)
+    write_calibrated(tmp_path, KINDS[-1], 1)
+    text = write_report(tmp_path)[0].read_text(encoding="utf-8")
+    words = re.sub(
+        r'base64,[^"]+|<script>.*?</script>|<style>.*?</style>|data-key="\w+"', "", text, flags=re.S
+    )
+    assert not re.search(r"redshift|spec z|photo z|p\(z\)|n\(z\)|Δz|[^a-z]z<sub>", words)
+    assert "Δlog M = log M<sub>est</sub> − log M<sub>true</sub>," in words
+    assert "stellar mass 0 to 0.4 dex in 90 bins" in words
+    assert "Estimated stellar mass against true stellar mass" in words
+    assert "The same with calibrated estimated stellar mass" in words
+
+
+def test_two_targets_in_one_folder_are_two_sections(tmp_path: Path, without_figures: None) -> None:
+    write_run(tmp_path, KINDS[0], 1, n=50)
+    mass = write_run(tmp_path / "other", KINDS[-1], 1, n=50, target=MASS)
+    destination = tmp_path / "demo" / "classifier" / mass.name
+    destination.parent.mkdir()
+    mass.rename(destination)
+    text = write_report(tmp_path)[0].read_text(encoding="utf-8")
+    assert re.findall(r"<h2>(.*)</h2>", text) == ["demo: redshift", "demo: stellar mass"]
+    assert "Photometric estimates and their biases" in text
+    downloads = re.findall(r'download="([^"]+)" href="[^,]+,([^"]+)"', text)
+    tables = {name: base64.b64decode(data).decode().splitlines() for name, data in downloads}
+    assert [line.split(",")[0] for line in tables["corrections-demo: redshift.csv"]] == [
+        "correction",
+        "trainz",
+        "Baseline",
+    ]
+
+
+def test_columns_are_called_by_the_words_of_the_target() -> None:
+    headings = {c.key: c.heading for c in columns_for(Target(**MASS))}
+    assert headings["slope_spec_z"] == "slope true stellar mass"
+    assert {c.key: c.heading for c in columns_for(REDSHIFT)}["slope_spec_z"] == "slope spec z"
+
+
+def test_run_with_a_target_that_is_not_defined_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, KINDS[-1], 1, n=50, target=MASS | {"residual": "ratio"})
+    assert gather(tmp_path).broken[0][0] == folder
