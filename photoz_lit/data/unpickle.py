@@ -23,17 +23,9 @@ _REMEDY = "Write the table as .npz with one array a column (numpy.savez) where y
 
 
 def read_pickle(path: Path) -> Any:
-    """Return what a pickle of plain values and NumPy arrays holds; pickles of Python 2 are read as latin-1.
+    """Return what a pickle holds of dicts, lists, tuples, numbers, text and arrays of numbers and text.
 
-    Parameters
-    ----------
-    path : Path
-        A pickle of dicts, lists, tuples, numbers, text and arrays (structured ones too) of numbers and text.
-
-    Returns
-    -------
-    object
-        The same values; arrays are views of the bytes read; record arrays come as structured arrays.
+    Record arrays come as structured arrays; pickles of Python 2 are read as latin-1.
 
     Raises
     ------
@@ -52,8 +44,6 @@ def read_pickle(path: Path) -> Any:
             f"{path}: refused: the pickle {error}. Only plain values and NumPy arrays of numbers and text "
             f"are read from pickles, since anything else can run code. {_REMEDY}"
         ) from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
     except Exception as error:  # a damaged pickle fails anywhere: IndexError, KeyError, MemoryError, ...
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise DataError(
@@ -70,7 +60,7 @@ class _Dtype:
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = code
-        self.state: Any = None
+        self.state: Any = ()
 
     def set_state(self, state: Any) -> None:
         """Keep the description: version, byte order, subarray, names, fields, size, ..."""
@@ -78,9 +68,9 @@ class _Dtype:
 
     def build(self) -> np.dtype[Any]:
         """Return the type, made from its description alone."""
-        if self.state is None:
-            return self._plain("=")
-        _, order, subarray, names, fields, size = self.state[:6]
+        _, order, subarray, names, fields, size = (
+            self.state[:6] if self.state else (3, "=", None, None, None, 0)
+        )
         if subarray is not None:
             base, shape = subarray
             return np.dtype((_built(base), tuple(int(n) for n in np.atleast_1d(shape))))
@@ -146,21 +136,11 @@ def _scalar(dtype: Any, data: Any = b"") -> Any:
     return _array(data, dtype, (), "C")[()]
 
 
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """How pickles of protocols 0 to 2 hold bytes."""
+def _bytes(text: Any = "", encoding: Any = "latin1") -> bytes:
+    """How pickles of protocols 0 to 2 hold bytes: `bytes()` and `_codecs.encode(text, "latin1")`."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise _Forbidden(f"calls _codecs.encode with {encoding!r}")
+        raise _Forbidden(f"makes bytes of a {type(text).__name__} with {encoding!r}")
     return text.encode("latin1")
-
-
-def _empty_bytes(*arguments: Any) -> bytes:
-    if arguments:
-        raise _Forbidden("calls builtins.bytes with arguments")
-    return b""
-
-
-def _ordered(*arguments: Any) -> dict[Any, Any]:
-    return dict(*arguments)
 
 
 # What a pickle may name. `numpy._core` (NumPy 2) and `numpy.core` are one here.
@@ -170,16 +150,11 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): _Dtype,
-    ("numpy", "recarray"): "recarray",
-    ("numpy", "record"): "record",
-    ("numpy.rec", "recarray"): "recarray",
-    ("numpy.rec", "record"): "record",
-    ("numpy.core.records", "recarray"): "recarray",
-    ("numpy.core.records", "record"): "record",
-    ("collections", "OrderedDict"): _ordered,
-    ("_codecs", "encode"): _encode,
-    ("builtins", "bytes"): _empty_bytes,
-    ("__builtin__", "bytes"): _empty_bytes,
+    **{(m, n): n for m in ("numpy", "numpy.rec", "numpy.core.records") for n in ("recarray", "record")},
+    ("collections", "OrderedDict"): dict,
+    ("_codecs", "encode"): _bytes,
+    ("builtins", "bytes"): _bytes,
+    ("__builtin__", "bytes"): _bytes,
 }
 
 
