@@ -75,7 +75,7 @@ class _Dtype:
             base, shape = subarray
             return np.dtype((_built(base), tuple(int(n) for n in np.atleast_1d(shape))))
         if names is not None:
-            parts = [fields[name] for name in names]
+            parts = [cast(Any, fields)[name] for name in names]
             formats, offsets = [_built(part[0]) for part in parts], [int(part[1]) for part in parts]
             return np.dtype(
                 {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(size)}

@@ -15,8 +15,8 @@ from photoz_lit.data.sources.settings import (
     CutoutSettings,
     Plan,
     Survey,
+    cutout_facts,
     cutout_plan,
-    facts_of,
     need,
     need_path,
 )
@@ -27,6 +27,7 @@ from photoz_lit.target import Target
 log = logging.getLogger(__name__)
 
 KINDS = ("images",)
+facts = cutout_facts
 CHUNK = 1024
 
 
@@ -51,11 +52,6 @@ def check(settings: Settings, survey: Survey) -> None:
         (settings.test_path is None) == (settings.test_images is None),
         "data.test_path and data.test_images go together: set both or neither",
     )
-
-
-def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what the store depends on."""
-    return facts_of(settings, survey, target, of_survey=("bands", "pixels"))
 
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from photoz_lit.data.sources.settings import (
     Plan,
     Survey,
     TableSettings,
-    facts_of,
     need,
     need_path,
+    table_facts,
 )
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 KINDS = ("features",)
+facts = table_facts
 
 
 @dataclass
@@ -42,11 +43,6 @@ def check(settings: Settings, survey: Survey) -> None:
         len(settings.magnitudes) > 0,
         "data.magnitudes is empty: name the columns, e.g. data.magnitudes=[mag_g,mag_r,mag_i]",
     )
-
-
-def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what the store depends on."""
-    return facts_of(settings, survey, target)
 
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:

@@ -10,16 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photoz_lit.data.sources import npz
-from photoz_lit.data.sources.published import (
-    KINDS,
-    Published,
-    PublishedSettings,
-    below,
-    check,
-    facts,
-    found_files,
-)
+from photoz_lit.data.sources import npz, published
+from photoz_lit.data.sources.published import Published, PublishedSettings, below, found_files
 from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
 from photoz_lit.target import Target
@@ -27,8 +19,7 @@ from photoz_lit.target import Target
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["KINDS", "Settings", "check", "facts", "plan"]
-
+KINDS, check, facts = published.KINDS, published.check, published.facts
 ZERO_POINT = 30.0
 COLUMNS = {"spec_z": ["ZSPEC"], "dered_petro_r": ["R"], "ebv": ["EBV"], "ra": ["RA"], "dec": ["DEC"]}
 NEEDED = ("ZSPEC", "R", "EBV")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from photoz_lit.data.sources.settings import (
     Plan,
     Survey,
     TableSettings,
-    facts_of,
     need,
     need_path,
+    table_facts,
 )
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from photoz_lit.data.catalogue import TableRules
 
 KINDS = ("vectors",)
+facts = table_facts
 
 
 @dataclass
@@ -52,11 +53,6 @@ def check(settings: Settings, survey: Survey) -> None:
         "data=embeddings needs either data.images=vectors.npy (an array with a row a galaxy) "
         'or data.vectors=["f*"] (columns of the table)',
     )
-
-
-def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what the store depends on."""
-    return facts_of(settings, survey, target)
 
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:

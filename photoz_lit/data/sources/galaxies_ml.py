@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources.published import (
-    KINDS,
-    Published,
-    PublishedSettings,
-    below,
-    check,
-    facts,
-    found_files,
-    reading,
-)
+from photoz_lit.data.sources import published
+from photoz_lit.data.sources.published import Published, PublishedSettings, below, found_files, reading
 from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
 from photoz_lit.target import Target
@@ -30,8 +22,7 @@ from photoz_lit.target import Target
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["KINDS", "Settings", "check", "facts", "plan"]
-
+KINDS, check, facts = published.KINDS, published.check, published.facts
 ZERO_POINT = 27.0
 COLUMNS = {name: (name,) for name in ("object_id", "ra", "dec", "split")} | {
     "spec_z": ("specz_redshift",),

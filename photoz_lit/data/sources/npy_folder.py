@@ -24,16 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources import npz, pasquet
-from photoz_lit.data.sources.published import (
-    KINDS,
-    Published,
-    PublishedSettings,
-    check,
-    facts,
-    reading,
-    table_of,
-)
+from photoz_lit.data.sources import npz, pasquet, published
+from photoz_lit.data.sources.published import Published, PublishedSettings, reading, table_of
 from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
 from photoz_lit.target import Target
@@ -41,8 +33,7 @@ from photoz_lit.target import Target
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["KINDS", "Settings", "check", "facts", "plan"]
-
+KINDS, check, facts = published.KINDS, published.check, published.facts
 SPLITS = ("train", "val", "test")
 LABELS = ("label", "label.pkl", "labels", "labels.pkl", "label.npz", "labels.npz")
 

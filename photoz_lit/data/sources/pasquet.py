@@ -8,14 +8,13 @@ the cutouts `data`, with one array a column beside them (z, ebv): read alike.
 from dataclasses import dataclass
 from pathlib import Path
 
-from photoz_lit.data.sources import npz
-from photoz_lit.data.sources.published import KINDS, Published, PublishedSettings, check, facts, table_of
+from photoz_lit.data.sources import npz, published
+from photoz_lit.data.sources.published import Published, PublishedSettings, table_of
 from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
 from photoz_lit.target import Target
 
-__all__ = ["KINDS", "Settings", "check", "facts", "plan"]
-
+KINDS, check, facts = published.KINDS, published.check, published.facts
 COLUMNS = {
     "spec_z": ("z", "spec_z", "zspec", "specz", "redshift"),
     "dered_petro_r": ("dered_petro_r", "dered_petro_mag_r", "dered_petro_mag_2", "dered_petro_mag"),

@@ -20,8 +20,8 @@ from photoz_lit.data.sources.settings import (
     CutoutSettings,
     Plan,
     Survey,
+    cutout_facts,
     cutout_plan,
-    facts_of,
     need_path,
 )
 from photoz_lit.errors import DataError
@@ -38,6 +38,7 @@ UNREADABLE = (
 )
 CHUNK_BYTES = 64 * 2**20  # of cutouts as the file holds them: twice or thrice that is in memory at once
 KINDS = ("images",)
+facts = cutout_facts
 
 
 @dataclass
@@ -51,11 +52,6 @@ class PublishedSettings(CutoutSettings):
 def check(settings: PublishedSettings, survey: Survey) -> None:
     """Ask for the data set."""
     need_path(settings, "path", "the data set's file or folder, e.g. data.path=sdss_vagc.npz")
-
-
-def facts(settings: PublishedSettings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what the store depends on."""
-    return facts_of(settings, survey, target, of_survey=("bands", "pixels"))
 
 
 class Part(Protocol):

@@ -148,6 +148,16 @@ def facts_of(
     return facts
 
 
+def table_facts(settings: SourceSettings, survey: Survey, target: Target) -> dict[str, Any]:
+    """Return what a store of magnitudes or vectors depends on."""
+    return facts_of(settings, survey, target)
+
+
+def cutout_facts(settings: SourceSettings, survey: Survey, target: Target) -> dict[str, Any]:
+    """Return what a store of cutouts depends on."""
+    return facts_of(settings, survey, target, of_survey=("bands", "pixels"))
+
+
 def need(holds: bool, message: str) -> None:
     """Raise ConfigError with a message unless something holds."""
     if not holds:

@@ -23,8 +23,8 @@ from photoz_lit.data.sources.settings import (
     CutoutSettings,
     Plan,
     Survey,
+    cutout_facts,
     cutout_plan,
-    facts_of,
     need_path,
 )
 from photoz_lit.data.sources.stamp_files import find_files, is_auxiliary
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KINDS = ("images",)
+facts = cutout_facts
 CHUNK = 256
 SOME = 20
 # AB zero points of units, by their names in lower case without spaces, plural or "per pixel".
@@ -73,11 +74,6 @@ class Settings(CutoutSettings):
 def check(settings: Settings, survey: Survey) -> None:
     """Ask for the folder."""
     need_path(settings, "images", "the folder of FITS stamps, e.g. data.images=stamps")
-
-
-def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what the store depends on."""
-    return facts_of(settings, survey, target, of_survey=("bands", "pixels"))
 
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:

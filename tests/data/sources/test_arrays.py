@@ -103,7 +103,7 @@ def test_cutouts_to_predict_for_are_used_where_they_lie(
     ]
 
 
-@pytest.mark.parametrize("columns", [None, ["Z", "RMAG"], ["object_id"], ["dered_petro_r", "ra", "dec"]])
+@pytest.mark.parametrize("columns", [None, ["object_id"], ["dered_petro_r", "ra", "dec"]])
 def test_every_cutout_is_predicted_for_whatever_its_table_knows(
     columns: list[str] | None, tmp_path: Path
 ) -> None:
