@@ -18,7 +18,7 @@ from photoz_lit.errors import DataError
 from photoz_lit.files import beside, digest, digest_of, write_arrays
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.training import autocast, device_of
+from photoz_lit.training import BATCH, autocast, device_of
 
 Encode = Callable[[NDArray[np.int64], int], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
 
@@ -135,7 +135,7 @@ def embeddings_of(
     def encode(
         wanted: NDArray[np.int64], views: int
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        size = config.trainer.predict_batch_size
+        size = BATCH
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
             raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)

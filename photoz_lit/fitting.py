@@ -30,7 +30,7 @@ from photoz_lit.models.encoders.precomputed import Precomputed
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet, mixture
 from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels
 from photoz_lit.network import membership, new_outputs
-from photoz_lit.training import device_of, load_weights, train
+from photoz_lit.training import BATCH, device_of, load_weights, train
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +139,8 @@ def predict(
     """Yield p(z) of galaxies, (m, n_outputs) a batch, from their embeddings in view 0."""
     device = device_of(trainer)
     head = head.to(device).eval()
-    for begin in range(0, len(rows), trainer.predict_batch_size):
-        part = rows[begin : begin + trainer.predict_batch_size]
+    for begin in range(0, len(rows), BATCH):
+        part = rows[begin : begin + BATCH]
         x = torch.from_numpy(np.ascontiguousarray(embeddings[0, part])).to(device)
         yield mixture(*head(x)).cpu().numpy()
 
@@ -269,7 +269,7 @@ def fit_head(
         data,
         folder,
         training=training,
-        trainer=replace(config.trainer, devices=1, strategy="auto"),  # seconds of work: not worth several
+        trainer=replace(config.trainer, devices=1),  # seconds of work: not worth several
         logger=config.logger,
         name=f"{config.run} {config.names['classifier']} {folder.name}",
         keep=keep,

@@ -40,7 +40,7 @@ from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
 from photoz_lit.network import build, inputs_of, new_outputs
-from photoz_lit.training import device_of, load_checkpoint, load_weights
+from photoz_lit.training import BATCH, device_of, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class Predictor:
         self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return p(z) (n, n_outputs) and distance (n,), from inputs (n, ...), E(B-V) and r (n,), mag."""
-        n, size = len(inputs), self.trainer.predict_batch_size
+        n, size = len(inputs), BATCH
         batches = ((first, inputs[first : first + size]) for first in range(0, n, size))
         known = np.full(n, np.nan) if r is None else np.asarray(r, dtype=np.float64)
         return self._fill(batches, np.ones(n, dtype=bool), np.asarray(ebv, dtype=np.float32), known)
@@ -229,7 +229,7 @@ class Predictor:
         if "dered_petro_r" in table.colnames:
             r = np.asarray(table["dered_petro_r"][part], dtype=np.float64)
         ebv = np.nan_to_num(np.asarray(table["ebv"][part], dtype=np.float32))
-        batches = _read_ahead(store, start, stop, self.trainer.predict_batch_size)
+        batches = _read_ahead(store, start, stop, BATCH)
         return self._fill(batches, usable[part], ebv, r, tick)
 
     @torch.inference_mode()

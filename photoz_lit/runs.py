@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit.config import Config
-from photoz_lit.errors import ConfigError
+from photoz_lit.errors import ConfigError, PhotozError
 from photoz_lit.files import beside, digest, locked, read_json, write_json, write_table
 from photoz_lit.grids import RedshiftGrid
 
@@ -146,11 +146,25 @@ def require_representation(config: Config) -> None:
     folder = config.folder("representation")
     if not (folder / "done.json").is_file():
         raise ConfigError(
-            f"no finished representation in {folder}. Type fit_missing=true, or train it first:\n"
+            f"no finished representation in {folder}.{_others(config, folder)} Type fit_missing=true, or "
+            "train it first:\n"
             f"  python -m photoz_lit stage=representation {config.names['words']}"
         )
     read_json(folder / "done.json")
     _done(config, "representation", folder, {})
+
+
+def _others(config: Config, folder: Path) -> str:
+    """Name the representations that are finished, and what of their settings is otherwise."""
+    wanted, lines = settings.science(config, "representation"), []
+    for done in sorted(folder.parent.glob("*/done.json")):
+        try:
+            has = settings.science(settings.saved(done.with_name("config.yaml")), "representation")
+        except PhotozError:  # of another version, or damaged
+            continue
+        differs = "; ".join(settings.differences(wanted, has)) or "other files"
+        lines.append(f"\n  {done.parent.name} ({differs})")
+    return f" There are{''.join(lines[:9])}\n" if lines else ""
 
 
 def n_of_z(spec_z: NDArray[np.floating[Any]], grid: RedshiftGrid) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """One training with Lightning: device, precision, progress, logs, checkpoints, resume."""
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -23,6 +24,7 @@ from photoz_lit.models.module import PhotozModule
 
 log = logging.getLogger(__name__)
 
+BATCH = 512  # galaxies at a time where nothing is trained
 LOG_EVERY = 60.0  # s between lines that tell how long a training goes on
 
 # Lightning tells of its own workings what a user of this package cannot act on.
@@ -121,7 +123,7 @@ def train(
     lightning = pl.Trainer(
         accelerator=device_of(trainer).type,
         devices=trainer.devices,
-        strategy=trainer.strategy,
+        strategy="ddp" if trainer.devices > 1 else "auto",
         # One device is one device, however many tasks a batch system counts.
         plugins=[LightningEnvironment()] if trainer.devices == 1 else None,
         precision=precision_of(trainer),
@@ -265,7 +267,7 @@ def _logger(config: LoggerConfig, folder: Path, name: str, resume: Path | None) 
         case "wandb":
             return WandbLogger(
                 name=name,
-                project=config.project,
+                project=os.environ.get("WANDB_PROJECT", "photoz_lit"),
                 offline=config.offline,
                 save_dir=folder,
                 reinit="create_new",

@@ -82,6 +82,7 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     """
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
+    plain.get("sweep", {}).pop("values", None)  # what sweeps of conf/experiment go through at a size
     for key in [key for key, value in flat(plain).items() if value == "???"]:
         raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:

@@ -114,12 +114,10 @@ class TrainerConfig:
 
     accelerator: str = setting("auto", choices=("auto", "cpu", "gpu", "cuda"))
     devices: int = setting(1, least=1)
-    strategy: str = setting("auto", choices=("auto", "ddp"))
     precision: str = setting("auto", choices=("auto", "bf16-mixed", "32-true"))
     compile: bool = False
     num_workers: int = setting(0, least=0)  # processes that read cutouts; 0: the main process
     threads: int | None = setting(None, least=1)  # of the CPU; null: the libraries' own choice
-    predict_batch_size: int = setting(512, least=1)
     progress: bool = True  # progress bars, where there is a terminal
 
 
@@ -128,18 +126,16 @@ class LoggerConfig:
     """Where training curves go."""
 
     name: str = setting("csv", choices=("csv", "wandb", "none"))
-    project: str = "photoz_lit"
-    offline: bool = True
+    offline: bool = True  # false sends a W&B run while it trains
 
 
 @dataclass
 class SweepConfig:
-    """What a sweep varies, for the report, and the values that it goes through at this size of data."""
+    """What a sweep varies, for the report."""
 
     axis: str | None = None
     label: str = ""
     scale: str = setting("linear", choices=("linear", "log", "category"))
-    values: dict[str, str] = setting({})
 
 
 @dataclass
