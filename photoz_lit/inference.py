@@ -44,17 +44,16 @@ from photoz_lit.training import BATCH, device_of, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
 
-CHUNK = 8192
-"""Galaxies at a time: what an interruption loses."""
-NEIGHBOURS = 5
-"""The distance to the training galaxies is that to so many of them."""
-OLD_FLOOR = 0.01
-"""Share of a flat n(z) in the prior that is divided out: bins of hardly a label have no p(z) to be raised."""
-NEW_FLOOR = 1e-4
-"""Share of a flat n(z) in the new prior: a galaxy where it is zero still gets a p(z)."""
+CHUNK = 8192  # galaxies at a time: what an interruption loses
+NEIGHBOURS = 5  # the distance to the training galaxies is that to so many of them
+# Shares of a flat n(z): in the prior divided out, as bins of hardly a label have no p(z) to raise, and
+# in the new one, so that a galaxy where it is zero still gets a p(z).
+OLD_FLOOR, NEW_FLOOR = 0.01, 1e-4
 
 Floats = NDArray[np.float64]
 Batches = Iterable[tuple[int, NDArray[np.floating[Any]]]]
+Estimates = tuple[NDArray[np.float32], NDArray[np.float32]]
+Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,13 @@ class Trained:
     @property
     def train_n_of_z(self) -> Floats:
         """Implicit prior of its p(z), on their bins; DataError where the folder does not tell it."""
+        path = self.folder / "pdf.hdf5"
         try:
-            with h5py.File(self.folder / "pdf.hdf5") as file:
+            with h5py.File(path) as file:
                 return np.asarray(file["train_n_of_z"][:], dtype=np.float64)
         except (OSError, KeyError) as error:
-            where = self.folder / "pdf.hdf5"
-            raise DataError(
-                f"{where}: cannot be read ({error}): bring the whole run folder, or run it again"
-            ) from error
+            remedy = "bring the whole run folder, or run it again"
+            raise DataError(f"{path}: cannot be read ({error}): {remedy}") from error
 
 
 def open_model(folder: Path) -> Trained:
@@ -140,9 +138,8 @@ class Branch:
 
     encoder: Encoder
     inputs: Inputs
-    heads: list[AnyHead] = field(default_factory=list)
-    finishings: list[Chain | None] = field(default_factory=list)
-    old_priors: list[Floats | None] = field(default_factory=list)
+    members: list[tuple[AnyHead, Chain | None, Floats | None]] = field(default_factory=list)
+    """Of each its head, what finishes its p(z), and its implicit prior where another is wanted."""
 
 
 class Predictor:
@@ -167,11 +164,6 @@ class Predictor:
         Device, precision, size of batches.
     far_quantile : float
         What lies beyond this quantile of the validation galaxies' distances is far.
-
-    Raises
-    ------
-    ConfigError, DataError
-        The models do not fit each other or the galaxies; or a file is damaged.
     """
 
     def __init__(
@@ -194,7 +186,8 @@ class Predictor:
         self.prior = np.mean([m.train_n_of_z for m in models], axis=0) if prior is None else prior
         self.branches = list(_branches(models, kind, shape, prior is not None))
         self.neighbours = _neighbours(models[0], far_quantile)
-        for module in (self.neighbours, *(m for b in self.branches for m in (b.encoder, *b.heads))):
+        heads = [head for branch in self.branches for head, _, _ in branch.members]
+        for module in (self.neighbours, *(branch.encoder for branch in self.branches), *heads):
             if module is not None:
                 module.to(self.device).eval()
 
@@ -203,9 +196,7 @@ class Predictor:
         """Distance beyond which a galaxy is far from training."""
         return self.neighbours.threshold if self.neighbours else np.inf
 
-    def __call__(
-        self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None) -> Estimates:
         """Return p(z) (n, n_outputs) and distance (n,), from inputs (n, ...), E(B-V) and r (n,), mag."""
         n, size = len(inputs), BATCH
         batches = ((first, inputs[first : first + size]) for first in range(0, n, size))
@@ -213,17 +204,9 @@ class Predictor:
         return self._fill(batches, np.ones(n, dtype=bool), np.asarray(ebv, dtype=np.float32), known)
 
     def rows(
-        self,
-        store: Store,
-        start: int,
-        stop: int,
-        usable: NDArray[np.bool_],
-        tick: Callable[[int], None] = lambda n: None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return p(z) and distance of rows of a store; zeros and NaN where `usable`, (N,), is false.
-
-        `tick` is told how many more galaxies are done.
-        """
+        self, store: Store, start: int, stop: int, usable: NDArray[np.bool_], tick: Tick | None = None
+    ) -> Estimates:
+        """Return p(z) and distance of rows of a store, zeros and NaN where `usable` (N,) is false."""
         table, part = store.catalogue, slice(start, stop)
         r = np.full(stop - start, np.nan)
         if "dered_petro_r" in table.colnames:
@@ -239,8 +222,8 @@ class Predictor:
         usable: NDArray[np.bool_],
         ebv: NDArray[np.float32],
         r: Floats,
-        tick: Callable[[int], None] = lambda n: None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        tick: Tick | None = None,
+    ) -> Estimates:
         pdf = torch.zeros(len(usable), self.grid.n_outputs, device=self.device)
         distance = torch.full((len(usable),), torch.nan, device=self.device)
         for first, raw in batches:
@@ -250,7 +233,8 @@ class Predictor:
                 place = first + members
                 at = self._on_device(place)
                 pdf[at], distance[at] = self._estimate(inputs, self._on_device(ebv[place]), r[place])
-            tick(len(raw))
+            if tick:
+                tick(len(raw))
         return pdf.cpu().numpy(), distance.cpu().numpy()
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
@@ -261,13 +245,11 @@ class Predictor:
         pdfs: list[Tensor] = []
         distance = torch.full((len(inputs),), torch.nan, device=self.device)
         for branch in self.branches:
-            views = [
-                embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
-                for view in range(self.n_views)
-            ]
+            network, n_views = (branch.encoder, branch.inputs), range(self.n_views)
+            views = [embed(*network, inputs, ebv, view, self.trainer) for view in n_views]
             if self.neighbours is not None and branch is self.branches[0]:
                 distance = self.neighbours(views[0])
-            for head, finishing, old in zip(branch.heads, branch.finishings, branch.old_priors, strict=True):
+            for head, finishing, old in branch.members:
                 pdf = torch.stack([mixture(*head(view)) for view in views]).mean(dim=0)
                 if finishing is not None:
                     pdf = self._on_device(finishing(pdf.cpu().numpy(), r, views[0].cpu().numpy()))
@@ -304,13 +286,11 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
             facts.update(name.encode() + values.contiguous().numpy().tobytes())
         own = Branch(net.encoder, inputs_of(model.config, kind))
         branch = branches.setdefault(facts.hexdigest(), own)
-        branch.heads.append(net.head)
-        arrays = read_arrays(model.folder / "finishing.npz") if c.finish else None
         finishing = None
-        if arrays is not None:
+        if c.finish:
+            arrays = read_arrays(model.folder / "finishing.npz")
             finishing = Chain.from_arrays(arrays, model.config.survey.slices(), model.grid)
-        branch.finishings.append(finishing)
-        branch.old_priors.append(model.train_n_of_z if swaps else None)
+        branch.members.append((net.head, finishing, model.train_n_of_z if swaps else None))
     return branches.values()
 
 
@@ -349,9 +329,6 @@ def _neighbours(model: Trained, far_quantile: float) -> Neighbours | None:
         ) from error
 
 
-# ---- What is said of galaxies beside their estimates
-
-
 def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
     """What speaks against an estimate of each galaxy, or against making one, (n,): `store.FLAGS` but far."""
     flags = np.where(store.flags == "", "good", store.flags).astype("<U8")
@@ -382,9 +359,6 @@ def flux_ratio(store: Store, usable: NDArray[np.bool_], model: Trained) -> float
         return float("nan")
     ours = typical_flux(store.inputs[spaced(rows, REFERENCE_FLUX)])
     return float(np.median(ours[theirs > 0] / theirs[theirs > 0]))
-
-
-# ---- Another prior
 
 
 def with_prior(pdf: NDArray[Any], old: Floats, new: Floats) -> NDArray[np.float32]:
