@@ -1,13 +1,12 @@
 """The LightningModule: a network, its labels, its optimiser. Stages differ by these, not by branches."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from photoz_lit.config import TrainingConfig
 from photoz_lit.correction.losses.functions import hard_label_loss, soft_label_loss
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import DataError
@@ -15,6 +14,15 @@ from photoz_lit.models.heads import PhotozNet
 
 LossFunction = Callable[[tuple[Tensor, Tensor | None], dict[str, Tensor]], Tensor]
 """Maps z_logits (n, R, K) and gate_logits (n, R) or None, and a batch with `member` (n, R), to a scalar."""
+
+
+class Training(Protocol):
+    """Length and optimiser; schedule: `one_cycle`, `halfway_drop` (the paper's) or `constant`."""
+
+    max_steps: int
+    lr: float
+    weight_decay: float
+    schedule: str
 
 
 def hard_labels(logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
@@ -45,7 +53,7 @@ class PhotozModule(pl.LightningModule):
         Encoder and head; frozen parts are frozen already.
     membership : Tensor (S, R), bool
         Which output covers which r slice.
-    training : TrainingConfig
+    training : Training
         Optimiser and schedule.
     seed : int
         Seed of what is random in a step (dropout, noise).
@@ -63,7 +71,7 @@ class PhotozModule(pl.LightningModule):
         self,
         net: PhotozNet,
         membership: Tensor,
-        training: TrainingConfig,
+        training: Training,
         seed: int,
         inputs: Inputs | None = None,
         settings: dict[str, Any] | None = None,

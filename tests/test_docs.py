@@ -1,0 +1,96 @@
+"""What a person reads: links lead somewhere, commands are taken, the example runs."""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from command import ROOT, run
+
+PAGES = sorted(
+    path
+    for path in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("conf/*/*.md"),
+        *ROOT.glob("data/*.md"),
+        *ROOT.glob(".github/*.md"),
+    )
+)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def headings(path: Path) -> set[str]:
+    """Anchors of a page's headings, as web hosts make them."""
+    lines = re.sub(r"```.*?```", "", path.read_text(), flags=re.S).splitlines()
+    words = [line.lstrip("# ").lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in words}
+
+
+def commands() -> list[str]:
+    """Return every command of every page, continued lines joined, without comments."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```\n(.*?)```", page.read_text(), re.S):
+            joined = re.sub(r"\\\n\s*", " ", block)
+            found += [
+                line.split(" #")[0].strip()
+                for line in joined.splitlines()
+                if line.startswith("python -m photoz_lit ")
+            ]
+    return sorted(set(found))
+
+
+def test_the_pages_are_found() -> None:
+    assert {"README.md", "conf/data/README.md", ".github/CONTRIBUTING.md"} <= {named(page) for page in PAGES}
+    assert len(commands()) > 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if link.startswith("http"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), f"{named(page)}: {link}"
+        assert not anchor or anchor in headings(target), f"{named(page)}: {link}: no such heading"
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_taken(command: str, tmp_path: Path) -> None:
+    """Every setting is one, and has a value that can be; nothing runs."""
+    words = shlex.split(command)[3:]
+    ran: list[object] = []
+    with mock.patch("photoz_lit.__main__.work", ran.append):
+        outcome = run(*words, f"output_dir={tmp_path}")
+    assert outcome.code == 0, outcome.err
+    assert ran
+
+
+def test_the_example_of_another_method_writes_what_the_experiment_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["regression.py", "300", "3"])
+    runpy.run_path(str(ROOT / "conf" / "data" / "regression.py"), run_name="__main__")
+    table, vectors = Table.read("galaxies.fits"), np.load("vectors.npy")
+    assert vectors.shape == (300, 64)
+    assert {"spec_z", "dered_petro_r", "split"} == set(table.colnames)
+    outcome = run(
+        "experiment=embeddings",
+        "stage=prepare",
+        f"data.path={tmp_path / 'galaxies.fits'}",
+        f"data.images={tmp_path / 'vectors.npy'}",
+        f"data_dir={tmp_path / 'data'}",
+    )
+    assert outcome.code == 0, outcome.err
+    assert "60 test" in outcome.out
