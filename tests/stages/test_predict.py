@@ -612,7 +612,7 @@ def _status(pid: int) -> int:
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
 def test_many_galaxies_in_flat_memory_and_through_a_kill(trained: Finished, tmp_path: Path) -> None:
     table, images = galaxies(2000)
-    n = 100_000
+    n = 60_000
     many = Table({"object_id": np.arange(n), "ebv": np.tile(table["ebv"], n // 2000)})
     write_store(
         tmp_path / "target",
