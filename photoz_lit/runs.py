@@ -123,6 +123,8 @@ def enter(config: Config, folder: Path, origin: dict[str, str]) -> bool:
         return False
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "origin.json", origin)
+    if ",settings=" in folder.name:  # a digest
+        (folder / "settings.txt").write_text(config.names["spelt"])
     with beside(folder / "config.yaml") as partial:
         partial.write_text(settings.as_yaml(config))
     return True

@@ -72,7 +72,8 @@ def folder_names(config: Config, differs: dict[str, Any], groups: dict[str, str]
     Returns
     -------
     dict
-        `representation` and `classifier`, names of folders; `label`, what the report calls the correction.
+        `representation` and `classifier`, names of folders; `spelt`, all that they may name by a digest;
+        `label`, what the report calls the correction.
     """
     decides = {leaf.key: leaf.decides for leaf in leaves(config)}
     differs = {
@@ -95,6 +96,7 @@ def folder_names(config: Config, differs: dict[str, Any], groups: dict[str, str]
     ]
     correction = _text(config.correction.name)
     return {
+        "spelt": "".join(f"{key}={value}\n" for key, value in sorted((groups | differs).items())),
         "label": " · ".join([config.correction.name, *([", ".join(switches)] if switches else [])]),
         "representation": f"head={config.head}{common},seed={config.seed}",
         "classifier": f"correction={correction}{head}{common}{own},seed={config.seed}",

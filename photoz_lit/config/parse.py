@@ -65,15 +65,16 @@ def composition(words: tuple[str, ...]) -> Composition:
     return Composition(settings, groups)
 
 
-def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
+def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
     """Turn what Hydra composed into checked settings.
 
     Parameters
     ----------
     composed : DictConfig
         The composed configuration.
-    words : sequence of str
-        The words that it was composed of. What they change of the groups' own settings names run folders.
+    words : sequence of str, optional
+        The words that it was composed of. What they change of the groups' own settings names run folders;
+        without words these have no names.
 
     Raises
     ------
@@ -86,7 +87,9 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     for key in [key for key, value in flat(plain).items() if value == "???"]:
         raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:
-        schema = _fit(_structure(), Config, plain, [w[2:].partition("=")[0] for w in words if w[:2] == "++"])
+        schema = _fit(
+            _structure(), Config, plain, [w[2:].partition("=")[0] for w in words or () if w[:2] == "++"]
+        )
         typed = OmegaConf.merge(schema, plain)
         config = OmegaConf.to_object(typed)
         assert isinstance(typed, DictConfig)
@@ -97,14 +100,16 @@ def parse(composed: DictConfig, words: Sequence[str] = ()) -> Config:
     if config.stage.name == "predict":
         config.data.labelled = False
     check(config)
-    if config.stage.name in AFTER:
+    if words is not None and config.stage.name in AFTER:
         choices = tuple(w for w in words if not w.startswith("++"))
         usual = composition(tuple(w for w in choices if w.lstrip("+").startswith("experiment=")))
         base = composition(choices)
         typed_groups = {word.lstrip("+").partition("=")[0] for word in choices} & set(NAMED)
         groups = {g: str(base.groups[g]) for g in typed_groups if base.groups[g] != usual.groups.get(g)}
         config.names = folder_names(config, changed(typed, schema, base.settings), groups)
-    config.names["words"] = shlex.join(w for w in map(shown, words) if not w.startswith(NOT_REPRESENTATION))
+    config.names["words"] = shlex.join(
+        w for w in map(shown, words or ()) if not w.startswith(NOT_REPRESENTATION)
+    )
     for leaf in leaves(config):
         if leaf.declared.get("kind") == "path" and leaf.value not in (
             None,

@@ -128,6 +128,8 @@ def test_a_name_that_would_be_too_long_is_a_digest_of_it() -> None:
     ]
     words = ("experiment=real_catalogue", "data.path=x.csv", *names)
     assert len(folder("representation", *words)) < 60
+    spelt = parsed("stage=representation", *words).names["spelt"]
+    assert spelt.splitlines() == sorted(["data.path=x.csv", *names])
     assert folder("representation", *words) != folder("representation", *words[:-1])
 
 
