@@ -239,3 +239,24 @@ def test_classifier_of_another_representation_is_refused(catalogue_run: Finished
     outcome = run("stage=classifier", "correction=full", *own.words)
     assert outcome.code == 2
     assert "was made from another representation than there is now" in outcome.message
+
+
+def test_settings_of_results_alone_fit_nothing_again(catalogue_run: Finished, tmp_path: Path) -> None:
+    copied = catalogue_run.copy(tmp_path)
+    folder = only(tmp_path / "runs", "classifier/correction=full,*/done.json").parent
+    before = {
+        k: v for k, v in state(tmp_path).items() if k.endswith((".ckpt", "labels.npz", "embeddings.npy"))
+    }
+    words = (
+        "stage=classifier",
+        "correction=full",
+        "estimate=median",
+        "survey.outlier_cut=0.1",
+        *copied.words,
+    )
+    assert "its results are written again" in run_well(*words).out
+    after = state(tmp_path)
+    assert {key: after[key] for key in before} == before
+    table = Table.read(folder / "photo_z.fits")
+    np.testing.assert_array_equal(table["photo_z"], table["photo_z_median"])
+    assert "is complete: skipped" in run_well(*words).out
