@@ -248,6 +248,12 @@ class Toy:
         colour: str = "blue"
         depth: int = setting(3, least=1)
 
+    KINDS = ("images",)
+
+    @staticmethod
+    def check(settings: Settings, survey: Any) -> None:
+        """Allow all."""
+
 
 def test_a_source_brings_its_settings_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SOURCES, "toy", Toy)
