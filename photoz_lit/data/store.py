@@ -152,16 +152,10 @@ def write_store(
 
     Parameters
     ----------
-    folder : Path
-        Final place.
-    catalogue : Table
-        One row a galaxy.
+    folder, catalogue, shape, dtype, kind
+        Of the store; `settings` are what it was made from, for the record.
     chunks : iterable of arrays
         The inputs from row `rows_written(folder, ...)` on, in order.
-    shape, dtype, kind
-        Of the whole array of inputs, as in `Store`.
-    settings : dict
-        What the store was made from, for the record.
     inspect : callable
         Turns a chunk into inputs in the store's unit and says what is wrong with them.
     keep_faulty : bool

@@ -127,10 +127,8 @@ def _with_table(
     files = [found.get(name, []) for name in names]
     keep = np.ones(len(names), bool)
     if lone := sorted(found.keys() - set(names)):
-        some = f"{', '.join(lone[:5])}{', ...' if len(lone) > 5 else ''}"
-        log.info(
-            "%s: %d of %d stamps have no row in %s: ignored: %s", images, len(lone), len(found), path, some
-        )
+        n, some = len(lone), ", ".join(lone[:5]) + (", ..." if len(lone) > 5 else "")
+        log.warning("%s: %d of %d stamps have no row in %s: ignored: %s", images, n, len(found), path, some)
     absent = np.array([not own for own in files])
     if absent.any():
         some = ", ".join(names[i] for i in np.flatnonzero(absent)[:5]) + (", ..." if absent.sum() > 5 else "")
@@ -283,13 +281,8 @@ class Reader:
         table = Table({"object_id": list(found)})
         position = np.array([self._position(own[0]) if own else (np.inf, np.inf) for own in files])
         unreadable, unknown = np.isinf(position).any(axis=1), np.isnan(position).any(axis=1)
-        if unknown.any():
-            log.info(
-                "%s: %d of %d stamps have no celestial WCS: positions are left out",
-                images,
-                unknown.sum(),
-                len(files),
-            )
+        if n := int(unknown.sum()):
+            log.info("%s: %d of %d stamps have no celestial WCS: positions left out", images, n, len(files))
         elif not unreadable.all():
             position[unreadable] = 0.0
             table["ra"], table["dec"] = position.T
