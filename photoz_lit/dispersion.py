@@ -12,11 +12,8 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, nearest
 
 Floats = NDArray[np.float64]
 
-SMALLEST_DISPERSION = 0.05
-"""Lower end of the search for sigma_1, in bins: the kernel is a delta function long before."""
-
-PROBABILITY_CLIP = 1e-5
-"""The convolved histogram is clipped to [1e-5, 1 - 1e-5] before the logarithm."""
+SMALLEST_DISPERSION = 0.05  # of the search for sigma_1, in bins: the kernel is a delta function long before
+PROBABILITY_CLIP = 1e-5  # the convolved histogram is clipped to [1e-5, 1 - 1e-5] before the logarithm
 
 
 def convolve(hist: Floats, sigma: float) -> Floats:
@@ -37,13 +34,8 @@ def fit_dispersion(spec_z_hist: ArrayLike, photo_z_hist: ArrayLike) -> Floats:
     """Fit each output's dispersion sigma_1: the Gaussian that turns its photo_z into its spec_z histogram.
 
     The cross-entropy is minimised per output, first on a logarithmic grid, then between the neighbours of the
-    best point. Histograms (R, K) are of any normalisation; not all outputs may be empty.
-
-    Returns
-    -------
-    ndarray, shape (R,)
-        sigma_1 within [0.05, max(1, K / 4)]. An output without galaxies takes that of the nearest output that
-        has some.
+    best point. Histograms (R, K) are of any normalisation; not all outputs may be empty. sigma_1 (R,) is
+    within [0.05, max(1, K / 4)]; an output without galaxies takes that of the nearest that has some.
     """
     spec, photo = np.asarray(spec_z_hist, dtype=np.float64), np.asarray(photo_z_hist, dtype=np.float64)
     if spec.ndim != 2 or spec.shape != photo.shape:
@@ -87,16 +79,12 @@ def output_histogram(
 
 
 def smoothed_scatter(spec_z: ArrayLike, photo_z: ArrayLike, sigma_1: float, grid: RedshiftGrid) -> Floats:
-    """Smoothed mean square residual by z bin for one set of galaxies.
+    """Smoothed mean square residual by z bin for one set of galaxies, in bins^2, shape (K,).
 
     (median + mean) / 2 of ((photo_z - spec_z) / w)^2 in each bin; an empty bin within the populated range
     takes the previous populated value; then a Gaussian of width sigma_1 smooths it, each source bin's weights
-    normalised within the populated range. Squared residuals contain the bias as well as the variance.
-
-    Returns
-    -------
-    ndarray, shape (K,)
-        In bins^2, zero outside the populated range (everywhere if there is no galaxy).
+    normalised within the populated range, outside which it is zero. Squared residuals contain the bias as
+    well as the variance.
     """
     from scipy import ndimage
 
@@ -112,21 +100,6 @@ def smoothed_scatter(spec_z: ArrayLike, photo_z: ArrayLike, sigma_1: float, grid
     return out
 
 
-def _scatter_by_output(
-    spec_z: ArrayLike,
-    photo_z: ArrayLike,
-    slice_index: ArrayLike,
-    sigma_1: ArrayLike,
-    grid: RedshiftGrid,
-    membership: ArrayLike,
-) -> Floats:
-    """`smoothed_scatter` of the galaxies of each output, in bins^2, shape (R, K)."""
-    z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
-    of_output = np.asarray(membership, dtype=np.bool_)[np.asarray(slice_index)].T
-    pairs = zip(of_output, np.asarray(sigma_1, dtype=np.float64), strict=True)
-    return np.array([smoothed_scatter(z[m], estimate[m], float(s), grid) for m, s in pairs])
-
-
 def scatter(
     spec_z: ArrayLike,
     photo_z: ArrayLike,
@@ -136,8 +109,22 @@ def scatter(
     membership: ArrayLike,
 ) -> Floats:
     """Scatter sigma_2 of each output and z bin: smoothed scatter and sigma_1 (R,) in quadrature, (R, K)."""
-    square = _scatter_by_output(spec_z, photo_z, slice_index, sigma_1, grid, membership)
-    return np.sqrt(square + np.asarray(sigma_1, dtype=np.float64)[:, None] ** 2)
+    sigma, s = np.asarray(sigma_1, dtype=np.float64), np.asarray(slice_index)
+    return np.sqrt(_square_by_output(spec_z, photo_z, s, sigma, grid, membership) + sigma[:, None] ** 2)
+
+
+def _square_by_output(
+    spec_z: ArrayLike,
+    photo_z: ArrayLike,
+    slice_index: NDArray[np.int64],
+    sigma_1: ArrayLike,
+    grid: RedshiftGrid,
+    membership: ArrayLike,
+) -> Floats:
+    """`smoothed_scatter` of the galaxies of each output, in bins^2, shape (R, K)."""
+    z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
+    pairs = zip(np.asarray(membership, dtype=np.bool_)[slice_index].T, np.asarray(sigma_1), strict=True)
+    return np.array([smoothed_scatter(z[m], estimate[m], float(sigma), grid) for m, sigma in pairs])
 
 
 def variances(
@@ -148,28 +135,19 @@ def variances(
     slices: MagnitudeSlices,
     sigma_1: ArrayLike | None = None,
 ) -> tuple[Floats, Floats]:
-    """Variance of photo_z by magnitude slice and z bin, and of each galaxy (Lin et al. 2022, section 4.2).
+    """Variance of photo_z of each galaxy (n,), and by slice and z bin (S, K) (Lin et al. 2022, section 4.2).
 
-    Per output, the smoothed scatter of its slices; per slice, the mean over the outputs that cover it.
+    Per output, the smoothed scatter of its slices; per slice, the mean over the outputs that cover it. In
+    z^2. That of galaxies is not less than w^2 / 12, what a bin's width alone causes, because a zero variance
+    would get a boundless weight; that of cells is zero outside the populated range.
 
-    Parameters
-    ----------
-    sigma_1 : array_like, shape (R,), optional
-        Width of the smoothing of each output. By default the dispersion fitted to these galaxies' own
-        histograms: without any smoothing a bin of one galaxy would take its own squared residual.
-
-    Returns
-    -------
-    per_galaxy : ndarray, shape (n,)
-        In z^2; not less than w^2 / 12, what a bin's width alone causes, because a zero variance would get a
-        boundless weight.
-    table : ndarray, shape (S, K)
-        In z^2, not floored; zero outside the populated range.
+    `sigma_1` (R,) is the width of the smoothing of each output, by default the dispersion fitted to these
+    galaxies' own histograms: without any smoothing a bin of one galaxy would take its own squared residual.
     """
     member, s = slices.membership, slices.index(dered_petro_r)
     if sigma_1 is None:
         spec, photo = (output_histogram(z, dered_petro_r, grid, slices, member) for z in (spec_z, photo_z))
         sigma_1 = fit_dispersion(spec, photo)
     weight = member / member.sum(axis=1, keepdims=True)
-    table: Floats = weight @ _scatter_by_output(spec_z, photo_z, s, sigma_1, grid, member) * grid.width**2
+    table: Floats = weight @ _square_by_output(spec_z, photo_z, s, sigma_1, grid, member) * grid.width**2
     return np.maximum(table[s, grid.index(spec_z)], grid.width**2 / 12), table

@@ -4,7 +4,7 @@ All bins are half-open, the lower edge included, and a value on an edge falls in
 says, whatever the rounding of its last digit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,14 +55,12 @@ class RedshiftGrid:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Bin centres of the whole grid, extension included, shape (n_outputs,)."""
-        steps = np.arange(self.n_outputs, dtype=np.float64) - self.extend_left + 0.5
-        return steps * np.float64(self.width) + self.z_min
+        return (np.arange(self.n_outputs) - self.extend_left + 0.5) * np.float64(self.width) + self.z_min
 
     @property
     def edges(self) -> NDArray[np.float64]:
         """Bin edges of the whole grid, extension included, shape (n_outputs + 1,)."""
-        steps = np.arange(self.n_outputs + 1, dtype=np.float64) - self.extend_left
-        return steps * np.float64(self.width) + self.z_min
+        return (np.arange(self.n_outputs + 1) - self.extend_left) * np.float64(self.width) + self.z_min
 
     def index(self, z: ArrayLike) -> NDArray[np.int64]:
         """Bin of each redshift in the survey's own K bins, clipped to them: 0 .. K-1."""
@@ -75,19 +73,14 @@ class RedshiftGrid:
 
     def extended(self, left: int, right: int) -> "RedshiftGrid":
         """Return the same bins with an extension of `left` and `right` bins."""
-        return RedshiftGrid(self.z_min, self.z_max, self.n_bins, left, right)
+        return replace(self, extend_left=left, extend_right=right)
 
 
 @dataclass(frozen=True)
 class MagnitudeSlices:
-    """Slices of r that share outputs ("interlacing"): output i covers slices 2i-1, 2i, 2i+1.
+    """S = `n_slices` slices of r from `r_min` on, mag, that share R outputs ("interlacing"): S = 2 R - 1.
 
-    Parameters
-    ----------
-    r_min, width : float
-        Bright edge of the first slice and width of a slice, mag.
-    n_slices : int
-        Number of slices S, odd: S = 2 R - 1.
+    Output i covers slices 2i-1, 2i, 2i+1.
     """
 
     r_min: float
@@ -97,7 +90,7 @@ class MagnitudeSlices:
     def __post_init__(self) -> None:
         if self.n_slices < 1 or self.n_slices % 2 == 0:
             raise ValueError(
-                f"n_slices must be odd and positive (2 R - 1 for R outputs), got {self.n_slices}"
+                f"n_slices must be odd and positive (2 R - 1 for R outputs), not {self.n_slices}"
             )
 
     @property
@@ -127,20 +120,13 @@ def cell_index(
 ) -> NDArray[np.int64]:
     """Number the (r slice, z bin) cell of each galaxy, `slice * K + bin`, shape (n,).
 
-    Raises
-    ------
-    ValueError
-        If the lengths differ or a value is not finite.
+    ValueError if the lengths differ or a value is not finite.
     """
     spec_z, r = np.asarray(z, dtype=np.float64), np.asarray(dered_petro_r, dtype=np.float64)
     if spec_z.ndim != 1 or spec_z.shape != r.shape:
-        raise ValueError(
-            f"spec_z and dered_petro_r must be of one length, got shapes {spec_z.shape} and {r.shape}"
-        )
+        raise ValueError(f"spec_z and dered_petro_r must be of one length, not {spec_z.shape} and {r.shape}")
     if n_bad := int(np.count_nonzero(~(np.isfinite(spec_z) & np.isfinite(r)))):
-        raise ValueError(
-            f"{n_bad} of {len(r)} galaxies have no finite redshift or magnitude: drop them first"
-        )
+        raise ValueError(f"{n_bad} of {len(r)} galaxies have no finite redshift or magnitude: drop them")
     return slices.index(r) * grid.n_bins + grid.index(spec_z)
 
 

@@ -77,11 +77,6 @@ class Target:
         return f"n({self.symbol})"
 
     @property
-    def delta(self) -> str:
-        """As "Δz"."""
-        return f"Δ{self.symbol}"
-
-    @property
     def subscripts(self) -> tuple[str, str]:
         """Short names of truth and estimate, as below their symbol."""
         return ("spec", "photo") if self.is_redshift else ("true", "est")
@@ -133,10 +128,8 @@ class Target:
     @property
     def definition_math(self) -> str:
         """Definition of the residual, with dollar signs."""
-        difference = f"{self.estimated_math}-{self.true_math}"
-        if self.relative:
-            difference = f"({difference})/(1+{self.true_math})"
-        return rf"${self.delta_math} = {difference}$"
+        difference, one = f"{self.estimated_math}-{self.true_math}", f"(1+{self.true_math})"
+        return rf"${self.delta_math} = " + (f"({difference})/{one}$" if self.relative else f"{difference}$")
 
 
 REDSHIFT = Target()

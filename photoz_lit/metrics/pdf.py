@@ -2,7 +2,7 @@
 
 Throughout, `pdf` (n, n_outputs) holds the probability of each bin of a grid, extension included. It is
 normalised again, float32 sums being inexact; the density is constant within a bin. One that is not finite, is
-negative or empty, or does not fit spec_z and the grid, is a ValueError.
+negative or empty, or does not fit spec_z and the grid, is a ValueError. Results are of shape (n,).
 """
 
 from collections.abc import Callable
@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.metrics.point import Floats, Ints, bias
 
-CHUNK = 4096
-"""Galaxies whose p(z) is integrated at a time: bounds the memory, not the result."""
+CHUNK = 4096  # galaxies whose p(z) is integrated at a time: bounds the memory, not the result
 
 
 def _by_chunks(function: Callable[..., Floats], *columns: NDArray[np.generic]) -> Floats:
@@ -40,13 +39,13 @@ def cumulative(pdf: ArrayLike) -> Floats:
 
 
 def mode(pdf: ArrayLike, grid: RedshiftGrid) -> Floats:
-    """Centre of the most probable bin, shape (n,)."""
+    """Centre of the most probable bin."""
     centre: Floats = grid.centres[np.asarray(pdf).argmax(axis=1)]
     return centre
 
 
 def mean(pdf: ArrayLike, grid: RedshiftGrid) -> Floats:
-    """Mean of p(z), shape (n,)."""
+    """Mean of p(z)."""
 
     def of_chunk(p: Floats) -> Floats:
         part = p.astype(np.float64)
@@ -56,7 +55,7 @@ def mean(pdf: ArrayLike, grid: RedshiftGrid) -> Floats:
 
 
 def quantile(pdf: ArrayLike, level: float, grid: RedshiftGrid) -> Floats:
-    """Redshift below which p(z) holds the probability `level`, linear within a bin, shape (n,)."""
+    """Redshift below which p(z) holds the probability `level`, linear within a bin."""
 
     def of_chunk(p: Floats) -> Floats:
         cdf, row = cumulative(p), np.arange(len(p))
@@ -69,7 +68,7 @@ def quantile(pdf: ArrayLike, level: float, grid: RedshiftGrid) -> Floats:
 
 
 def median(pdf: ArrayLike, grid: RedshiftGrid) -> Floats:
-    """Median of p(z), shape (n,)."""
+    """Median of p(z)."""
     return quantile(pdf, 0.5, grid)
 
 
@@ -82,10 +81,7 @@ def interval(pdf: ArrayLike, grid: RedshiftGrid, level: float = 0.68) -> Floats:
 def trainz(spec_z_train: ArrayLike, grid: RedshiftGrid, n: int) -> Floats:
     """p(z) that ignores the data: the training n(z) for everyone (Schmidt et al. 2020, MNRAS 499, 1587).
 
-    Returns
-    -------
-    ndarray, shape (n, n_outputs)
-        A read-only view of one row; zero in the extension of the grid.
+    A read-only view of one row, shape (n, n_outputs); zero in the extension of the grid.
     """
     z = np.asarray(spec_z_train, dtype=np.float64)
     if z.size == 0:
@@ -98,7 +94,7 @@ def crps(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
     """Continuous ranked probability score of each galaxy: integral of (F(z) - 1[z >= spec_z])^2 dz.
 
     Exact for the distribution that is uniform within each bin; a spec_z outside the grid costs its distance
-    (D'Isanto & Polsterer 2018, arXiv 1706.02467). In redshift, shape (n,).
+    (D'Isanto & Polsterer 2018, arXiv 1706.02467). In redshift.
     """
 
     def third(a: Floats, b: Floats) -> Floats:
@@ -120,10 +116,7 @@ def crps(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
 
 
 def pit(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
-    """Probability integral transform F(spec_z) of each galaxy, F linear within a bin, shape (n,).
-
-    Uniform for calibrated p(z); 0 or 1 for a spec_z outside the grid.
-    """
+    """Probability integral transform F(spec_z): uniform for calibrated p(z), 0 or 1 outside the grid."""
 
     def of_chunk(p: Floats, z: Floats) -> Floats:
         cdf, (k, t), row = cumulative(p), _place(z, grid), np.arange(len(p))
@@ -146,10 +139,9 @@ def pit_ks(pit_values: ArrayLike) -> float:
 
 
 def pit_cvm(pit_values: ArrayLike) -> float:
-    """Cramer-von Mises distance of the PIT values from the uniform distribution.
+    """Cramer-von Mises statistic of the PIT values against uniform ones, divided by their number n.
 
-    The statistic divided by the number n of values, so that samples of any size compare: 1/3 where all values
-    are 0, and 1 / (6 n) on average for uniform values.
+    So samples of any size compare: 1/3 where all values are 0, and 1 / (6 n) on average for uniform values.
     """
     u = np.sort(np.asarray(pit_values, dtype=np.float64))
     if u.size == 0:
@@ -159,10 +151,10 @@ def pit_cvm(pit_values: ArrayLike) -> float:
 
 
 def cde_loss(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
-    """Loss of a conditional density of each galaxy: integral of p(z)^2 dz - 2 p(spec_z), shape (n,).
+    """Loss of a conditional density of each galaxy: integral of p(z)^2 dz - 2 p(spec_z), per unit redshift.
 
     Its mean is, but for a constant of the sample, the expected integral of (p - true density)^2 (Izbicki &
-    Lee 2017, arXiv 1704.08095): the lower the better, negative for useful p(z). Per unit redshift.
+    Lee 2017, arXiv 1704.08095): the lower the better, negative for useful p(z).
     """
 
     def of_chunk(p: Floats, z: Floats) -> Floats:
@@ -175,10 +167,7 @@ def cde_loss(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
 
 
 def covered(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid, level: float = 0.68) -> NDArray[np.bool_]:
-    """Whether spec_z lies in `interval`, both ends included, shape (n,).
-
-    The mean is the coverage, `level` for calibrated p(z): lower where p(z) are too narrow.
-    """
+    """Whether spec_z lies in `interval`, ends included: a share `level` does, less if p(z) are too narrow."""
     p, z = _paired(pdf, spec_z, grid)
     low, high = interval(p, grid, level).T
     inside: NDArray[np.bool_] = (low <= z) & (z <= high)
@@ -187,25 +176,20 @@ def covered(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid, level: float 
 
 @dataclass(frozen=True, eq=False)
 class PdfScores:
-    """What the p(z) of each galaxy is worth, to be averaged over any set of them; each of shape (n,).
-
-    As the functions of these names; `covered_68` and `covered_95` are 1 where spec_z lies in the central 68 %
-    or 95 % interval, else 0.
-    """
+    """What the p(z) of each galaxy is worth, by these functions, to be averaged over any set of galaxies."""
 
     crps: Floats
     cde_loss: Floats
     pit: Floats
-    covered_68: Floats
+    covered_68: Floats  # 1 where spec_z lies in the central 68 % interval, else 0
     covered_95: Floats
 
     def summary(self, members: Ints) -> dict[str, float]:
         """Return the numbers of some galaxies, given by their rows, which may repeat; NaN for none."""
-        transform = self.pit[members]
         return {
             "crps": bias(self.crps[members]),
-            "pit_ks": pit_ks(transform),
-            "pit_cvm": pit_cvm(transform),
+            "pit_ks": pit_ks(self.pit[members]),
+            "pit_cvm": pit_cvm(self.pit[members]),
             "cde_loss": bias(self.cde_loss[members]),
             "coverage_68": bias(self.covered_68[members]),
             "coverage_95": bias(self.covered_95[members]),
@@ -215,24 +199,16 @@ class PdfScores:
 def pdf_scores(pdf: ArrayLike | None, spec_z: ArrayLike, grid: RedshiftGrid) -> PdfScores:
     """Score each p(z) once; without p(z), all scores are NaN."""
     if pdf is None:
-        unknown = np.full(np.shape(spec_z), np.nan)
-        return PdfScores(unknown, unknown, unknown, unknown, unknown)
-    return PdfScores(
-        crps=crps(pdf, spec_z, grid),
-        cde_loss=cde_loss(pdf, spec_z, grid),
-        pit=pit(pdf, spec_z, grid),
-        covered_68=covered(pdf, spec_z, grid, 0.68).astype(np.float64),
-        covered_95=covered(pdf, spec_z, grid, 0.95).astype(np.float64),
-    )
+        return PdfScores(*np.full((5, np.size(spec_z)), np.nan))
+    inside = (covered(pdf, spec_z, grid, level).astype(np.float64) for level in (0.68, 0.95))
+    return PdfScores(*(score(pdf, spec_z, grid) for score in (crps, cde_loss, pit)), *inside)
 
 
 def _paired(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> tuple[Floats, Floats]:
     """Check that p(z), redshifts and grid fit together."""
     p, z = np.asarray(pdf), np.asarray(spec_z, dtype=np.float64)
     if p.ndim != 2 or z.shape != (len(p),) or p.shape[1] != grid.n_outputs:
-        raise ValueError(
-            f"pdf {p.shape}, spec_z {z.shape} and a grid of {grid.n_outputs} bins do not fit together"
-        )
+        raise ValueError(f"pdf {p.shape}, spec_z {z.shape} and {grid.n_outputs} bins do not fit together")
     return p, z
 
 

@@ -10,28 +10,19 @@ from photoz_lit.grids import RedshiftGrid
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MAD_TO_SIGMA = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
+MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
 def residual(spec_z: ArrayLike, photo_z: ArrayLike, relative: bool = True) -> Floats:
-    """Residuals dz = (photo_z - spec_z) / (1 + spec_z), or without the division, shape (n,).
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ.
-    """
+    """Residuals dz = (photo_z - spec_z) / (1 + spec_z), or without the division, shape (n,)."""
     z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
     if z.shape != estimate.shape or z.ndim != 1:
-        raise ValueError(
-            f"spec_z and photo_z must be of one length, got shapes {z.shape} and {estimate.shape}"
-        )
+        raise ValueError(f"spec_z and photo_z must be of one length, not {z.shape} and {estimate.shape}")
     return (estimate - z) / unit(z, relative)
 
 
 def unit(z: Floats, relative: bool) -> Floats:
-    """What residuals are divided by: 1 + z, or 1; shape as z."""
+    """What residuals are divided by: 1 + z, or 1."""
     return 1 + z if relative else np.ones_like(z)
 
 
@@ -43,9 +34,8 @@ def bias(dz: ArrayLike) -> float:
 def sigma_mad(dz: ArrayLike) -> float:
     """1.4826 median|dz - median(dz)|."""
     values = np.asarray(dz, dtype=np.float64)
-    if values.size == 0:
-        return np.nan
-    return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
+    distance = np.abs(values - np.median(values)) if values.size else np.nan
+    return float(MAD_TO_SIGMA * np.median(distance))
 
 
 def outlier_fraction(dz: ArrayLike, cut: float) -> float:
@@ -55,11 +45,10 @@ def outlier_fraction(dz: ArrayLike, cut: float) -> float:
 
 def total_variation(spec_z: ArrayLike, photo_z: ArrayLike, grid: RedshiftGrid) -> float:
     """TV = 1/2 sum |p(photo_z) - p(spec_z)| over the survey's K bins, those outside in the end bins."""
-    z, estimate = grid.index(spec_z), grid.index(photo_z)
-    if z.size == 0:
+    if np.size(spec_z) == 0:
         return np.nan
-    difference = np.bincount(estimate, minlength=grid.n_bins) - np.bincount(z, minlength=grid.n_bins)
-    return float(0.5 * np.abs(difference).sum() / len(z))
+    n_photo, n_spec = (np.bincount(grid.index(z), minlength=grid.n_bins) for z in (photo_z, spec_z))
+    return float(0.5 * np.abs(n_photo - n_spec).sum() / np.size(spec_z))
 
 
 def wasserstein(spec_z: ArrayLike, photo_z: ArrayLike) -> float:
@@ -67,21 +56,13 @@ def wasserstein(spec_z: ArrayLike, photo_z: ArrayLike) -> float:
 
     Of two samples of one size it is simpler, and far faster in a bootstrap, than scipy.stats makes it.
     """
-    if np.size(spec_z) == 0:
-        return np.nan
-    return float(np.mean(np.abs(np.sort(spec_z) - np.sort(photo_z))))
+    return float(np.mean(np.abs(np.sort(spec_z) - np.sort(photo_z)))) if np.size(spec_z) else np.nan
 
 
 def bootstrap(
     statistic: Callable[[Ints], ArrayLike], n: int, n_bootstrap: int, rng: np.random.Generator
 ) -> Floats:
-    """Evaluate a statistic, which takes rows of n galaxies, on samples drawn with replacement.
-
-    Returns
-    -------
-    ndarray, shape (n_bootstrap, ...)
-        The statistic of each sample.
-    """
+    """Statistic of rows of n galaxies, drawn with replacement, of each draw: shape (n_bootstrap, ...)."""
     return np.array([statistic(rng.integers(0, n, n)) for _ in range(n_bootstrap)], dtype=np.float64)
 
 

@@ -1,6 +1,6 @@
 """Mean residuals in 40 wide bins over the survey's range, straight lines through them, what causes them.
 
-Throughout, spec_z and photo_z are of shape (n,), and the grid gives the range.
+Throughout, spec_z and photo_z are of shape (n,), a variance is in z^2, and the grid gives the range.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, cell_counts
 from photoz_lit.metrics.point import Floats, Ints, residual, total_variation, unit
 
 WIDE_BINS = 40
-"""Number of wide redshift bins of the mean residuals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class BinnedResiduals:
 
 @dataclass(frozen=True)
 class LineFit:
-    """A straight line through mean residuals: slope, intercept and their standard errors."""
+    """A straight line through mean residuals, and standard errors."""
 
     slope: float
     intercept: float
@@ -43,18 +42,10 @@ def wide(grid: RedshiftGrid) -> RedshiftGrid:
 def residuals_by_spec_z(
     spec_z: ArrayLike, photo_z: ArrayLike, variance: ArrayLike, grid: RedshiftGrid, relative: bool = True
 ) -> BinnedResiduals:
-    """Mean dz in bins of spec_z, weighted with the inverse variance: the individual bias.
+    """Mean dz in all populated bins of spec_z, weighted with the inverse variance (n,): the individual bias.
 
-    Parameters
-    ----------
-    variance : array_like, shape (n,)
-        Of each photo_z, in z^2, positive (`dispersion.variances`).
-
-    Returns
-    -------
-    BinnedResiduals
-        All populated bins, redshifts beyond the range in the first or last; the error is that of the weighted
-        mean, 1 / sqrt(sum of weights).
+    Redshifts beyond the range are in the first or last bin. The error is that of the weighted mean,
+    1 / sqrt(sum of weights).
     """
     z, bins = np.asarray(spec_z, dtype=np.float64), wide(grid)
     dz, k = residual(z, photo_z, relative), bins.index(z)
@@ -70,18 +61,14 @@ def residuals_by_photo_z(
 ) -> BinnedResiduals:
     """Plain mean dz in bins of photo_z, which go on beyond the survey's range: the bulk bias.
 
-    Returns
-    -------
-    BinnedResiduals
-        Bins of `min_count` galaxies or more, at least two, because the error is std / sqrt(count - 1); where
-        all residuals of a bin are equal, it is that of the fine bin's width, w / sqrt(12 count).
+    Bins hold `min_count` galaxies or more, at least two, because the error is std / sqrt(count - 1); where
+    all residuals of a bin are equal, it is that of the fine bin's width, w / sqrt(12 count).
     """
     estimate, width = np.asarray(photo_z, dtype=np.float64), wide(grid).width
     dz = residual(spec_z, estimate, relative)
-    bins, k = np.unique(bin_of(estimate, grid.z_min, width), return_inverse=True)
-    count = np.bincount(k, minlength=len(bins))
-    average = np.bincount(k, weights=dz, minlength=len(bins)) / np.maximum(count, 1)
-    square = np.bincount(k, weights=(dz - average[k]) ** 2, minlength=len(bins)) / np.maximum(count, 1)
+    bins, k, count = np.unique(bin_of(estimate, grid.z_min, width), return_inverse=True, return_counts=True)
+    average = np.bincount(k, weights=dz) / count
+    square = np.bincount(k, weights=(dz - average[k]) ** 2) / count
     enough = count >= max(min_count, 2)
     count, average, std = count[enough], average[enough], np.sqrt(square[enough])
     # Residuals that are equal but for rounding are as good as equal.
@@ -102,49 +89,30 @@ def bulk_bias(
 
 
 def fit_line(binned: BinnedResiduals, z_from: float = -np.inf) -> LineFit:
-    """Fit a straight line to mean residuals by weighted least squares.
+    """Fit a straight line by weighted least squares to the bins with a centre above `z_from`.
 
-    Errors give relative weights only, the scatter around the line sets the scale.
-
-    Parameters
-    ----------
-    binned : BinnedResiduals
-        Mean residuals.
-    z_from : float
-        Use bins with a centre above it.
-
-    Returns
-    -------
-    LineFit
-        NaN with fewer than two bins; errors NaN with fewer than three.
+    Errors give relative weights only, the scatter around the line sets the scale. NaN with fewer than two
+    bins; errors NaN with fewer than three.
     """
     use = binned.centre > z_from
     x, y, weight = binned.centre[use], binned.mean[use], 1 / binned.error[use]
     if len(x) < 2:
         return LineFit(np.nan, np.nan, np.nan, np.nan)
     if len(x) == 2:
-        slope, intercept = np.polyfit(x, y, 1, w=weight)
-        return LineFit(float(slope), float(intercept), np.nan, np.nan)
-    (slope, intercept), covariance = np.polyfit(x, y, 1, w=weight, cov=True)
-    slope_error, intercept_error = np.sqrt(np.diag(covariance))
-    return LineFit(float(slope), float(intercept), float(slope_error), float(intercept_error))
+        line, errors = np.polyfit(x, y, 1, w=weight), np.full(2, np.nan)
+    else:
+        line, covariance = np.polyfit(x, y, 1, w=weight, cov=True)
+        errors = np.sqrt(np.diag(covariance))
+    return LineFit(*line.tolist(), *errors.tolist())
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedResiduals:
-    """Mean dz expected from the variance of the estimates and the number density alone, in the wide bins.
+    """Mean dz expected from the variance of the estimates and the number density alone, in the wide bins."""
 
-    Parameters
-    ----------
-    mean : ndarray, shape (WIDE_BINS,)
-        Over all magnitudes; NaN where there is no galaxy.
-    by_slice, weight : ndarray, shape (S, WIDE_BINS)
-        Of each slice (NaN where it has no galaxy) and its inverse-variance weight.
-    """
-
-    mean: Floats
-    by_slice: Floats
-    weight: Floats
+    mean: Floats  # over all magnitudes, (WIDE_BINS,); NaN where there is no galaxy
+    by_slice: Floats  # of each slice, (S, WIDE_BINS); NaN where it has no galaxy
+    weight: Floats  # count / variance, with which slices are averaged, (S, WIDE_BINS)
 
 
 def simulated_residuals(
@@ -158,20 +126,14 @@ def simulated_residuals(
 ) -> SimulatedResiduals:
     """Residual that regression towards crowded redshifts causes (Lin et al. 2022, section 5).
 
-    A galaxy of a wide bin at z has its estimate at the centre of mass of a Gaussian of the slice's variance
-    around z, times the slice's number density. Slices are averaged with the weight count / variance.
-
-    Parameters
-    ----------
-    variance_table : array_like, shape (S, K)
-        Variance by slice and z bin, z^2 (`dispersion.variances`).
-    factor : float
-        Multiplies the variance.
+    A galaxy of a wide bin at z has its estimate at the centre of mass of a Gaussian around z, of `factor`
+    times the slice's variance (S, K) (`dispersion.variances`), times the slice's number density.
     """
-    bins = wide(grid)
+    bins, edges = wide(grid), grid.extended(0, 0).edges
     centre, count = bins.centres, cell_counts(spec_z, dered_petro_r, bins, slices)
-    variance = np.asarray(variance_table, dtype=np.float64) @ _overlap(grid, bins).T
-    variance = np.maximum(variance, grid.width**2 / 12)
+    integral = np.cumsum(np.pad(np.asarray(variance_table, dtype=np.float64), ((0, 0), (1, 0))), axis=1)
+    mean = [np.diff(np.interp(bins.edges, edges, row)) * grid.width / bins.width for row in integral]
+    variance = np.maximum(mean, grid.width**2 / 12)
     offset = centre[None, :] - centre[:, None]
     kernel = np.exp(-0.5 * offset**2 / (factor * variance)[:, :, None]) * count[:, None, :]
     filled, weight = count > 0, count / variance
@@ -182,16 +144,8 @@ def simulated_residuals(
         where=filled,
     )
     total, pulled = weight.sum(axis=0), np.where(filled, weight * by_slice, 0.0).sum(axis=0)
-    mean = np.divide(pulled, total, out=np.full(WIDE_BINS, np.nan), where=total > 0)
-    return SimulatedResiduals(mean, by_slice, weight)
-
-
-def _overlap(fine: RedshiftGrid, coarse: RedshiftGrid) -> Floats:
-    """Share of each wide bin that lies in each fine bin, rows of sum 1, shape (WIDE_BINS, K)."""
-    a, b = fine.extended(0, 0).edges, coarse.edges
-    common = np.minimum(b[1:, None], a[None, 1:]) - np.maximum(b[:-1, None], a[None, :-1])
-    share = np.clip(common, 0, None)
-    return np.asarray(share / share.sum(axis=1, keepdims=True))
+    curve = np.divide(pulled, total, out=np.full(WIDE_BINS, np.nan), where=total > 0)
+    return SimulatedResiduals(curve, by_slice, weight)
 
 
 def total_variation_floor(
@@ -203,19 +157,12 @@ def total_variation_floor(
     n_draws: int = 100,
     relative: bool = True,
 ) -> Floats:
-    """TV that remains without mode collapse: photo_z redrawn with the measured residual and scatter.
+    """TV of each draw, (n_draws,), without mode collapse: photo_z with the measured residual and scatter.
 
-    The redrawn estimate is normal with its `variance` (n,), in z^2, around spec_z + (1 + spec_z) times the
-    weighted mean residual of its wide bin, the factor left out where residuals are not relative.
-
-    Returns
-    -------
-    ndarray, shape (n_draws,)
-        TV of each draw; NaN without galaxies.
+    They are normal with their variance (n,) around spec_z + (1 + spec_z) times the weighted mean residual of
+    their wide bin, the factor left out where residuals are not relative. NaN without galaxies.
     """
     z, sigma = np.asarray(spec_z, dtype=np.float64), np.sqrt(np.asarray(variance, dtype=np.float64))
-    if z.size == 0:
-        return np.full(n_draws, np.nan)
     binned = residuals_by_spec_z(z, photo_z, variance, grid, relative)
     own = np.unique(wide(grid).index(z), return_inverse=True)[1]
     expected = z + unit(z, relative) * binned.mean[own]

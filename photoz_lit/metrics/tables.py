@@ -1,4 +1,8 @@
-"""Numbers by magnitude and by redshift, and all headline numbers of a sample, with their bootstrap errors."""
+"""Numbers by magnitude and by redshift, and all headline numbers of a sample, with their bootstrap errors.
+
+Throughout, spec_z, photo_z and dered_petro_r (mag) are of shape (n,), numbers are of abs(dz) > `outlier_cut`,
+and each has its bootstrap standard error under `<key>_err`. What no or few galaxies leave undefined is NaN.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,44 +39,34 @@ The standard error that a few galaxies give to their mean may by chance be near 
 decide the slope, above all in the bootstrap, where draws repeat galaxies.
 """
 
+Statistics = Callable[[Ints], dict[str, float]]  # of rows of galaxies, which may repeat or be none
+
 
 def by_group(
-    statistics: Callable[[Ints], dict[str, float]],
+    statistics: Statistics,
     group: ArrayLike,
     n_groups: int,
     *,
     rng: np.random.Generator,
     n_bootstrap: int = 100,
 ) -> dict[str, NDArray[Any]]:
-    """Evaluate statistics on each group of galaxies, with bootstrap errors from draws within it.
-
-    Parameters
-    ----------
-    statistics : callable
-        Takes rows of galaxies, which may repeat or be none, and returns numbers by name.
-    group : array_like of int, shape (n,)
-        Group of each galaxy, 0 .. n_groups - 1.
-
-    Returns
-    -------
-    dict of str to ndarray, each of shape (n_groups,)
-        `count`, each statistic, and its standard error under `<key>_err`; NaN without galaxies.
-    """
-    which = np.asarray(group)
+    """`count` and statistics of each group of galaxies, given by its number (n,): arrays (n_groups,)."""
     rows = []
     for i in range(n_groups):
-        members = np.flatnonzero(which == i)
+        members = np.flatnonzero(np.asarray(group) == i)
         values = statistics(members)
 
         def sampled(draw: Ints, members: Ints = members) -> list[float]:
             return list(statistics(members[draw]).values())
 
-        draws = (
-            bootstrap(sampled, len(members), n_bootstrap, rng) if len(members) else np.empty((0, len(values)))
-        )
-        errors = zip(values, standard_error(draws).tolist(), strict=True)
-        rows.append({"count": len(members)} | values | {f"{key}_err": error for key, error in errors})
+        draws = bootstrap(sampled, len(members), n_bootstrap if len(members) else 0, rng)
+        errors = standard_error(draws.reshape(-1, len(values))).tolist()
+        rows.append({"count": len(members)} | values | _named_errors(values, errors))
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
+def _named_errors(values: dict[str, float], errors: list[float]) -> dict[str, float]:
+    return {f"{key}_err": error for key, error in zip(values, errors, strict=True)}
 
 
 def by_magnitude(
@@ -88,27 +82,17 @@ def by_magnitude(
 ) -> dict[str, NDArray[Any]]:
     """Statistics in bins of magnitude, those beyond the ascending edges (m + 1,) in the first or last bin.
 
-    Returns
-    -------
-    dict of str to ndarray, each of shape (m,)
-        count, r (mean), bias, sigma_mad, outlier_fraction, wasserstein, and `<key>_err` for all but count;
-        NaN without galaxies.
+    Arrays (m,): count, r (mean), bias, sigma_mad, outlier_fraction, wasserstein, and their errors.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
-    dz, borders = residual(z, estimate, relative), np.asarray(edges, dtype=np.float64)
+    dz = residual(z, estimate, relative)
 
     def statistics(members: Ints) -> dict[str, float]:
-        part = dz[members]
-        return {
-            "r": bias(r[members]),
-            "bias": bias(part),
-            "sigma_mad": sigma_mad(part),
-            "outlier_fraction": outlier_fraction(part, outlier_cut),
-            "wasserstein": wasserstein(z[members], estimate[members]),
-        }
+        own = {"r": bias(r[members])} | _of_residuals(dz[members], outlier_cut)
+        return own | {"wasserstein": wasserstein(z[members], estimate[members])}
 
-    row = _row_of(r, borders)
-    return by_group(statistics, row, len(borders) - 1, rng=rng, n_bootstrap=n_bootstrap)
+    row, n_rows = _row_of(r, edges)
+    return by_group(statistics, row, n_rows, rng=rng, n_bootstrap=n_bootstrap)
 
 
 def by_redshift(
@@ -128,32 +112,29 @@ def by_redshift(
     steep or ends: judge runs against each other, not against the level. A slice of r selects by what p(z) may
     know, and there calibrated p(z) do have the nominal coverage.
 
-    Returns
-    -------
-    dict of str to ndarray, each of shape (m,)
-        count, spec_z (mean), bias, sigma_mad, outlier_fraction, those of `PdfScores.summary`, and
-        `<key>_err` for all but count; NaN without galaxies.
+    Arrays (m,): count, spec_z (mean), bias, sigma_mad, outlier_fraction, those of `PdfScores.summary`, and
+    their errors.
     """
-    z, borders = np.asarray(spec_z, dtype=np.float64), np.asarray(edges, dtype=np.float64)
-    dz = residual(z, photo_z, relative)
+    z, dz = np.asarray(spec_z, dtype=np.float64), residual(spec_z, photo_z, relative)
 
     def statistics(members: Ints) -> dict[str, float]:
-        part = dz[members]
-        return {
-            "spec_z": bias(z[members]),
-            "bias": bias(part),
-            "sigma_mad": sigma_mad(part),
-            "outlier_fraction": outlier_fraction(part, outlier_cut),
-        } | scores.summary(members)
+        own = {"spec_z": bias(z[members])} | _of_residuals(dz[members], outlier_cut)
+        return own | scores.summary(members)
 
-    row = _row_of(z, borders)
-    return by_group(statistics, row, len(borders) - 1, rng=rng, n_bootstrap=n_bootstrap)
+    row, n_rows = _row_of(z, edges)
+    return by_group(statistics, row, n_rows, rng=rng, n_bootstrap=n_bootstrap)
 
 
-def _row_of(values: Floats, edges: Floats) -> Ints:
-    """Half-open bin of each value, those beyond the edges in the first or last."""
-    row = np.searchsorted(edges, on_edges(values, np.diff(edges).min()), side="right") - 1
-    return np.clip(row, 0, len(edges) - 2)
+def _of_residuals(dz: Floats, outlier_cut: float) -> dict[str, float]:
+    fraction = outlier_fraction(dz, outlier_cut)
+    return {"bias": bias(dz), "sigma_mad": sigma_mad(dz), "outlier_fraction": fraction}
+
+
+def _row_of(values: Floats, edges: ArrayLike) -> tuple[Ints, int]:
+    """Half-open bin of each value, those beyond the edges in the first or last, and how many there are."""
+    borders = np.asarray(edges, dtype=np.float64)
+    row = np.searchsorted(borders, on_edges(values, np.diff(borders).min()), side="right") - 1
+    return np.clip(row, 0, len(borders) - 2), len(borders) - 1
 
 
 def evaluate(
@@ -170,29 +151,12 @@ def evaluate(
     z_high: float = 0.15,
     relative: bool = True,
 ) -> dict[str, float]:
-    """Compute the headline numbers of one sample, each with its bootstrap standard error under `<key>_err`.
+    """Compute the headline numbers of one sample, by the names of their functions.
 
-    Parameters
-    ----------
-    spec_z, photo_z, dered_petro_r : array_like, shape (n,)
-        Redshifts, estimates (those outside the survey's range are allowed) and magnitudes (mag), all finite.
-    pdf : array_like, shape (n, n_outputs), or None
-        Probability of each bin of `grid`; without it, the numbers of p(z) are NaN.
-    outlier_cut : float
-        Cut on abs(dz).
-    rng, n_bootstrap
-        Source and number of the bootstrap samples, and of the draws for the TV floor.
-    z_high : float
-        `slope_spec_z_high` uses bins above it: 0.15 for SDSS.
-
-    Returns
-    -------
-    dict of str to float
-        n, bias, sigma_mad, outlier_fraction, crps, pit_ks, pit_cvm, cde_loss, coverage_68, coverage_95,
-        slope_spec_z, slope_spec_z_high, slope_photo_z, total_variation, total_variation_floor, wasserstein
-        and `<key>_err` for all but n. What a small sample leaves undefined is NaN. Slopes use all populated
-        bins of spec_z and the bins of photo_z with 10 galaxies or more. The variance that weights the slopes
-        is held fixed in the bootstrap; the error of the floor is the scatter of its draws.
+    photo_z may lie outside the survey's range. `pdf` (n, n_outputs) is on `grid`; without it, the numbers of
+    p(z) are NaN. Slopes use all populated bins of spec_z, of which `slope_spec_z_high` those above `z_high`
+    (0.15 for SDSS), and the bins of photo_z with 10 galaxies or more. The variance that weights them is held
+    fixed in the bootstrap; the error of the TV floor is the scatter of its `n_bootstrap` draws.
 
     Raises
     ------
@@ -206,9 +170,7 @@ def evaluate(
             f"evaluate needs arrays of one length above 0, got {z.shape}, {estimate.shape}, {r.shape}"
         )
     if not all(np.isfinite(a).all() for a in (z, estimate, r)):
-        raise ValueError(
-            "evaluate needs finite spec_z, photo_z and dered_petro_r: drop the other galaxies first"
-        )
+        raise ValueError("evaluate needs finite spec_z, photo_z and dered_petro_r: drop other galaxies first")
     if n_bootstrap < 1:
         raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}")
     variance, _ = variances(z, estimate, r, grid, slices)
@@ -216,13 +178,10 @@ def evaluate(
 
     def statistics(draw: Ints) -> dict[str, float]:
         spec, photo = z[draw], estimate[draw]
-        dz = residual(spec, photo, relative)
         by_spec_z = residuals_by_spec_z(spec, photo, variance[draw], grid, relative)
         by_photo_z = residuals_by_photo_z(spec, photo, grid, MIN_COUNT, relative)
         return {
-            "bias": bias(dz),
-            "sigma_mad": sigma_mad(dz),
-            "outlier_fraction": outlier_fraction(dz, outlier_cut),
+            **_of_residuals(residual(spec, photo, relative), outlier_cut),
             **scores.summary(draw),
             "slope_spec_z": fit_line(by_spec_z).slope,
             "slope_spec_z_high": fit_line(by_spec_z, z_high).slope,
@@ -233,8 +192,7 @@ def evaluate(
 
     values = statistics(np.arange(len(z)))
     samples = bootstrap(lambda draw: list(statistics(draw).values()), len(z), n_bootstrap, rng)
-    errors = dict(zip(values, standard_error(samples).tolist(), strict=True))
+    errors = standard_error(samples).tolist()
     floor = total_variation_floor(z, estimate, variance, grid, rng, n_bootstrap, relative)
     values["total_variation_floor"] = float(floor.mean())
-    errors["total_variation_floor"] = float(standard_error(floor))
-    return {"n": float(len(z))} | values | {f"{key}_err": error for key, error in errors.items()}
+    return {"n": float(len(z))} | values | _named_errors(values, [*errors, float(standard_error(floor))])

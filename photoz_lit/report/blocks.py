@@ -112,7 +112,7 @@ def _sample_blocks(corrections: dict[str, list[Run]], target: Target) -> tuple[B
         _panels(
             f"{target.estimated[0].upper()}{target.estimated[1:]} against {target.true}",
             f"Solid line: {target.estimated} equals {target.true}. Dashed lines: outlier cut,"
-            f" |{target.delta}| = {cut:g}. Horizontal stripes are mode collapse.",
+            f" |Δ{target.symbol}| = {cut:g}. Horizontal stripes are mode collapse.",
             f"Density of {target.estimated} against {target.true}",
             labels,
             lambda some: figure_density({k: runs[k] for k in some}),

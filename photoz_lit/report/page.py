@@ -145,7 +145,7 @@ def build_page(gathered: Gathered, sections: list[Section], output_dir: Path) ->
 def _definition(target: Target) -> str:
     truth, estimate = (f"{target.symbol}_{{{name}}}" for name in target.subscripts)
     difference = f"{estimate} − {truth}"
-    return f"{target.delta} = " + (f"({difference}) / (1 + {truth})" if target.relative else difference)
+    return f"Δ{target.symbol} = " + (f"({difference}) / (1 + {truth})" if target.relative else difference)
 
 
 def _words(targets: list[Target]) -> tuple[str, str, str, str, str]:
