@@ -38,39 +38,19 @@ SPLIT_WORDS = {
 
 @dataclass(frozen=True)
 class TableRules:
-    """How a foreign table becomes the project's own.
+    """How a foreign table becomes the project's own."""
 
-    Parameters
-    ----------
-    columns : mapping
-        Our name -> the table's name; our own names are found without being listed.
-    z_range : (float, float)
-        Redshifts, or values of the target, that the survey covers.
-    magnitudes, magnitude_errors : sequences of str
-        Columns to keep as features, mag; errors may be empty.
-    drop_invalid : bool
-        Drop rows that cannot be used, with a message, instead of stopping.
-    labelled : bool
-        Whether galaxies are to be trained on or tested with. If not, target and dered_petro_r may be absent
-        and are not checked, and every row is kept: those that cannot be used have the `flag` "table".
-    ebv_maps : Path, optional
-        Folder of the SFD dust maps: E(B-V) comes from them where the table has positions.
-    needed : sequence of str
-        Of ra and dec, those without which the source can do nothing with a row.
-    target : str
-        Column of the true values. Where it is another than spec_z, spec_z is not needed, and any quantity
-        may stand in dered_petro_r.
-    """
-
-    columns: Mapping[str, str]
-    z_range: tuple[float, float]
-    magnitudes: Sequence[str] = ()
+    columns: Mapping[str, str]  # our name -> the table's; our own names are found without being listed
+    z_range: tuple[float, float]  # redshifts, or values of the target, that the survey covers
+    magnitudes: Sequence[str] = ()  # columns to keep as features, mag
     magnitude_errors: Sequence[str] = ()
-    drop_invalid: bool = False
+    drop_invalid: bool = False  # drop rows that cannot be used, with a message, instead of stopping
+    # Whether galaxies are to be trained on or tested with. If not, target and dered_petro_r may be absent and
+    # are not checked, and every row is kept: those that cannot be used have the `flag` "table".
     labelled: bool = True
-    ebv_maps: Path | None = None
-    needed: Sequence[str] = ()
-    target: str = "spec_z"
+    ebv_maps: Path | None = None  # folder of the SFD maps: E(B-V) comes from them where there are positions
+    needed: Sequence[str] = ()  # of ra and dec, those without which the source can do nothing with a row
+    target: str = "spec_z"  # where it is another, spec_z is not needed, and dered_petro_r any quantity
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -81,15 +61,6 @@ class TableRules:
 def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table, NDArray[np.int64]]:
     """Return the project's own columns of a foreign table, checked.
 
-    Parameters
-    ----------
-    table : Table
-        Any table.
-    origin : str
-        What messages call it, usually its path.
-    rules : TableRules
-        Names of its columns, and what to check.
-
     Returns
     -------
     table : Table
@@ -98,11 +69,6 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
         rows that cannot be used, and `ebv_known` false for galaxies whose E(B-V) is not known.
     rows : array (n,)
         Row of each kept galaxy in the input.
-
-    Raises
-    ------
-    DataError
-        A column is missing or a value cannot be used; the message names both.
     """
     _check_rules(rules)
     features = {

@@ -1,43 +1,35 @@
 """The columns of a table that are used: found by name, converted, their shape, text and units checked.
 
 A name is the table's own one; else the only one that differs from it by capitals alone. `mags[2]` is the
-third value of each row of a column of vectors.
+third value of each row of a column of vectors. `origin` is what messages call the table, usually its path.
 """
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from astropy import units as u
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
 
-if TYPE_CHECKING:
-    from astropy.table import Table
-
 BLANK = ("", "nan", "none", "null", "n/a", "<na>", "--")
-UNITS = {
-    "angle": ("deg", "degrees"),
-    "magnitude": ("mag", "magnitudes"),
-    "redshift": ("", "a redshift without a unit"),
-}
 NO_UNIT = ("", "-", "--", "---", "1", "none", "n/a", "null", "dimensionless", "unitless")
-LIKE_UNITS = {
-    "angle": r"deg(ree)?s?",
-    "magnitude": r"((ab|vega|asinh|sdss)[ _]?)?mag(s|nitudes?)?[ _]?(\(?(ab|vega)\)?)?",
-    "redshift": r"z|redshifts?",
+UNITS = {  # by kind: ours, what else tables write for it, and what messages call it
+    "angle": ("deg", r"deg(ree)?s?", "degrees"),
+    "magnitude": (
+        "mag",
+        r"((ab|vega|asinh|sdss)[ _]?)?mag(s|nitudes?)?[ _]?(\(?(ab|vega)\)?)?",
+        "magnitudes",
+    ),
+    "redshift": ("", r"z|redshifts?", "a redshift without a unit"),
 }
 
 
-def find_column(table: "Table", name: str, origin: str) -> str | None:
-    """Return the name by which a table knows a column, None where it has none.
-
-    Raises
-    ------
-    DataError
-        Several columns differ from the name by capitals alone, and none is it.
-    """
+def find_column(table: Table, name: str, origin: str) -> str | None:
+    """Return the name by which a table knows a column, None where it has none."""
     own, part = _without_index(table, name)
     if own in table.colnames:
         return own + part
@@ -47,13 +39,13 @@ def find_column(table: "Table", name: str, origin: str) -> str | None:
     return alike[0] + part if alike else None
 
 
-def _without_index(table: "Table", name: str) -> tuple[str, str]:
+def _without_index(table: Table, name: str) -> tuple[str, str]:
     """Return the name of a column and the index of one of its vectors' values, as in `mags` and `[2]`."""
     indexed = re.fullmatch(r"(.+)(\[\d+\])", name)
     return (indexed[1], indexed[2]) if indexed and name not in table.colnames else (name, "")
 
 
-def _cells(table: "Table", name: str, origin: str) -> tuple[NDArray[Any], NDArray[np.bool_], Any]:
+def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], NDArray[np.bool_], Any]:
     """Return the values of a column, which are empty, and its unit."""
     own, index = _without_index(table, name)
     column = table[own]
@@ -75,21 +67,8 @@ def _cells(table: "Table", name: str, origin: str) -> tuple[NDArray[Any], NDArra
     return values, empty, getattr(column, "unit", None)
 
 
-def numbers(table: "Table", name: str, origin: str, kind: str | None = None) -> NDArray[np.float64]:
-    """Return a column as numbers, NaN in empty cells.
-
-    Parameters
-    ----------
-    table, name, origin
-        The table, its name of the column, and what messages call the table.
-    kind : str, optional
-        `angle` (degrees are returned), `magnitude` or `redshift`: the unit must fit, where there is one.
-
-    Raises
-    ------
-    DataError
-        It holds text or vectors, or has a unit of another kind.
-    """
+def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> NDArray[np.float64]:
+    """Return a column as numbers, NaN in empty cells, in our unit of its kind (a key of `UNITS`)."""
     cells, empty, unit = _cells(table, name, origin)
     if cells.dtype.kind in "fiub":
         values = np.where(empty, np.nan, cells.astype(np.float64))
@@ -103,29 +82,19 @@ def numbers(table: "Table", name: str, origin: str, kind: str | None = None) -> 
                     f"{origin}: column {name} holds text where numbers are needed: {_spelt(cells[row])!r} in "
                     f"row {row} (counted from 0)"
                 ) from error
-    return values * _factor(unit, kind, name, origin)
-
-
-def _factor(unit: Any, kind: str | None, name: str, origin: str) -> float:
-    """Return what values of a unit are to be multiplied by."""
-    from astropy import units as u
-
     spelt = str(unit or "").strip()
-    if kind is None or spelt.lower() in NO_UNIT or re.fullmatch(LIKE_UNITS[kind], spelt, re.IGNORECASE):
-        return 1.0
-    ours, wanted = UNITS[kind]
+    if kind is None or spelt.lower() in NO_UNIT:
+        return values
+    ours, alike, wanted = UNITS[kind]
     try:
-        return float(u.Unit(spelt).to(ours))
+        return values if re.fullmatch(alike, spelt, re.IGNORECASE) else values * u.Unit(spelt).to(ours)
     except (u.UnitConversionError, ValueError, TypeError):
-        wanted = {"angle": "degrees", "magnitude": "magnitudes", "redshift": "a redshift without a unit"}[
-            kind
-        ]
         raise DataError(
             f"{origin}: column {name} is in {spelt}, {wanted} expected: convert it, or name another column"
         ) from None
 
 
-def text(table: "Table", name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+def text(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     """Return a column as text without blanks around it, and which cells are empty."""
     cells, empty, _ = _cells(table, name, origin)
     spelt = np.array(["" if gone else _spelt(cell) for cell, gone in zip(cells.tolist(), empty, strict=True)])
@@ -142,16 +111,11 @@ def _spelt(cell: object) -> str:
 
 
 def identities(
-    table: "Table", name: str, origin: str
+    table: Table, name: str, origin: str
 ) -> tuple[NDArray[np.int64] | NDArray[np.str_], NDArray[np.bool_]]:
     """Return a column of ids in one form whatever the format, and which cells are empty.
 
     Whole numbers are 64-bit integers, also if they came as text; all else is text. Empty cells are -1 or "".
-
-    Raises
-    ------
-    DataError
-        They are floating-point numbers that are not whole, or so large that they stand for several integers.
     """
     cells, empty, _ = _cells(table, name, origin)
     if cells.dtype.kind in "iub" and cells.max(initial=0) <= np.iinfo(np.int64).max:
@@ -168,11 +132,9 @@ def identities(
         cells = np.where(empty, "nan", spelt).astype(np.float64)
     empty = empty | np.isnan(cells)
     given, digits = cells[~empty], np.finfo(cells.dtype).nmant + 1
+    large = f"floating-point numbers above 2^{digits}, which stand for several integers each"
     for wrong, why in (
-        (
-            np.abs(given) > 2.0**digits,
-            f"floating-point numbers above 2^{digits}, which stand for several integers each",
-        ),
+        (np.abs(given) > 2.0**digits, large),
         (given != np.round(given), "numbers that are not whole"),
     ):
         if wrong.any():

@@ -1,6 +1,8 @@
 """Batches of galaxies for Lightning; their randomness is a function of (seed, epoch, index)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,39 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-Picks = tuple[NDArray[np.int64], NDArray[np.int64]]
+VAL_BATCH = 512  # galaxies
+
+Picks = tuple[NDArray[np.int64], NDArray[np.int64]]  # galaxies of a batch, and the view of each
 
 
+@dataclass(eq=False)
 class Galaxies(Dataset[dict[str, Any]]):
-    """Galaxies of one split, read in whole batches.
+    """Galaxies of one split, read in whole batches."""
 
-    Parameters
-    ----------
-    inputs : array (N, ...)
-        Cutouts or magnitudes of the store, usually a memory map; or, with `views_first`, embeddings
-        (views, N, d).
-    columns : dict of arrays (n,)
-        What else a batch holds, e.g. ebv, z_bin, r_slice.
-    rows : array (n,)
-        Row of each galaxy in `inputs`.
-    views_first : bool
-        Whether `inputs` holds each view of a galaxy already.
-    """
-
-    def __init__(
-        self,
-        inputs: NDArray[Any],
-        columns: dict[str, NDArray[Any]],
-        rows: NDArray[np.int64],
-        views_first: bool = False,
-    ) -> None:
-        self.inputs, self.columns, self.rows, self.views_first = inputs, columns, rows, views_first
+    inputs: NDArray[Any]  # (N, ...) of the store, usually a memory map; or embeddings (views, N, d)
+    columns: dict[str, NDArray[Any]]  # (n,): what else a batch holds, e.g. ebv, z_bin, r_slice
+    rows: NDArray[np.int64]  # (n,): of each galaxy in `inputs`
+    views_first: bool = False  # whether `inputs` holds each view of a galaxy already
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, picks: Picks) -> dict[str, Tensor]:
-        """Return a batch: `picks` are the galaxies and the view of each."""
+        """Return a batch."""
         members, views = picks
         rows = self.rows[members]
         inputs = self.inputs[views, rows] if self.views_first else self.inputs[rows]
@@ -52,41 +40,22 @@ class Galaxies(Dataset[dict[str, Any]]):
         return batch
 
 
+@dataclass(eq=False)
 class Stream(Sampler[Picks]):
     """An endless stream of shuffled passes over n galaxies, cut to batches; the same however it is read.
 
     Each pass has its own order and its own view of each galaxy, both drawn from (seed, pass). An epoch is
     `steps_per_epoch` batches of the stream, so that a run resumed at an epoch sees what it would have seen.
-
-    Parameters
-    ----------
-    n : int
-        Number of galaxies.
-    batch_size : int
-        Galaxies in a batch over all devices.
-    steps_per_epoch : int
-        Batches in an epoch.
-    seed : int
-        Seed of order and views.
-    n_views : int
-        Views to draw from.
-    rank, world_size : int
-        This device and the number of devices: each takes its share of every batch.
     """
 
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        steps_per_epoch: int,
-        seed: int,
-        n_views: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.n, self.batch_size, self.steps_per_epoch = n, batch_size, steps_per_epoch
-        self.seed, self.n_views, self.rank, self.world_size = seed, n_views, rank, world_size
-        self.epoch = 0
+    n: int
+    batch_size: int  # over all devices: this one, `rank`, takes its share of every batch
+    steps_per_epoch: int
+    seed: int
+    n_views: int
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives; Lightning calls this."""
@@ -97,18 +66,13 @@ class Stream(Sampler[Picks]):
 
     def __iter__(self) -> Iterator[Picks]:
         start = self.epoch * self.steps_per_epoch
-        passes: dict[int, Picks] = {}
+        one_pass = lru_cache(maxsize=2)(self._one_pass)  # a batch may begin in the last one
         for step in range(start, start + self.steps_per_epoch):
             positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-            positions = positions[self.rank :: self.world_size]
-            which, place = np.divmod(positions, self.n)
-            for p in np.unique(which):
-                if int(p) not in passes:
-                    passes[int(p)] = self._one_pass(int(p))
-            for p in [p for p in passes if p < which[0]]:
-                del passes[p]
-            parts = [tuple(a[place[which == p]] for a in passes[int(p)]) for p in np.unique(which)]
-            yield np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
+            which, place = np.divmod(positions[self.rank :: self.world_size], self.n)
+            parts = [[a[place[which == p]] for a in one_pass(p)] for p in np.unique(which).tolist()]
+            members, views = zip(*parts, strict=True)
+            yield np.concatenate(members), np.concatenate(views)
 
     def _one_pass(self, number: int) -> Picks:
         rng = np.random.default_rng([self.seed, number])
@@ -117,17 +81,12 @@ class Stream(Sampler[Picks]):
         return order, views[order]
 
 
+@dataclass(eq=False)
 class InOrder(Sampler[Picks]):
-    """Every galaxy once, in order, in its first view.
+    """Every galaxy once, in order, in its first view."""
 
-    Parameters
-    ----------
-    n, batch_size : int
-        Number of galaxies, and of galaxies in a batch.
-    """
-
-    def __init__(self, n: int, batch_size: int) -> None:
-        self.n, self.batch_size = n, batch_size
+    n: int
+    batch_size: int
 
     def __len__(self) -> int:
         return -(-self.n // self.batch_size)
@@ -139,19 +98,7 @@ class InOrder(Sampler[Picks]):
 
 
 class GalaxyData(pl.LightningDataModule):
-    """Training and validation batches.
-
-    Parameters
-    ----------
-    train, val : Galaxies
-        The two splits.
-    batch_size, steps_per_epoch, seed, n_views
-        See `Stream`.
-    num_workers : int
-        Processes that read batches; 0 reads in the main process.
-    val_batch_size : int
-        Galaxies in a validation batch.
-    """
+    """Training and validation batches: a `Stream`, and validation galaxies in order."""
 
     def __init__(
         self,
@@ -163,31 +110,21 @@ class GalaxyData(pl.LightningDataModule):
         seed: int,
         n_views: int,
         num_workers: int = 0,
-        val_batch_size: int = 512,
     ) -> None:
         super().__init__()
-        self.train, self.val = train, val
-        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
-        self.seed, self.n_views = seed, n_views
-        self.num_workers, self.val_batch_size = num_workers, val_batch_size
+        self.train, self.val, self.num_workers = train, val, num_workers
+        self.stream = Stream(len(train), batch_size, steps_per_epoch, seed, n_views)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the stream of shuffled batches of this device."""
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        stream = Stream(
-            len(self.train),
-            self.batch_size,
-            self.steps_per_epoch,
-            self.seed,
-            self.n_views,
-            rank,
-            world_size,
-        )
+        """Return this device's share of the stream."""
+        stream, t = self.stream, self.trainer
+        if t:
+            stream = replace(stream, rank=t.global_rank, world_size=t.world_size)
         return loader(self.train, stream, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Return the validation galaxies in order."""
-        return loader(self.val, InOrder(len(self.val), self.val_batch_size), self.num_workers)
+        return loader(self.val, InOrder(len(self.val), VAL_BATCH), self.num_workers)
 
 
 def loader(

@@ -16,24 +16,9 @@ EXTINCTION_PER_EBV = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479
 
 
 def ebv_from_maps(ra: NDArray[np.floating], dec: NDArray[np.floating], folder: Path) -> NDArray[np.float64]:
-    """Return E(B-V) at positions.
+    """Return E(B-V) in mag, (n,), at positions in degrees (ICRS), NaN where one is not finite.
 
-    Parameters
-    ----------
-    ra, dec : arrays (n,)
-        Degrees, ICRS. Where one is not finite, E(B-V) is NaN.
-    folder : Path
-        With SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits.
-
-    Returns
-    -------
-    ebv : array (n,)
-        Magnitudes.
-
-    Raises
-    ------
-    DataError
-        The package sfdmap2 or the maps are missing.
+    The folder has SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits.
     """
     try:
         from sfdmap2.sfdmap import SFDMap

@@ -1,7 +1,7 @@
 """What is wrong with the pixels of cutouts, and the repair of single ones."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,31 +19,17 @@ LARGEST = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class Inspected:
-    """Inputs of some galaxies, and what is wrong with them.
+    """Inputs of some galaxies, and what is wrong with them."""
 
-    Parameters
-    ----------
-    inputs : array (m, ...)
-        To be kept.
-    faults : mapping of str to array of bool (m,)
-        Why galaxies cannot be used.
-    repaired : array of bool (m,)
-        Which have pixels that were interpolated.
-    fits_half : bool
-        Whether float16 can hold what can be used.
-    """
+    inputs: NDArray[Any]  # (m, ...), to be kept
+    faults: Mapping[str, NDArray[np.bool_]]  # why galaxies cannot be used: masks (m,)
+    repaired: NDArray[np.bool_]  # (m,): which have pixels that were interpolated
+    fits_half: bool = True  # whether float16 can hold what can be used
 
-    inputs: NDArray[Any]
-    faults: Mapping[str, NDArray[np.bool_]]
-    repaired: NDArray[np.bool_]
-    fits_half: bool = True
-    bad: NDArray[np.bool_] = field(init=False)
-
-    def __post_init__(self) -> None:
-        bad = np.zeros(len(self.inputs), bool)
-        for mask in self.faults.values():
-            bad |= mask
-        object.__setattr__(self, "bad", bad)
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """Which cannot be used, (m,)."""
+        return np.asarray(np.any(list(self.faults.values()), axis=0))
 
 
 def inspect_numbers(inputs: NDArray[Any]) -> Inspected:
@@ -53,21 +39,10 @@ def inspect_numbers(inputs: NDArray[Any]) -> Inspected:
 
 
 def inspect_cutouts(cutouts: NDArray[Any], scale: float = 1.0, repair: bool = False) -> Inspected:
-    """Say which cutouts have pixels without a flux, or a band without any.
+    """Say which cutouts (m, bands, y, x) have pixels without a flux, or a band without any.
 
-    Parameters
-    ----------
-    cutouts : array (m, bands, y, x)
-        Fluxes as they were brought.
-    scale : float
-        Nanomaggies in one unit of them.
-    repair : bool
-        Interpolate pixels without a flux, where they are few.
-
-    Returns
-    -------
-    Inspected
-        Cutouts in nanomaggies.
+    `scale` is one unit of them in nanomaggies: what is to be kept is in nanomaggies. `repair` interpolates
+    pixels without a flux, where they are few.
     """
     with np.errstate(over="ignore"):  # beyond float32: infinite
         planes: NDArray[Any] = np.asarray(cutouts, dtype=np.float32).reshape(*cutouts.shape[:2], -1)

@@ -20,32 +20,18 @@ def balanced_subset(
     seed: int = 0,
     names: NDArray[np.str_] | None = None,
 ) -> NDArray[np.int64]:
-    """Keep at random at most `threshold` galaxies of each (z bin, r slice) cell.
+    """Keep at random at most `threshold` galaxies (N_th) of each (z bin, r slice) cell.
 
     Parameters
     ----------
     spec_z, dered_petro_r : array_like, shape (n,)
         Redshifts and dereddened Petrosian r (mag).
-    grid, slices : RedshiftGrid, MagnitudeSlices
-        Define the cells.
-    threshold : int
-        Largest number N_th of galaxies kept in a cell.
-    fold : int
-        1, 2, ...: which members of the crowded cells are taken.
+    grid, slices, threshold, fold
+        The cells, and which members of the crowded ones are taken, as in `fold_of_cells`.
     seed : int
         Seed of the random order. All folds of one ensemble share it.
     names : array of str (n,), optional
         What the galaxies are called (`object_names`): the order of rows then decides nothing.
-
-    Returns
-    -------
-    ndarray of int, shape (n_selected,)
-        Sorted indices into the catalogue.
-
-    Raises
-    ------
-    ValueError
-        If `threshold` or `fold` is below 1, the lengths differ, or a value is not finite.
     """
     if threshold < 1 or fold < 1:
         raise ValueError(f"threshold and fold start at 1, got threshold={threshold}, fold={fold}")

@@ -9,24 +9,24 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord, search_around_sky
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
 
-if TYPE_CHECKING:
-    from astropy.table import Table
-
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+SAME_PLACE = 1.0  # arcsec: entries that are no farther apart are of one object
 NUMBERED = "NUMBERED"  # a keyword of FITS headers, so that stores know it too
 
 
-def with_ids(table: "Table") -> "Table":
+def with_ids(table: Table) -> Table:
     """Number the rows where they have no object_id: each is an object of its own, unless positions agree."""
     if "object_id" in table.colnames:
         return table
@@ -46,23 +46,8 @@ def with_ids(table: "Table") -> "Table":
     return table
 
 
-def same_object(table: "Table", radius_arcsec: float = 1.0) -> NDArray[np.int64]:
-    """Group rows of one object: equal object_id, or positions within a radius.
-
-    Parameters
-    ----------
-    table : Table
-        With object_id and, where known, ra and dec in degrees, NaN where they are not.
-    radius_arcsec : float
-        Largest separation of two entries of one object.
-
-    Returns
-    -------
-    group : array (n,)
-        Rows with equal numbers are one object.
-    """
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord, search_around_sky
+def same_object(table: Table) -> NDArray[np.int64]:
+    """Number rows by object, (n,): equal for an equal object_id, and for positions (deg) at one place."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -70,19 +55,17 @@ def same_object(table: "Table", radius_arcsec: float = 1.0) -> NDArray[np.int64]
     group = np.asarray(group.ravel(), dtype=np.int64)
     if not {"ra", "dec"} <= set(table.colnames):
         return group
-    known = np.flatnonzero(np.isfinite(np.asarray(table["ra"]) + np.asarray(table["dec"])))
-    if not known.size:
-        return group
-    sky = SkyCoord(np.asarray(table["ra"])[known] * u.deg, np.asarray(table["dec"])[known] * u.deg)
-    first, second, _, _ = search_around_sky(sky, sky, radius_arcsec * u.arcsec)
-    first, second = known[first], known[second]
-    n = int(group.max()) + 1
-    links = coo_array((np.ones(first.size), (group[first], group[second])), shape=(n, n))
+    ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
+    known = np.flatnonzero(np.isfinite(ra + dec))
+    sky = SkyCoord(ra[known] * u.deg, dec[known] * u.deg)
+    first, second, _, _ = search_around_sky(sky, sky, SAME_PLACE * u.arcsec)
+    first, second, n = group[known[first]], group[known[second]], int(group.max()) + 1
+    links = coo_array((np.ones(first.size), (first, second)), shape=(n, n))
     _, joined = connected_components(links, directed=False)
     return np.asarray(joined[group], dtype=np.int64)
 
 
-def object_names(table: "Table") -> NDArray[np.str_] | None:
+def object_names(table: Table) -> NDArray[np.str_] | None:
     """Return what each row's object is called, (n,): its id, or else its place; None if neither is known."""
     if not table.meta.get(NUMBERED, False):
         return np.asarray(table["object_id"]).astype(str)
@@ -93,16 +76,9 @@ def object_names(table: "Table") -> NDArray[np.str_] | None:
 
 
 def draw(names: NDArray[np.str_] | None, n: int, seed: Sequence[int] | int) -> NDArray[np.uint64]:
-    """Return a random number for each of n rows, equal for equal names: what is drawn has the lowest.
+    """Return a random number for each of n rows: what is drawn has the lowest.
 
-    Parameters
-    ----------
-    names : array of str (n,), optional
-        Of the rows' objects; None draws a permutation of the rows.
-    n : int
-        Number of rows.
-    seed : int or sequence of int
-        Same seed, same name: same number, whatever other rows there are.
+    It depends on the name of the row's object and the seed alone; None draws a permutation of the rows.
     """
     if names is None:
         return np.random.default_rng(seed).permutation(n).astype(np.uint64)
@@ -113,7 +89,7 @@ def draw(names: NDArray[np.str_] | None, n: int, seed: Sequence[int] | int) -> N
 
 
 def assign_splits(
-    table: "Table",
+    table: Table,
     *,
     test_fraction: float,
     val_fraction: float,
@@ -135,78 +111,64 @@ def assign_splits(
         Fractions of the objects, on average: each has its own lot.
     seed : int
         Same seed, same objects: same splits.
-    n_train : int, optional
-        Keep only so many training rows; the others get the split `unused`, as do rows that cannot be used
-        by their `flag`.
-    train_fraction : float
-        Keep only such a share of the training rows; fewer are a part of more.
-    thin : (z_low, z_high, fraction), optional
-        First, keep only such a fraction of the training rows with z_low <= spec_z < z_high.
+    n_train, train_fraction
+        Keep only so many training rows, and such a share of them; fewer are a part of more.
+    thin : (low, high, fraction), optional
+        First, keep only such a fraction of the training rows with true values from low to below high.
     target : str
-        Column of the true values, spec_z above.
+        Column of the true values.
 
     Returns
     -------
     split : array of str (n,)
-        `train`, `val`, `test` or `unused`.
+        `train`, `val`, `test` or `unused`, as are rows that cannot be used by their `flag`.
     """
-    group = same_object(table)
-    names = object_names(table)
+    group, names = same_object(table), object_names(table)
     rng = np.random.default_rng([seed, 71])
-    place = _places(group, names, seed, rng)
+    place = _places(group, names, [seed, 71], rng)
     given = np.asarray(table["split"]).astype(str) if "split" in table.colnames else None
     if given is None:
-        test_edge = _edge(place, 0.0, test_fraction)
-        in_test, in_val = place < test_edge, place < _edge(place, test_edge, test_edge + val_fraction)
+        edge = _edge(place, 0.0, test_fraction)
+        in_test, in_val = (place < edge)[group], (place < _edge(place, edge, edge + val_fraction))[group]
     else:
-        in_test = _any_of(group, given == "test")
-        moved = int((in_test[group] & (given != "test")).sum())
-        if moved:
+        in_test, in_val = (np.isin(group, group[given == name]) for name in ("test", "val"))
+        if moved := int((in_test & (given != "test")).sum()):
             log.warning("%d other rows are objects of the test split: they join it and train nothing", moved)
-        in_val = place < _edge(place, 0.0, val_fraction)
-        if (given == "val").any():
-            in_val = _any_of(group, given == "val")
-    split = np.where(in_test, "test", np.where(in_val, "val", "train"))[group].astype("<U6")
+        if not in_val.any():
+            in_val = (place < _edge(place, 0.0, val_fraction))[group]
+    split = np.where(in_test, "test", np.where(in_val, "val", "train")).astype("<U6")
     if "flag" in table.colnames:
         flag = np.char.strip(np.asarray(table["flag"]).astype(str))
         split[~np.isin(flag, ESTIMATED)] = "unused"
     if len(thin) == 3:
-        z_low, z_high, fraction = thin
+        low, high, fraction = thin
         true = np.asarray(table[target])
-        inside = np.flatnonzero((split == "train") & (true >= z_low) & (true < z_high))
+        inside = np.flatnonzero((split == "train") & (true >= low) & (true < high))
         spare = _drawn(inside, group, names, [seed, 73], np.random.default_rng([seed, 73]))
         split[spare[round(fraction * inside.size) :]] = "unused"
     if n_train is not None or train_fraction < 1:
         members = _drawn(np.flatnonzero(split == "train"), group, names, [seed, 72], rng)
         kept = round(train_fraction * members.size)
         split[members[kept if n_train is None else min(kept, n_train) :]] = "unused"
-    for name in SPLITS:
-        if not (split == name).any():
-            column = "" if given is None else "; the column split names the test rows by the word test"
-            raise DataError(
-                f"the {name} split is empty with {len(table)} galaxies: use more galaxies, or change "
-                f"data.test_fraction and data.val_fraction{column}"
-            )
-    return np.asarray(split)
-
-
-def _lots(group: NDArray[np.int64], names: NDArray[np.str_], seed: Sequence[int]) -> NDArray[np.uint64]:
-    """Return the lot of each object, (n_objects,): the lowest of its rows."""
-    lots = np.full(int(group.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(lots, group, draw(names, len(group), seed))
-    return lots
+    if absent := [name for name in SPLITS if not (split == name).any()]:
+        column = "" if given is None else "; the column split names the test rows by the word test"
+        raise DataError(
+            f"the {absent[0]} split is empty with {len(table)} galaxies: use more galaxies, or change "
+            f"data.test_fraction and data.val_fraction{column}"
+        )
+    return split
 
 
 def _places(
-    group: NDArray[np.int64], names: NDArray[np.str_] | None, seed: int, rng: np.random.Generator
+    group: NDArray[np.int64], names: NDArray[np.str_] | None, seed: Sequence[int], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return a random number in 0-1 for each object, (n_objects,)."""
-    if names is not None:
-        return _lots(group, names, [seed, 71]) / 2.0**64
+    """Return a random number in 0-1 for each object, (n_objects,): the lowest of its rows' lots."""
     n = int(group.max()) + 1
-    place = np.empty(n)
-    place[rng.permutation(n)] = (np.arange(n) + 0.5) / n
-    return place
+    if names is None:
+        return (np.argsort(rng.permutation(n)) + 0.5) / n
+    lots = np.full(n, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(lots, group, draw(names, len(group), seed))
+    return lots / 2.0**64
 
 
 def _edge(place: NDArray[np.float64], low: float, high: float) -> float:
@@ -215,13 +177,6 @@ def _edge(place: NDArray[np.float64], low: float, high: float) -> float:
     if (high - low) * place.size < 0.99 or not beyond.size or beyond.min() < high:
         return high
     return float(np.nextafter(beyond.min(), 1))
-
-
-def _any_of(group: NDArray[np.int64], rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say of each object whether any of its rows is among those given."""
-    any_of = np.zeros(int(group.max()) + 1, bool)
-    any_of[group[rows]] = True
-    return any_of
 
 
 def _drawn(
@@ -234,4 +189,4 @@ def _drawn(
     """Return rows in the random order of their objects."""
     if names is None:
         return rng.permutation(rows)
-    return rows[np.argsort(_lots(group, names, seed)[group[rows]], kind="stable")]
+    return rows[np.argsort(_places(group, names, seed, rng)[group[rows]], kind="stable")]

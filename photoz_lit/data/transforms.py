@@ -9,27 +9,15 @@ N_SYMMETRIES = 8
 
 
 def stretch(x: Tensor, scale: float = 1.0) -> Tensor:
-    """Compress fluxes: sign(x) (sqrt(abs(x) / scale + 1) - 1), Lin et al. 2022, section 3.
-
-    Parameters
-    ----------
-    x : Tensor
-        Fluxes in nanomaggies.
-    scale : float
-        Flux at which the square root begins; 1 in the paper.
-    """
+    """Compress fluxes (nanomaggies): sign(x) (sqrt(abs(x) / scale + 1) - 1), Lin et al. 2022, section 3."""
     # In place: on a CPU the allocation of each intermediate array costs more than its arithmetic.
     return x.abs().div_(scale).add_(1).sqrt_().sub_(1).copysign_(x)
 
 
 def apply_symmetry(images: Tensor, symmetry: Tensor) -> Tensor:
-    """Turn and mirror each image by one of the 8 symmetries of the square.
+    """Turn and mirror images (n, bands, pixels, pixels), each by one of the symmetries of the square, (n,).
 
-    Parameters
-    ----------
-    images : Tensor (n, bands, pixels, pixels)
-    symmetry : Tensor (n,)
-        0-7, three bits: 1 transposes, 2 flips rows, 4 flips columns; 0 leaves the image as it is.
+    Of three bits, 1 transposes, 2 flips rows, 4 flips columns; 0 leaves the image as it is.
     """
     out = torch.empty_like(images)
     for s in range(N_SYMMETRIES):
@@ -44,49 +32,27 @@ def apply_symmetry(images: Tensor, symmetry: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """Cutouts: symmetry, then stretch. A view is one of the 8 symmetries.
+    """Cutouts: symmetry, then stretch. A view is one of the 8 symmetries."""
 
-    Parameters
-    ----------
-    scale : float
-        Flux scale of the stretch, nanomaggies.
-    """
-
-    scale: float = 1.0
+    scale: float = 1.0  # flux at which the stretch's square root begins, nanomaggies; 1 in the paper
     n_views: int = N_SYMMETRIES
 
-    def n_columns(self, shape: tuple[int, ...]) -> int:
-        """Bands of a store's inputs of this shape, the galaxies first."""
-        return shape[1]
-
     def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
-        """Return the network's input in the given views; they need no random numbers."""
+        """Return the network's input in the given views."""
         return stretch(apply_symmetry(inputs, view).float(), self.scale)
 
 
 @dataclass(frozen=True)
 class CatalogueInputs:
-    """Magnitudes and errors (n, 2, F): to magnitudes, colours and errors (n, 3 F - 1).
+    """Magnitudes and errors (n, 2, F): to magnitudes, colours and errors (n, 3 F - 1)."""
 
-    Parameters
-    ----------
-    noise : float
-        Views other than 0 perturb the magnitudes by so many times their errors.
-    with_errors : bool
-        Whether the errors are features.
-    """
-
-    noise: float = 0.0
-    with_errors: bool = True
+    noise: float = 0.0  # views other than 0 perturb the magnitudes by so many times their errors
+    with_errors: bool = True  # whether the errors are features
 
     @property
     def n_views(self) -> int:
         """One view without noise; else as many as an image has."""
         return N_SYMMETRIES if self.noise > 0 else 1
-
-    def n_columns(self, shape: tuple[int, ...]) -> int:
-        """Features that are made of a store's inputs of this shape, the galaxies first."""
-        return (3 if self.with_errors else 2) * shape[2] - 1
 
     def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
         """Return the network's features; `unit` (n, F) are standard normal draws for the noise."""
@@ -102,10 +68,6 @@ class VectorInputs:
     """Vectors (n, d), as they are."""
 
     n_views: int = 1
-
-    def n_columns(self, shape: tuple[int, ...]) -> int:
-        """Size of the vectors of a store's inputs of this shape, the galaxies first."""
-        return shape[1]
 
     def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
         """Return the vectors in float32."""

@@ -10,13 +10,7 @@ from photoz_lit.errors import DataError
 
 
 def truth(store: Store, column: str, z_range: tuple[float, float]) -> NDArray[np.float64]:
-    """Return the true values of the target, (n,).
-
-    Raises
-    ------
-    DataError
-        The store does not have them, or not within the survey's range for all galaxies that can be used.
-    """
+    """Return the true values of the target, (n,), checked for all galaxies that can be used."""
     known = store.catalogue.colnames
     if column not in known:
         raise DataError(
@@ -35,12 +29,7 @@ def truth(store: Store, column: str, z_range: tuple[float, float]) -> NDArray[np
 
 
 def training_labels(
-    true: NDArray[np.float64],
-    split: NDArray[np.str_],
-    *,
-    error: float,
-    z_range: tuple[float, float],
-    seed: int,
+    true: NDArray[np.float64], split: NDArray[np.str_], error: float, z_range: tuple[float, float], seed: int
 ) -> NDArray[np.float64]:
     """Return what training is told of each galaxy, (N,): the truth, with Gaussian errors.
 

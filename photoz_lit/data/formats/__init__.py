@@ -11,35 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photoz_lit.data.formats import ecsv, fits, hdf5, parquet, text, votable
+from photoz_lit.data.formats import fits, hdf5, parquet, text, votable
 from photoz_lit.errors import DataError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 FORMATS: dict[str, Callable[[Path, str | None], "Table"]] = {
-    ".csv": text.read,
-    ".csv.gz": text.read,
-    ".tsv": text.read,
-    ".tsv.gz": text.read,
-    ".txt": text.read,
-    ".dat": text.read,
-    ".ecsv": ecsv.read,
-    ".ecsv.gz": ecsv.read,
-    ".fits": fits.read,
-    ".fits.gz": fits.read,
-    ".fits.fz": fits.read,
-    ".fits.bz2": fits.read,
-    ".fit": fits.read,
-    ".fit.gz": fits.read,
-    ".vot": votable.read,
-    ".vot.gz": votable.read,
-    ".votable": votable.read,
-    ".xml": votable.read,
-    ".parquet": parquet.read,
-    ".pq": parquet.read,
-    ".hdf5": hdf5.read,
-    ".h5": hdf5.read,
+    **dict.fromkeys((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".dat", ".ecsv", ".ecsv.gz"), text.read),
+    **dict.fromkeys((".fits", ".fits.gz", ".fits.fz", ".fits.bz2", ".fit", ".fit.gz"), fits.read),
+    **dict.fromkeys((".vot", ".vot.gz", ".votable", ".xml"), votable.read),
+    **dict.fromkeys((".parquet", ".pq"), parquet.read),
+    **dict.fromkeys((".hdf5", ".h5"), hdf5.read),
 }
 
 
@@ -47,31 +30,20 @@ def table_file(path: Path | str) -> tuple[Path, str | None]:
     """Return the file of a table and the part of it that is named, as in `galaxies.fits[2]`."""
     path = Path(path).expanduser()
     named = re.fullmatch(r"(.+)\[([^\[\]]+)\]", str(path))
-    if named is None or path.exists():
-        return path, None
-    return Path(named[1]), named[2].strip()
+    return (path, None) if named is None or path.exists() else (Path(named[1]), named[2].strip())
 
 
 def read_table(path: Path | str) -> "Table":
     """Read a table by the ending of its name; a folder is one of Parquet files.
 
-    Parameters
-    ----------
-    path : Path
-        One of several tables of a file is named in brackets: the number or name of an HDU or VOTable, the
-        group or data set of an HDF5 file, such as `galaxies.fits[2]`.
-
-    Raises
-    ------
-    DataError
-        The file is absent, of an unknown kind, cannot be read or holds no rows.
+    One of several tables of a file is named in brackets, as in `galaxies.fits[2]`: by the number or name of
+    an HDU or VOTable, the group or data set of an HDF5 file. All that goes wrong is a DataError.
     """
     from astropy.utils.exceptions import AstropyWarning
 
     file, part = table_file(path)
-    ending = max((e for e in FORMATS if file.name.lower().endswith(e)), key=len, default=None)
-    if file.is_dir():
-        ending = ".parquet"
+    endings = [e for e in FORMATS if file.name.lower().endswith(e)]
+    ending = ".parquet" if file.is_dir() else max(endings, key=len, default=None)
     if ending is None:
         raise DataError(f"{file}: unknown kind of table '{file.suffix}'. Known: {', '.join(sorted(FORMATS))}")
     if not file.exists():

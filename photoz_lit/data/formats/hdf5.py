@@ -18,11 +18,7 @@ MASK = ".mask"  # astropy's name for which cells of a column are empty
 
 
 def read(path: Path, part: str | None) -> "Table":
-    """Read the table at the root, or the only one below it, or that of a group or data set.
-
-    Compound data sets and columns of one length beside each other are one table; of several lengths, the
-    longest is read.
-    """
+    """Read the table at the root, or the only one below it, or that of a group or data set."""
     import h5py
 
     with h5py.File(path) as file:
@@ -71,11 +67,11 @@ def _joined(sets: list["h5py.Dataset"]) -> "Table":
         left = ", ".join(one.name for one in sets if len(one) != length)
         log.info("%s: not read, for they have no %d rows: %s", sets[0].file.filename, length, left)
     table = Table()
-    for one in sets:
-        if len(one) == length and one.dtype.names:
+    for one in [one for one in sets if len(one) == length]:
+        if one.dtype.names:
             part = read_table_hdf5(one.file, path=one.name)
             table = Table([*table.itercols(), *part.itercols()])
-        elif len(one) == length:
+        else:
             table[one.name.rpartition("/")[2]] = one[:]
             unit = one.attrs.get("unit", one.attrs.get("units"))
             table.columns[-1].unit = unit.decode() if isinstance(unit, bytes) else unit

@@ -18,18 +18,19 @@ def read(path: Path, part: str | None) -> "Table":
 
     if part is not None:
         raise ValueError(f"[{part}] is not known in Parquet, which holds one table")
-    files = [path]
-    if path.is_dir():
-        found = [f for f in path.rglob("*") if f.suffix in (".parquet", ".pq")]
-        files = sorted(f for f in found if f.name[0] not in "._")
-        if not files:
-            raise ValueError("the folder holds no .parquet files")
+    found = [f for f in path.rglob("*") if f.suffix in (".parquet", ".pq")] if path.is_dir() else [path]
+    files = sorted(f for f in found if f == path or f.name[0] not in "._")
+    if not files:
+        raise ValueError("the folder holds no .parquet files")
     content = pyarrow.parquet.read_table(files)
     units = _units(content.schema)
     table = Table()
     for name, column in zip(content.column_names, content.columns, strict=True):
         values, empty = _values(column), column.is_null().to_numpy()
-        table[name] = np.ma.masked_array(values, _as_shape(empty, values)) if empty.any() else values
+        if empty.any():
+            values = np.ma.masked_array(values)
+            values[empty] = np.ma.masked
+        table[name] = values
         table[name].unit = units.get(name)
     return table
 
@@ -49,10 +50,6 @@ def _values(column: "pa.ChunkedArray") -> NDArray[np.generic]:
             blank = np.full(lengths.pop(), np.nan)
             return np.stack([blank if row is None else row for row in values])
     return np.asarray(values)
-
-
-def _as_shape(empty: NDArray[np.bool_], values: NDArray[np.generic]) -> NDArray[np.bool_]:
-    return np.array(np.broadcast_to(empty.reshape(-1, *[1] * (values.ndim - 1)), values.shape))
 
 
 def _units(schema: "pa.Schema") -> dict[str, str]:

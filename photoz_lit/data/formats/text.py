@@ -1,8 +1,7 @@
-"""Text with commas, semicolons, tabs, bars or blanks between the columns, in the usual encodings."""
+"""Text with commas, semicolons, tabs, bars or blanks between the columns, and enhanced CSV."""
 
 import csv
 import gzip
-import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,25 +22,24 @@ def read(path: Path, part: str | None) -> "Table":
 
     if part is not None:
         raise ValueError(f"[{part}] is not known in text, which holds one table")
-    lines = decoded(path).split("\n")
+    content = decoded(path)
+    if path.name.lower().endswith((".ecsv", ".ecsv.gz")):
+        return astropy_text.read(content + "\n", format="ecsv")
+    lines = content.split("\n")
     first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
     comments, lines = [line for line in lines[:first] if line.strip()], lines[first:]
     if not lines:
         return Table()
     delimiter = max(DELIMITERS, key=lines[0].count)
-    if comments and any(_is_number(cell) for cell in _cells(lines[0], delimiter)):
+    if comments and any(_is_number(cell) for cell in next(csv.reader([lines[0]], delimiter=delimiter))):
         lines.insert(0, comments[-1].lstrip("# "))  # the names are commented out; SkyServer's #Table1 is none
     layout = {"format": "csv", "delimiter": delimiter}
     if delimiter not in lines[0] and len(lines[0].split()) > 1:
         layout = {"format": "basic"}  # columns between blanks
     elif delimiter == "\t":  # as csv, empty cells at the start of a line would be lost
         layout = {"format": "tab"}
-    return astropy_text.read(
-        "\n".join([*lines, ""]),
-        **layout,
-        guess=False,
-        fill_values=[(word, "0") for word in EMPTY],
-    )
+    empty = [(word, "0") for word in EMPTY]
+    return astropy_text.read("\n".join([*lines, ""]), **layout, guess=False, fill_values=empty)
 
 
 def decoded(path: Path) -> str:
@@ -60,10 +58,6 @@ def decoded(path: Path) -> str:
             log.warning("%s is not in UTF-8 (byte %d): read as Latin-1; save it as UTF-8", path, error.start)
             content = raw.decode("latin-1")
     return content.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
 
 
 def _is_number(cell: str) -> bool:
