@@ -4,6 +4,7 @@ Distributions in the cells (r slice, z bin) are of shape (S, K), histograms of p
 (S, n_outputs). No function here takes the target's spec_z.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,17 +17,10 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts
 
 Expected = Literal["training", "photo", "deconvolved"]
 
-ERRORS_COUNT = 100
-"""Galaxies that the errors at one redshift are measured on: the window grows until it holds them."""
-
-NEIGHBOUR_SLICES = 0.7
-"""Standard deviation, in slices, of the weights of neighbouring slices in the error distribution."""
-
-PHOTO_SHARE = 0.02
-"""Share of the target's photo_z in the start of the deconvolution, which can never fill what starts empty."""
-
-ITERATIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Numbers of Richardson-Lucy iterations to choose from."""
+ERRORS_COUNT = 100  # galaxies that the errors at one redshift are measured on
+NEIGHBOUR_SLICES = 0.7  # standard deviation, in slices, of the weights of neighbouring slices there
+PHOTO_SHARE = 0.02  # of the target's photo_z in the start: a deconvolution never fills what starts empty
+ITERATIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # to choose from
 
 
 def expected_counts(
@@ -38,24 +32,12 @@ def expected_counts(
     slices: MagnitudeSlices,
     n_iterations: int | None = None,
 ) -> Floats:
-    """Numbers of the target's galaxies expected in each cell, shape (S, K).
+    """Numbers of the target's galaxies expected in each cell, shape (S, K), from its photo_z and r (n,).
 
-    Parameters
-    ----------
-    expected : {"training", "photo", "deconvolved"}
-        The sample's distribution within each slice; the histogram of the target's photo_z; or that with the
-        errors measured on the sample deconvolved.
-    photo_z, dered_petro_r : array_like, shape (n,)
-        Of the target.
-    grid : RedshiftGrid
-        Bins of spec_z; its extension is where estimates may lie beyond them.
-    n_iterations : int, optional
-        Of the deconvolution; by default chosen on the sample alone (`choose_iterations`).
-
-    Returns
-    -------
-    ndarray, shape (S, K)
-        Each slice sums to its number of target galaxies, or to 0 where the sample has none in it.
+    "training": the sample's distribution within each slice; "photo": the histogram of the target's photo_z;
+    "deconvolved": that with the errors measured on the sample deconvolved. Each slice sums to its number of
+    target galaxies, or to 0 where the sample has none in it. In the extension of the grid of spec_z estimates
+    may lie. The number of iterations is chosen on the sample alone by default.
     """
     if expected == "photo":
         return cell_counts(photo_z, dered_petro_r, grid, slices).astype(np.float64)
@@ -98,8 +80,7 @@ def error_distribution(sample: Sample, grid: RedshiftGrid, slices: MagnitudeSlic
     out = np.empty((slices.n_slices, n_bins, n_outputs))
     for s in range(slices.n_slices):
         weights = sample.weights * near[s, r_slice]
-        # Galaxies are few beside pairs of bins: as a sparse array they are summed within windows of any width
-        # at once.
+        # Galaxies are few beside pairs of bins: a sparse array sums them within windows of any width at once.
         hist = coo_array((weights, (k, offset)), shape=(n_bins, n_offsets)).tocsr()
         counts = np.bincount(k, weights=weights, minlength=n_bins).astype(np.float64)
         rows = _windows(counts) @ hist
@@ -137,26 +118,13 @@ def start_of(training: Floats, photo: Floats, grid: RedshiftGrid) -> Floats:
     return normalised(smooth[0] + PHOTO_SHARE * smooth[1] + 1e-6)
 
 
-def deconvolve(
-    photo: Floats, errors: Floats, start: Floats, n_iterations: list[int] | tuple[int, ...]
-) -> list[Floats]:
+def deconvolve(photo: Floats, errors: Floats, start: Floats, n_iterations: Sequence[int]) -> list[Floats]:
     """Richardson-Lucy deconvolution of photo_z histograms (Richardson 1972, Lucy 1974), slice by slice.
 
-    Parameters
-    ----------
-    photo : ndarray, shape (S, n_outputs) or (T, S, n_outputs)
-        Histograms of photo_z, of one target or of several at once, which takes hardly longer.
-    errors : ndarray, shape (S, K, n_outputs)
-        `error_distribution`.
-    start : ndarray, shape (S, K) or (T, S, K)
-        Distribution to start from; few iterations stay near it, which is what regularises.
-    n_iterations : ascending ints
-        After how many iterations results are wanted.
-
-    Returns
-    -------
-    list of ndarray, shape (S, K) or (T, S, K)
-        Distributions of spec_z, not negative, each row of sum 1; a slice without galaxies keeps the start.
+    Histograms (S, n_outputs) are of one target or, (T, S, n_outputs), of several at once, which takes hardly
+    longer; `errors` are those of `error_distribution`. Few iterations stay near the start, (S, K) or
+    (T, S, K), which is what regularises. Returned are distributions of spec_z, shaped as the start, after
+    each number of iterations: not negative, each row of sum 1; a slice without galaxies keeps the start.
     """
     # Slices first, then targets: a product of matrices for each slice reads the errors once for all targets.
     seen, f = (normalised(a.reshape(-1, *a.shape[-2:]).swapaxes(0, 1)) for a in (photo, start))

@@ -1,6 +1,7 @@
 """Galaxies that a calibration is measured on, and how they get the distribution expected of others.
 
-Cells are those of (r slice, z bin), their numbers of shape (S, K); dered_petro_r is in mag.
+Cells are those of (r slice, z bin), their numbers of shape (S, K); galaxies' values are of shape (n,),
+dered_petro_r in mag.
 """
 
 from dataclasses import dataclass
@@ -13,30 +14,21 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_index, nearest_
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# A cell is left to the galaxies that the classifier was not fitted on, if it has so many of them.
 HELD_OUT_LEAST, HELD_OUT_FRACTION = 5, 0.2
-"""A cell is left to the galaxies that the classifier was not fitted on, if it has so many of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Galaxies with spec_z and estimates: what the calibration is measured on.
+    """Galaxies with spec_z and estimates: what a calibration is measured on; those of weight 0 are left out.
 
-    Parameters
-    ----------
-    spec_z, photo_z, dered_petro_r, weights : ndarray, shape (n,)
-        Redshifts, estimates, r in mag and the weights that restore the training distribution (see
-        `held_out_weights`). Galaxies of weight 0 are left out at once.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, a value is not finite, a weight is negative or no galaxy has a weight.
+    ValueError if lengths differ, a value is not finite, a weight is negative or no galaxy has a weight.
     """
 
     spec_z: Floats
     photo_z: Floats
     dered_petro_r: Floats
-    weights: Floats
+    weights: Floats  # restore the training distribution, see `held_out_weights`
 
     def __post_init__(self) -> None:
         names = ("spec_z", "photo_z", "dered_petro_r", "weights")
@@ -81,19 +73,9 @@ def held_out_weights(
     """Weights that prefer galaxies that the classifier was not fitted on, at an unchanged distribution.
 
     On galaxies that it was fitted on, a classifier does better than on others. A balanced subset leaves most
-    galaxies of the crowded cells out; these then stand for the whole cell. The sparse cells, which it takes
-    entirely, keep all of theirs.
-
-    Parameters
-    ----------
-    fitted : array_like of bool, shape (n,)
-        Whether the classifier was fitted on each of the training and validation galaxies.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        In each cell with 5 held-out galaxies that make a fifth of it, 0 for the fitted ones and (all / held
-        out) for the others; 1 in the other cells.
+    galaxies of the crowded cells out; these then stand for the whole cell: where 5 held-out galaxies make a
+    fifth of it, fitted ones count 0 and the others (all / held out). The sparse cells, which it takes
+    entirely, keep all of theirs, with weight 1.
     """
     cells = cell_index(spec_z, dered_petro_r, grid, slices)
     held_out, n = ~np.asarray(fitted, dtype=np.bool_), slices.n_slices * grid.n_bins
@@ -111,9 +93,8 @@ def to_populated(counts: ArrayLike, available: ArrayLike) -> Floats:
     """
     wanted, there = np.asarray(counts, dtype=np.float64), np.asarray(available) > 0
     out = np.zeros_like(wanted)
-    for row, n, populated in zip(out, wanted, there, strict=True):
-        if populated.any():
-            np.add.at(row, nearest_true(populated), n)
+    for s in np.flatnonzero(there.any(axis=1)):
+        np.add.at(out[s], nearest_true(there[s]), wanted[s])
     return out
 
 
@@ -135,35 +116,35 @@ def resample(
     slices: MagnitudeSlices,
     rng: np.random.Generator,
 ) -> Ints:
-    """Draw so many galaxies of each cell: all different where it has enough, else each once and some again.
-
-    Returns
-    -------
-    ndarray of int, shape (sum of numbers,)
-        Rows of the galaxies.
-
-    Raises
-    ------
-    ValueError
-        If galaxies are wanted of an empty cell.
-    """
+    """Draw rows of so many galaxies of each cell: none twice where it has enough, else each at least once."""
     wanted = np.asarray(numbers, dtype=np.int64).ravel()
     cells = cell_index(spec_z, dered_petro_r, grid, slices)
     order = rng.permutation(len(cells))
     order = order[np.argsort(cells[order], kind="stable")]
     ends = np.cumsum(np.bincount(cells, minlength=len(wanted)))
-    drawn = []
+    members_of, drawn = np.split(order, ends[:-1]), [np.zeros(0, dtype=np.int64)]
     for cell in np.flatnonzero(wanted):
-        members = order[ends[cell - 1] if cell else 0 : ends[cell]]
+        members = members_of[cell]
         if len(members) == 0:
             raise ValueError(f"{wanted[cell]} galaxies are wanted of an empty cell: see to_populated")
         again = rng.choice(members, size=max(wanted[cell] - len(members), 0))
         drawn += [members[: wanted[cell]], again]
-    return np.concatenate(drawn) if drawn else np.zeros(0, dtype=np.int64)
+    return np.concatenate(drawn)
+
+
+def redrawn_weights(
+    sample: Sample, counts: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices, rng: np.random.Generator
+) -> Floats:
+    """How often each galaxy of the sample is drawn for an expected distribution: the paper's way."""
+    there = sample.counts(grid, slices)
+    # Moved before they are rounded: of a small sample all might be rounded away.
+    numbers = wanted_numbers(to_populated(counts, there), len(sample), there)
+    rows = resample(sample.spec_z, sample.dered_petro_r, numbers, grid, slices, rng)
+    return np.bincount(rows, minlength=len(sample)).astype(np.float64)
 
 
 def target_weights(sample: Sample, counts: ArrayLike, grid: RedshiftGrid, slices: MagnitudeSlices) -> Floats:
-    """Weights that give the sample an expected distribution, of shape (n,): `resample` without its noise."""
+    """Weights that give the sample an expected distribution: `redrawn_weights` without their noise."""
     there = sample.counts(grid, slices)
     ratio = np.divide(to_populated(counts, there), there, out=np.zeros_like(there), where=there > 0)
     weights: Floats = sample.weights * ratio[slices.index(sample.dered_petro_r), grid.index(sample.spec_z)]

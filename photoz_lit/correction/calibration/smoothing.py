@@ -6,6 +6,7 @@ resampled) to the distribution expected of the target. Of the target only photo_
 here takes its spec_z.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,61 +18,34 @@ from photoz_lit.correction.calibration.sample import (
     Floats,
     Sample,
     normalised,
-    resample,
+    redrawn_weights,
     target_weights,
-    to_populated,
-    wanted_numbers,
 )
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, nearest_true
 
-BIN_WIDTH = 0.01
-"""Width of the photo_z bins of the correction (the paper's)."""
-
-NODES_PER_BIN = 4
-"""Nodes of a smooth correction within the width of a bin."""
-
+BIN_WIDTH = 0.01  # of the photo_z bins of the correction (the paper's)
+NODES_PER_BIN = 4  # of a smooth correction
+# Smoothing widths to choose from: along photo_z in bins, across magnitude in slices.
 WIDTHS, SLICE_WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0), (0.0, 0.5, 1.0)
-"""Smoothing widths to choose from: along photo_z in bins, across magnitude in slices."""
-
-FOLDS = 5
-"""Folds of the cross-validation of the smoothing."""
-
-SLOPE_RIDGE = 0.02
-"""Keeps a local straight line through few galaxies from being steep; nothing where they fill the window."""
+FOLDS = 5  # of the cross-validation of the smoothing
+SLOPE_RIDGE = 0.02  # keeps a local line through few galaxies from being steep; nothing where they are many
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What is subtracted from photo_z, by photo_z and r.
+    """What is subtracted from photo_z, by photo_z and r."""
 
-    Parameters
-    ----------
-    start, width : float
-        Lower edge of the first bin of photo_z and width of the bins.
-    table : ndarray, shape (S, B)
-        Mean (photo_z - spec_z) of each slice and bin.
-    slices : MagnitudeSlices
-        Slices of r.
-    smooth : bool
-        Whether the correction runs on straight lines between the centres of the bins; else it is constant in
-        each half-open bin.
-    """
-
-    start: float
-    width: float
-    table: Floats
+    start: float  # lower edge of the first bin of photo_z
+    width: float  # of the bins
+    table: Floats  # mean (photo_z - spec_z) of each slice and bin, (S, B)
     slices: MagnitudeSlices
-    smooth: bool
+    smooth: bool  # on straight lines between the centres of the bins; else constant in each half-open bin
 
     def correct(self, photo_z: ArrayLike, dered_petro_r: ArrayLike) -> Floats:
         """Return calibrated photo_z, each minus the mean residual of its photo_z and r (mag).
 
-        Beyond the bins and slices the nearest counts, so that every galaxy is corrected.
-
-        Raises
-        ------
-        ValueError
-            If the lengths differ or a value is not finite.
+        Beyond the bins and slices the nearest counts, so that every galaxy is corrected. ValueError if the
+        lengths differ or a value is not finite.
         """
         z, r = np.asarray(photo_z, dtype=np.float64), np.asarray(dered_petro_r, dtype=np.float64)
         if z.shape != r.shape or z.ndim != 1 or not (np.isfinite(z).all() and np.isfinite(r).all()):
@@ -88,25 +62,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Facts:
-    """How a calibration came about.
+    """How a calibration came about."""
 
-    Parameters
-    ----------
-    n_galaxies : int
-        Galaxies it rests on.
-    n_effective : float
-        Galaxies of equal weights that would tell as much.
-    iterations : int
-        Of the deconvolution; 0 without one.
-    width, slice_width : float
-        Smoothing along photo_z, in bins, and across slices; 0 without any.
-    """
-
-    n_galaxies: int
-    n_effective: float
-    iterations: int
-    width: float
-    slice_width: float
+    n_galaxies: int  # that it rests on
+    n_effective: float  # galaxies of equal weights that would tell as much
+    iterations: int  # of the deconvolution; 0 without one
+    width: float  # of the smoothing along photo_z, in bins; 0 without any
+    slice_width: float  # across slices
 
 
 def calibrate(
@@ -122,33 +84,18 @@ def calibrate(
     bin_width: float = BIN_WIDTH,
     seed: int = 0,
 ) -> tuple[Calibration, Facts]:
-    """Measure the correction of a target's photo_z.
+    """Measure the correction of a target's photo_z on a sample of galaxies with spec_z.
 
     Parameters
     ----------
-    sample : Sample
-        Galaxies with spec_z.
     photo_z, dered_petro_r : array_like, shape (n,)
-        Of the target; used for the expected distribution only.
-    grid, slices : RedshiftGrid, MagnitudeSlices
-        Bins (extension included) and slices.
-    expected : {"training", "photo", "deconvolved"}
-        Distribution of spec_z expected of the target, see `expected_counts`.
+        Of the target; used for the expected distribution only, see `expected_counts`.
     paper : bool
         Draw galaxies anew and take the plain mean of each (photo_z bin, slice), as the paper, instead of
         weighting them and smoothing by as much as cross-validation asks for.
     relative : bool
         Whether the mean of (photo_z - spec_z) / (1 + spec_z) is to vanish, or that of the difference alone,
         as of quantities other than redshift.
-    bin_width : float
-        Of the bins of photo_z.
-    seed : int
-        Of all random draws.
-
-    Returns
-    -------
-    Calibration, Facts
-        To be applied with `Calibration.correct`, and how it came about.
     """
     iterations = 0
     if expected == "deconvolved":
@@ -159,11 +106,7 @@ def calibrate(
     within = np.where(counts.sum(axis=1, keepdims=True) > 0, normalised(counts), normalised(there))
     counts = within * there.sum(axis=1, keepdims=True)
     if paper:
-        # Moved before they are rounded: of a small sample all might be rounded away.
-        numbers = wanted_numbers(to_populated(counts, there), len(sample), there)
-        rng = np.random.default_rng(seed)
-        rows = resample(sample.spec_z, sample.dered_petro_r, numbers, grid, slices, rng)
-        weights = np.bincount(rows, minlength=len(sample)).astype(np.float64)
+        weights = redrawn_weights(sample, counts, grid, slices, np.random.default_rng(seed))
     else:
         weights = target_weights(sample, counts, grid, slices)
     # The mean of (photo_z - spec_z) / (1 + spec_z) is to vanish, that of (photo_z - spec_z) is not quite it.
@@ -172,9 +115,8 @@ def calibrate(
     effective = float(final.weights.sum() ** 2 / (final.weights**2).sum())
     if paper:
         return fit_binned(final, slices, bin_width), Facts(len(final), effective, iterations, 0.0, 0.0)
-    width, slice_width = choose_smoothing(final, slices, seed, bin_width)
-    found = fit_smooth(final, slices, width, slice_width, bin_width)
-    return found, Facts(len(final), effective, iterations, width, slice_width)
+    widths = choose_smoothing(final, slices, seed, bin_width)
+    return fit_smooth(final, slices, *widths, bin_width), Facts(len(final), effective, iterations, *widths)
 
 
 def fit_binned(sample: Sample, slices: MagnitudeSlices, width: float = BIN_WIDTH) -> Calibration:
@@ -183,16 +125,20 @@ def fit_binned(sample: Sample, slices: MagnitudeSlices, width: float = BIN_WIDTH
     Empty bins have the value of the nearest populated bin of the slice (the lower one at equal distance);
     slices without galaxies have that of the nearest slice.
     """
+    first, total_of = _sums(sample, slices, width)
+    count, total = (total_of(w) for w in (sample.weights, sample.weights * (sample.photo_z - sample.spec_z)))
+    mean = np.divide(total, count, out=np.zeros_like(count), where=count > 0)
+    return Calibration(first * width, width, _filled(mean, count > 0), slices, smooth=False)
+
+
+def _sums(sample: Sample, slices: MagnitudeSlices, width: float) -> tuple[int, Callable[[Floats], Floats]]:
+    """Return the first bin of photo_z, at multiples of a width, and what sums values by slice and bin."""
     k = bin_of(sample.photo_z, 0.0, width)
     first = int(k.min())
     shape = slices.n_slices, int(k.max()) - first + 1
     cells = slices.index(sample.dered_petro_r) * shape[1] + k - first
-    count, total = (
-        np.bincount(cells, weights=w, minlength=shape[0] * shape[1]).reshape(shape)
-        for w in (sample.weights, sample.weights * (sample.photo_z - sample.spec_z))
-    )
-    mean = np.divide(total, count, out=np.zeros(shape), where=count > 0)
-    return Calibration(first * width, width, _filled(mean, count > 0), slices, smooth=False)
+    size = shape[0] * shape[1]
+    return first, lambda values: np.bincount(cells, values, size).astype(np.float64).reshape(shape)
 
 
 def fit_smooth(
@@ -204,21 +150,12 @@ def fit_smooth(
 ) -> Calibration:
     """Local straight-line fits of (photo_z - spec_z) against photo_z, neighbouring slices with less weight.
 
-    Nodes with less than one galaxy in the window have the value of the nearest node of the slice with more;
-    slices without any, that of the nearest slice.
-
-    Parameters
-    ----------
-    width, slice_width : float
-        Standard deviations of the Gaussian weights along photo_z, in bins of `bin_width`, and across r, in
-        slices (0: each slice by itself).
+    The widths are standard deviations of the Gaussian weights along photo_z, in bins of `bin_width`, and
+    across r, in slices (0: each slice by itself). Nodes with less than one galaxy in the window have the
+    value of the nearest node of the slice with more; slices without any, that of the nearest slice.
     """
     step, sigma = bin_width / NODES_PER_BIN, width * NODES_PER_BIN
-    k = bin_of(sample.photo_z, 0.0, step)
-    first = int(k.min())
-    n = int(k.max()) - first + 1
-    node = (first + np.arange(n) + 0.5) * step
-    cells = slices.index(sample.dered_petro_r) * n + k - first
+    first, total_of = _sums(sample, slices, step)
     x, y = sample.photo_z, sample.photo_z - sample.spec_z
     w = sample.weights / sample.weights.mean()
     distance = np.subtract.outer(np.arange(slices.n_slices), np.arange(slices.n_slices))
@@ -226,11 +163,11 @@ def fit_smooth(
 
     def windowed(values: Floats) -> Floats:
         """Sum of the values within each node's window, whose weight is 1 in its middle, shape (S, nodes)."""
-        total = np.bincount(cells, weights=w * values, minlength=slices.n_slices * n).reshape(-1, n)
-        window = gaussian_filter1d(near @ total, sigma, axis=1, mode="constant", truncate=6.0)
+        window = gaussian_filter1d(near @ total_of(w * values), sigma, axis=1, mode="constant", truncate=6.0)
         return np.asarray(window * np.sqrt(2 * np.pi) * sigma)
 
     s0, sx, sxx, sy, sxy = (windowed(v) for v in (np.ones_like(x), x, x * x, y, x * y))
+    node = (first + np.arange(s0.shape[1]) + 0.5) * step
     # Moments about the node, where the line's value is wanted.
     s1, s2, t1 = sx - node * s0, sxx - 2 * node * sx + node**2 * s0, sxy - node * sy
     steady = s0 * s2 - s1**2 + SLOPE_RIDGE * (s0 * width * bin_width) ** 2
@@ -245,10 +182,9 @@ def fit_smooth(
 def choose_smoothing(
     sample: Sample, slices: MagnitudeSlices, seed: int = 0, bin_width: float = BIN_WIDTH
 ) -> tuple[float, float]:
-    """Choose width and slice_width of `fit_smooth` by cross-validation on the sample, in five folds.
+    """Choose the widths of `fit_smooth` by cross-validation on the sample; the largest for too few galaxies.
 
-    Those of `WIDTHS` and `SLICE_WIDTHS` with the least mean square of corrected photo_z minus spec_z; the
-    largest for fewer galaxies than folds.
+    They have the least mean square of corrected photo_z minus spec_z.
     """
     if len(sample) < FOLDS:
         return WIDTHS[-1], SLICE_WIDTHS[-1]
