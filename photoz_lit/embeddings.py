@@ -32,12 +32,7 @@ REFERENCE_VAL = 2048  # validation galaxies that say what distances are usual
 class EmbeddingCache:
     """Embeddings (views, N, d) of a store's galaxies under one encoder; rows are filled when asked for.
 
-    Parameters
-    ----------
-    folder : Path
-        Where they lie; its name says which encoder and which data they belong to.
-    shape : (int, int, int)
-        Views, galaxies of the store, size of the embedding.
+    They lie in a folder whose name says which encoder and which data they belong to.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
@@ -57,16 +52,9 @@ class EmbeddingCache:
             raise DataError(f"{folder}: embeddings of another shape: delete it and run again")
 
     def ensure(self, rows: NDArray[np.int64], n_views: int, encode: Encode) -> None:
-        """Fill what is missing of `rows` in the first `n_views` views.
+        """Fill what is missing of `rows` of the store in the first `n_views` views.
 
-        Parameters
-        ----------
-        rows : array (n,)
-            Rows of the store.
-        n_views : int
-            Views wanted.
-        encode : callable
-            Given sorted rows and the number of views, yields (rows, embeddings (views, m, d)) in pieces.
+        `encode`, given sorted rows and the number of views, yields (rows, embeddings (views, m, d)).
         """
         missing = np.sort(rows[~self.filled[:n_views, rows].all(axis=0)])
         if missing.size == 0:
@@ -106,22 +94,9 @@ def embeddings_of(
     rows: NDArray[np.int64],
     n_views: int,
 ) -> NDArray[np.float32]:
-    """Return the cached embeddings (views, N, d) with the wanted rows and views filled.
+    """Return embeddings (views, N, d) of a store's N galaxies, filled in the wanted rows and first views.
 
-    Parameters
-    ----------
-    config : Config
-        Settings; the cache lies in their representation's folder.
-    store : Store
-        The N galaxies.
-    net : PhotozNet
-        The trained representation.
-    inputs : ImageInputs or CatalogueInputs
-        What happens to the store's inputs first.
-    rows : array (n,)
-        Rows of the store that are wanted.
-    n_views : int
-        Views that are wanted, from view 0 on.
+    They are kept in the folder of the representation `net`, for all corrections.
     """
     folder = config.folder("representation")
     key = digest_of([digest(folder / "model.ckpt"), store.folder.name])

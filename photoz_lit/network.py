@@ -36,7 +36,7 @@ def build(config: Config, kind: str, shape: tuple[int, ...]) -> PhotozNet:
     n_columns = inputs_of(config, kind)(torch.zeros(1, *shape[1:]), torch.zeros(1)).shape[1]
     encoder = build_encoder(e.name, n_columns, s.pixels, e, generator)
     n_outputs = membership(config).shape[1]
-    head = Head(encoder.n_features, n_outputs, s.n_bins, gate=n_outputs > 1, generator=generator)
+    head = Head(encoder.n_features, n_outputs, s.n_bins, generator=generator)
     net = PhotozNet(encoder, head)
     if kind == "images":
         net.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

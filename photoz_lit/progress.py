@@ -32,17 +32,17 @@ def progress_bar(what: str, wanted: bool) -> Iterator[Callable[[int, int], None]
 
 
 @contextmanager
-def counted(done: int, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """Show progress: a bar on a terminal, else a line in the log now and then.
+def counted(what: str, done: int, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress from `done` on: a bar on a terminal, else a line in the log now and then.
 
     Yields
     ------
     tick : callable
-        Told how many more galaxies are done.
+        Told how many more are done.
     """
     first, began = done, time.monotonic()
     logged = began
-    with progress_bar("galaxies", wanted) as advance:
+    with progress_bar(what, wanted) as advance:
         advance(done, total)
 
         def tick(n: int) -> None:
@@ -53,7 +53,7 @@ def counted(done: int, total: int, wanted: bool) -> Iterator[Callable[[int], Non
             if now - logged > LOG_EVERY and not sys.stdout.isatty():
                 rate = (done - first) / (now - began)
                 left = timedelta(seconds=round((total - done) / rate))
-                log.info("%d of %d galaxies, %.0f a second, %s left", done, total, rate, left)
+                log.info("%d of %d %s, %.0f a second, %s left", done, total, what, rate, left)
                 logged = now
 
         yield tick

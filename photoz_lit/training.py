@@ -2,9 +2,8 @@
 
 import logging
 import os
-import sys
-import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
@@ -21,12 +19,11 @@ from photoz_lit.data.datamodule import GalaxyData
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import beside
 from photoz_lit.models.module import PhotozModule
+from photoz_lit.progress import counted
 
 log = logging.getLogger(__name__)
 
 BATCH = 512  # galaxies at a time where nothing is trained
-LOG_EVERY = 60.0  # s between lines that tell how long a training goes on
-
 # Lightning tells of its own workings what a user of this package cannot act on.
 QUIET = (
     (FutureWarning, ".*LeafSpec.*"),
@@ -105,11 +102,6 @@ def train(
         What logs call this training.
     keep : {"best", "last"}
         Which checkpoint is the result.
-
-    Returns
-    -------
-    dict
-        The checkpoint: `state_dict`, `settings`, ...
     """
     result = folder / "result.ckpt"
     if result.is_file():
@@ -207,44 +199,23 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 class Pace(Callback):
-    """Tells how far a training is and how long the whole of it will take.
-
-    A bar where there is a terminal; else a line in the log, a minute apart, and none for short trainings.
-    """
+    """Tells how far a training is and how long the whole of it goes on."""
 
     def __init__(self, max_steps: int, wanted: bool) -> None:
-        self.max_steps = max_steps
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, disable=not (wanted and sys.stdout.isatty()), transient=True)
+        self.max_steps, self.wanted, self.showing = max_steps, wanted, ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin at the step that a resumed training stands at."""
-        self.first, self.began = trainer.global_step, time.monotonic()
-        self.said = self.began
-        self.task = self.bar.add_task("training", total=self.max_steps, completed=self.first)
-        self.bar.start()
+        pace = counted("steps", trainer.global_step, self.max_steps, self.wanted and trainer.global_rank == 0)
+        self.tick = self.showing.enter_context(pace)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Move the bar, or write a line."""
-        step, now = trainer.global_step, time.monotonic()
-        self.bar.update(self.task, completed=step)
-        if not self.bar.disable or now - self.said < LOG_EVERY or trainer.global_rank > 0:
-            return
-        self.said = now
-        left = (now - self.began) / (step - self.first) * (self.max_steps - step)
-        log.info("step %d of %d, %s left", step, self.max_steps, in_words(left))
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Go one step on."""
+        self.tick(1)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the bar away, whatever ended the training."""
-        self.bar.stop()
-
-
-def in_words(seconds: float) -> str:
-    """Return a time as a person says it: 40 s, 12 min, 3 h 20 min."""
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+        self.showing.close()
 
 
 def _checkpoints(folder: Path) -> ModelCheckpoint:

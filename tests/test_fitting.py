@@ -23,7 +23,7 @@ def galaxies(n: int, seed: int, membership: np.ndarray = SLICES.membership) -> S
 
 @pytest.mark.parametrize("kind", ["tau", "learnt"])
 def test_rescaled_heads_keep_the_direction_of_every_bin(kind: str) -> None:
-    head = Head(4, 3, 6, True, torch.Generator().manual_seed(1))
+    head = Head(4, 3, 6, torch.Generator().manual_seed(1))
     with torch.no_grad():
         head.redshift.bias.normal_(generator=torch.Generator().manual_seed(2))
     before = {k: v.clone() for k, v in head.state_dict().items()}
@@ -41,7 +41,7 @@ def test_rescaled_heads_keep_the_direction_of_every_bin(kind: str) -> None:
 
 def test_tau_norm_is_that_of_the_best_likelihood() -> None:
     """Validation galaxies drawn from a head of equal norms; its lengths are wrong before."""
-    true = Head(4, 1, 6, False, torch.Generator().manual_seed(1))
+    true = Head(4, 1, 6, torch.Generator().manual_seed(1))
     with torch.no_grad():
         true.redshift.weight.normal_(generator=torch.Generator().manual_seed(5))
         true.redshift.weight.div_(true.redshift.weight.norm(dim=1, keepdim=True))
@@ -51,7 +51,7 @@ def test_tau_norm_is_that_of_the_best_likelihood() -> None:
     u = np.random.default_rng(7).uniform(size=(len(p), 1))
     z = GRID.centres[(p.cumsum(axis=1) < u).sum(axis=1)]
     val = Sample(drawn.embeddings, z, drawn.r_slice, GRID, np.ones((5, 1), dtype=bool))
-    wrong = Head(4, 1, 6, False)
+    wrong = Head(4, 1, 6)
     with torch.no_grad():
         lengths = torch.tensor([0.2, 0.5, 1.0, 1.0, 2.0, 4.0])
         wrong.redshift.weight.copy_(true.redshift.weight * lengths[:, None])

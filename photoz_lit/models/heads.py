@@ -16,28 +16,17 @@ FARTHEST = 10.0  # standard deviations: units that hardly ever fire would lead a
 
 
 class Head(nn.Module):
-    """Redshift outputs of K logits each and a gate over them.
+    """R redshift outputs of K logits each and, where there are several, a gate over them.
 
     In training mode the layers follow autocast. In evaluation they run in the precision of their weights: in
     bfloat16 neighbouring logits tie, and the mode of p(z) would fall on the first of the tied bins.
 
     Parameters
     ----------
-    n_features : int
-        Size d of the embedding.
-    n_redshift_outputs : int
-        Number of redshift outputs R.
-    n_bins : int
-        Redshift bins K of an output.
-    gate : bool
-        Whether there is a gate; needed for R > 1, refused for R = 1.
+    n_features, n_redshift_outputs, n_bins : int
+        Size d of the embedding, R, K.
     generator : torch.Generator, optional
         Source of the initial weights.
-
-    Raises
-    ------
-    ValueError
-        If the gate does not fit the number of outputs.
     """
 
     def __init__(
@@ -45,20 +34,14 @@ class Head(nn.Module):
         n_features: int,
         n_redshift_outputs: int,
         n_bins: int,
-        gate: bool,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if gate != (n_redshift_outputs > 1):
-            raise ValueError(
-                f"a head of {n_redshift_outputs} redshift output(s) with gate={gate}: "
-                "several outputs need a gate, a single one has none"
-            )
         self.n_features = n_features
         self.n_redshift_outputs = n_redshift_outputs
         self.n_bins = n_bins
         self.redshift = nn.Linear(n_features, n_redshift_outputs * n_bins)
-        self.gate = nn.Linear(n_features, n_redshift_outputs) if gate else None
+        self.gate = nn.Linear(n_features, n_redshift_outputs) if n_redshift_outputs > 1 else None
         self.trainable: Trainable = "all"
         with torch.no_grad():
             # Each output is a layer of its own, so the Xavier bound is that of its (d, K) block.
@@ -70,20 +53,7 @@ class Head(nn.Module):
                 nn.init.constant_(self.gate.bias, OUTPUT_BIAS)
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map embeddings to logits.
-
-        Parameters
-        ----------
-        embedding : Tensor
-            Shape (n, n_features).
-
-        Returns
-        -------
-        z_logits : Tensor
-            Shape (n, R, K).
-        gate_logits : Tensor or None
-            Shape (n, R); None without a gate.
-        """
+        """Map embeddings (n, d) to logits of redshift outputs (n, R, K) and of the gate (n, R), if any."""
         if self.training:
             return self._logits(embedding)
         with torch.autocast(embedding.device.type, enabled=False):
@@ -97,15 +67,8 @@ class Head(nn.Module):
         """Return a head of fresh redshift outputs of `n_bins` bins with a copy of this gate (Step 3).
 
         The new head is on the same device and trains its redshift outputs only.
-
-        Parameters
-        ----------
-        n_bins : int
-            Bins of the new outputs, extension included.
-        generator : torch.Generator, optional
-            Source of the initial weights, on the CPU.
         """
-        head = Head(self.n_features, self.n_redshift_outputs, n_bins, self.gate is not None, generator)
+        head = Head(self.n_features, self.n_redshift_outputs, n_bins, generator)
         head.to(self.redshift.weight)
         if head.gate is not None and self.gate is not None:
             head.gate.load_state_dict(self.gate.state_dict())
@@ -124,17 +87,6 @@ class HiddenHead(nn.Module):
 
     Embeddings are standardised first, and the last weights start at zero: before training p(z) is the n(z) of
     the training galaxies, whatever the galaxy.
-
-    Parameters
-    ----------
-    n_features : int
-        Size d of the embedding.
-    n_bins : int
-        Bins of the output.
-    n_hidden : int
-        Width of the hidden layer.
-    generator : torch.Generator, optional
-        Source of the initial weights.
     """
 
     mean: Tensor

@@ -53,10 +53,8 @@ class PhotozModule(pl.LightningModule):
         Encoder and head; frozen parts are frozen already.
     membership : Tensor (S, R), bool
         Which output covers which r slice.
-    training : Training
-        Optimiser and schedule.
-    seed : int
-        Seed of what is random in a step (dropout, noise).
+    training, seed
+        Optimiser and schedule; seed of what is random in a step (dropout, noise).
     inputs : ImageInputs, CatalogueInputs or None
         What happens to a batch first; None for embeddings.
     settings : dict, optional

@@ -338,7 +338,7 @@ def training_estimates(
         predictor = Predictor(
             [model], store.kind, store.inputs.shape[1:], n_views=n_views, trainer=own.trainer
         )
-        with counted(0, len(usable), own.trainer.progress) as tick:
+        with counted("galaxies", 0, len(usable), own.trainer.progress) as tick:
             for start in range(0, len(usable), CHUNK):
                 part = slice(start, min(start + CHUNK, len(usable)))
                 pdf, _ = predictor.rows(store, part.start, part.stop, usable, tick)

@@ -201,7 +201,7 @@ def estimate_all(
     )
     if results.rows:
         log.info("going on at galaxy %d of %d", results.rows, len(flags))
-    with counted(results.rows, len(flags), config.trainer.progress) as tick:
+    with counted("galaxies", results.rows, len(flags), config.trainer.progress) as tick:
         for start in range(results.rows, len(flags), CHUNK):
             part = slice(start, min(start + CHUNK, len(flags)))
             pdf, distance = predictor.rows(store, part.start, part.stop, usable, tick)

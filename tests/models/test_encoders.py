@@ -165,7 +165,7 @@ def golden_net(name: str, kind: str, pixels: int = 64) -> tuple[PhotozNet, int, 
     outputs = [s for v, s in variables.items() if "fc2_estimator" in v and v.endswith("/biases")]
     with torch.device("meta"):
         encoder = build_encoder(f"net_{name.lower()}", n_bands, pixels)
-        head = Head(encoder.n_features, len(outputs), outputs[0][0], gate=len(outputs) > 1)
+        head = Head(encoder.n_features, len(outputs), outputs[0][0])
         net = PhotozNet(encoder, head).eval()
     net.load_state_dict(golden_state(net, variables), strict=True, assign=True)
     return net, n_bands, n_params
@@ -251,7 +251,7 @@ def test_number_of_parameters_is_the_published_one(key: str, n_params: int) -> N
     n_outputs = 6 if kind == "multi" else 1
     with torch.device("meta"):
         encoder = build_encoder(f"net_{name.lower()}", 5, 64)
-        head = Head(encoder.n_features, n_outputs, 180, gate=kind == "multi")
+        head = Head(encoder.n_features, n_outputs, 180)
     assert sum(p.numel() for m in (encoder, head) for p in m.parameters()) == n_params
 
 

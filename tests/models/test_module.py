@@ -16,7 +16,7 @@ MEMBERSHIP = torch.tensor([[True, False], [True, True], [False, True]])
 def net(trainable: str = "all") -> PhotozNet:
     generator = torch.Generator().manual_seed(0)
     encoder = build_encoder("mlp", 5, 0, MLPSettings(hidden=[8]), generator)
-    head = Head(encoder.n_features, 2, 6, True, generator)
+    head = Head(encoder.n_features, 2, 6, generator)
     return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
 
 
