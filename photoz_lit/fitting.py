@@ -21,7 +21,7 @@ from photoz_lit.correction.losses.sample import Sample
 from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_normalised
 from photoz_lit.correction.settings import PARTS
 from photoz_lit.correction.weights import LDS_SIGMA, galaxy_weights, lds_weights
-from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.splits import draw
 from photoz_lit.files import digest_of, locked
@@ -248,13 +248,8 @@ def fit_head(
     AnyHead
         The trained head.
     """
-    data = GalaxyData(
-        *galaxies,
-        batch_size=training.batch_size,
-        steps_per_epoch=training.check_every,
-        seed=config.seed,
-        n_views=galaxies[0].inputs.shape[0],
-    )
+    n_views, length = len(galaxies[0].inputs), len(galaxies[0])
+    stream = Stream(length, training.batch_size, training.check_every, config.seed, n_views)
     module = PhotozModule(
         PhotozNet(Precomputed(head.n_features), head, "redshift_outputs"),
         torch.from_numpy(membership(config)),
@@ -266,7 +261,7 @@ def fit_head(
     log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))
     checkpoint = train(
         module,
-        data,
+        GalaxyData(*galaxies, stream=stream),
         folder,
         training=training,
         trainer=replace(config.trainer, devices=1),  # seconds of work: not worth several

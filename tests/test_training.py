@@ -9,7 +9,7 @@ import torch
 
 from photoz_lit import training
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
-from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.models.encoders import build_encoder
@@ -101,7 +101,7 @@ def train_tiny(folder: Path, steps: int = 4) -> dict[str, Any]:
     member = torch.tensor([[True, False], [True, True], [False, True]])
     return train(
         PhotozModule(net, member, length, 1, CatalogueInputs()),
-        GalaxyData(galaxies, galaxies, batch_size=8, steps_per_epoch=2, seed=1, n_views=1),
+        GalaxyData(galaxies, galaxies, stream=Stream(30, 8, 2, 1, 1)),
         folder,
         training=length,
         trainer=TrainerConfig(accelerator="cpu", precision="32-true"),

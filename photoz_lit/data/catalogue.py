@@ -89,16 +89,21 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
         faults += value_faults(out[name], name, kind, hint)
     if not rules.labelled and "object_id" not in out.colnames:
         _tell_names(table, out, origin)
-    _add_ebv(out, len(table), origin, rules)
+    if rules.ebv_maps is not None and {"ra", "dec"} <= set(out.colnames):
+        out["ebv"] = ebv_from_maps(np.asarray(out["ra"]), np.asarray(out["dec"]), rules.ebv_maps)
+    elif "ebv" not in out.colnames:
+        out["ebv"] = 0.0 if rules.labelled else np.nan
+        log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
     own = [n for n in rules.own_columns if n in out.colnames]
     out = out[list(dict.fromkeys([*own, *features]))]  # spec_z may be a feature
     for name in rules.needed:
-        faults += absent_faults(out[name], name) + value_faults(out[name], name, name)
+        faults += absent_faults(out[name], name)
+        faults += [] if rules.labelled else value_faults(out[name], name, name)
     if not rules.labelled:
         return _flagged(out, faults, origin, rules), np.arange(len(out))
     faults = _label_faults(out, rules) + faults + absent_faults(out["ebv"], "ebv")
     faults += value_faults(out["ebv"], "ebv", "ebv") + _position_faults(out, rules)
-    keep = _usable(len(out), faults, origin, rules.drop_invalid)
+    keep = _usable(faults, origin, rules.drop_invalid)
     out = out[keep]
     _doubt_identity(out, origin, rules.target)
     return out, np.flatnonzero(keep)
@@ -171,11 +176,10 @@ def split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_],
     given, empty = text(table, name, origin)
     words = np.array([SPLIT_WORDS.get(word.casefold(), "") for word in given], dtype="U5")
     if (unknown := (words == "") & ~empty).any():
-        rows = np.flatnonzero(unknown)
+        said = ", ".join(repr(str(word)) for word in np.unique(given[unknown])[:5])
         raise DataError(
-            f"{origin}: column {name} says {', '.join(repr(str(w)) for w in np.unique(given[rows])[:5])} in "
-            f"{rows.size} of {len(given)} rows (counted from 0): {_some(rows)}. It may say "
-            f"{', '.join(SPLIT_WORDS)}: mend it, or leave those rows out of the table"
+            f"{origin}: column {name} says {said} in {_rows(unknown)}. It may say {', '.join(SPLIT_WORDS)}: "
+            "mend it, or leave those rows out of the table"
         )
     return words, empty
 
@@ -205,23 +209,19 @@ def _position_faults(table: Table, rules: TableRules) -> list[Fault]:
     return faults
 
 
-def _usable(n: int, faults: list[Fault], origin: str, drop_invalid: bool) -> NDArray[np.bool_]:
+def _usable(faults: list[Fault], origin: str, drop_invalid: bool) -> NDArray[np.bool_]:
     """Find the rows that can be used; stop at any fault unless its rows may be left out."""
-    keep, told = np.ones(n, bool), []
-    for what, mask in faults:
-        if mask.any():
-            rows = np.flatnonzero(mask)
-            told.append(f"{what} in {rows.size} of {n} rows (counted from 0): {_some(rows)}")
-            keep &= ~mask
+    told = [f"{what} in {_rows(mask)}" for what, mask in faults if mask.any()]
     if told and not drop_invalid:
         raise DataError(
             f"{origin}: {'; '.join(told)}. Mend the table, or type data.drop_invalid=true to leave them out"
         )
     for where in told:
         log.warning("%s: %s: left out", origin, where)
+    keep = ~np.any([mask for _, mask in faults], axis=0)
     if not keep.any():
         raise DataError(f"{origin}: no usable rows are left")
-    return keep
+    return np.asarray(keep)
 
 
 def _flagged(table: Table, faults: list[Fault], origin: str, rules: TableRules) -> Table:
@@ -252,14 +252,6 @@ def _flagged(table: Table, faults: list[Fault], origin: str, rules: TableRules) 
     return table
 
 
-def _add_ebv(table: Table, n: int, origin: str, rules: TableRules) -> None:
-    if rules.ebv_maps is not None and {"ra", "dec"} <= set(table.colnames):
-        table["ebv"] = ebv_from_maps(np.asarray(table["ra"]), np.asarray(table["dec"]), rules.ebv_maps)
-    elif "ebv" not in table.colnames:
-        table["ebv"] = np.full(n, 0.0 if rules.labelled else np.nan)
-        log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
-
-
 def _doubt_identity(table: Table, origin: str, target: str) -> None:
     """Warn of an object_id of many rows that are not one galaxy."""
     if "object_id" not in table.colnames:
@@ -274,6 +266,8 @@ def _doubt_identity(table: Table, origin: str, target: str) -> None:
             )
 
 
-def _some(rows: NDArray[np.int64], most: int = 5) -> str:
-    more = f" and {rows.size - most} more" if rows.size > most else ""
-    return ", ".join(str(r) for r in rows[:most]) + more
+def _rows(mask: NDArray[np.bool_]) -> str:
+    """Say how many rows a mask holds, and the first of them."""
+    rows = np.flatnonzero(mask)
+    more = f" and {rows.size - 5} more" if rows.size > 5 else ""
+    return f"{rows.size} of {mask.size} rows (counted from 0): {', '.join(map(str, rows[:5]))}{more}"

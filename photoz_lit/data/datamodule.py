@@ -1,6 +1,6 @@
 """Batches of galaxies for Lightning; their randomness is a function of (seed, epoch, index)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -81,39 +81,18 @@ class Stream(Sampler[Picks]):
         return order, views[order]
 
 
-@dataclass(eq=False)
-class InOrder(Sampler[Picks]):
-    """Every galaxy once, in order, in its first view."""
-
-    n: int
-    batch_size: int
-
-    def __len__(self) -> int:
-        return -(-self.n // self.batch_size)
-
-    def __iter__(self) -> Iterator[Picks]:
-        for start in range(0, self.n, self.batch_size):
-            members = np.arange(start, min(start + self.batch_size, self.n))
-            yield members, np.zeros_like(members)
+def in_order(n: int, batch_size: int) -> list[Picks]:
+    """Return the batches of n galaxies in order, each in its first view."""
+    parts = np.split(np.arange(n), range(batch_size, n, batch_size))
+    return [(members, np.zeros_like(members)) for members in parts]
 
 
 class GalaxyData(pl.LightningDataModule):
-    """Training and validation batches: a `Stream`, and validation galaxies in order."""
+    """Batches of training galaxies, as a stream gives them, and of validation galaxies in order."""
 
-    def __init__(
-        self,
-        train: Galaxies,
-        val: Galaxies,
-        *,
-        batch_size: int,
-        steps_per_epoch: int,
-        seed: int,
-        n_views: int,
-        num_workers: int = 0,
-    ) -> None:
+    def __init__(self, train: Galaxies, val: Galaxies, *, stream: Stream, num_workers: int = 0) -> None:
         super().__init__()
-        self.train, self.val, self.num_workers = train, val, num_workers
-        self.stream = Stream(len(train), batch_size, steps_per_epoch, seed, n_views)
+        self.train, self.val, self.stream, self.num_workers = train, val, stream, num_workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Return this device's share of the stream."""
@@ -124,12 +103,10 @@ class GalaxyData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Return the validation galaxies in order."""
-        return loader(self.val, InOrder(len(self.val), VAL_BATCH), self.num_workers)
+        return loader(self.val, in_order(len(self.val), VAL_BATCH), self.num_workers)
 
 
-def loader(
-    galaxies: Galaxies, sampler: Sampler[Picks], num_workers: int = 0
-) -> DataLoader[dict[str, Tensor]]:
+def loader(galaxies: Galaxies, sampler: Iterable[Picks], num_workers: int) -> DataLoader[dict[str, Tensor]]:
     """Return a DataLoader that asks for whole batches."""
     return DataLoader(
         galaxies,

@@ -13,8 +13,7 @@ BELOW = 50.0  # sigma below the sky from which a number of MASKS is a mask among
 LEAST = -1e20  # no flux in any unit
 SAMPLE = 64  # pixels of a plane that tell its sky
 MOST_REPAIRED = 0.05  # of a plane: more is no single pixel
-SMALLEST = float(np.finfo(np.float16).tiny)
-LARGEST = float(np.finfo(np.float16).max)
+HALF = np.finfo(np.float16)
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def inspect_cutouts(cutouts: NDArray[Any], scale: float = 1.0, repair: bool = Fa
         "NaN or infinite pixels": is_lost & ~is_masked & ~blank,
     }
     peak = (np.maximum(np.abs(low), np.abs(high)) * scale)[~(is_lost | blank)]
-    return Inspected(ours, faults, repaired, bool(((peak <= LARGEST) & (peak >= SMALLEST)).all()))
+    return Inspected(ours, faults, repaired, bool(((peak <= HALF.max) & (peak >= HALF.tiny)).all()))
 
 
 def _extremes(

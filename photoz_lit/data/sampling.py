@@ -20,18 +20,10 @@ def balanced_subset(
     seed: int = 0,
     names: NDArray[np.str_] | None = None,
 ) -> NDArray[np.int64]:
-    """Keep at random at most `threshold` galaxies (N_th) of each (z bin, r slice) cell.
+    """Return sorted indices of at most `threshold` galaxies (N_th) of each cell of redshift and r (mag).
 
-    Parameters
-    ----------
-    spec_z, dered_petro_r : array_like, shape (n,)
-        Redshifts and dereddened Petrosian r (mag).
-    grid, slices, threshold, fold
-        The cells, and which members of the crowded ones are taken, as in `fold_of_cells`.
-    seed : int
-        Seed of the random order. All folds of one ensemble share it.
-    names : array of str (n,), optional
-        What the galaxies are called (`object_names`): the order of rows then decides nothing.
+    Which members of crowded ones are taken, `fold_of_cells` says; all folds of an ensemble share the seed.
+    With the galaxies' names (`object_names`) the order of rows decides nothing.
     """
     if threshold < 1 or fold < 1:
         raise ValueError(f"threshold and fold start at 1, got threshold={threshold}, fold={fold}")

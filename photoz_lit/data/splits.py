@@ -104,13 +104,10 @@ def assign_splits(
     Parameters
     ----------
     table : Table
-        A standard table. Where it has a column `split` that says `test`, those rows stay the test split
-        (with all other rows of their objects); so do those that say `val`, or else `val` is drawn from the
-        rest.
+        A standard table. Where it has a column `split`, objects of its `test` rows are the test split; so it
+        is with `val`, or else `val` is drawn from the rest.
     test_fraction, val_fraction : float
         Fractions of the objects, on average: each has its own lot.
-    seed : int
-        Same seed, same objects: same splits.
     n_train, train_fraction
         Keep only so many training rows, and such a share of them; fewer are a part of more.
     thin : (low, high, fraction), optional

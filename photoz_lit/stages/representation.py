@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit.config import Config, CorrectionConfig, StageConfig
-from photoz_lit.data.datamodule import Galaxies, GalaxyData
+from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embeddings_of, write_reference
@@ -85,10 +85,7 @@ def fit(
     t = config.training.representation
     data = GalaxyData(
         *(Galaxies(store.inputs, {k: v[part] for k, v in columns.items()}, part) for part in rows),
-        batch_size=t.batch_size,
-        steps_per_epoch=t.check_every,
-        seed=config.seed,
-        n_views=inputs.n_views,
+        stream=Stream(len(rows[0]), t.batch_size, t.check_every, config.seed, inputs.n_views),
         num_workers=config.trainer.num_workers,
     )
     plain = settings.to_container(config)

@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from photoz_lit.data.datamodule import Galaxies, GalaxyData, InOrder, Stream, loader
+from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream, in_order, loader
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -92,14 +92,14 @@ def test_embeddings_are_taken_in_their_view() -> None:
 
 
 def test_validation_is_every_galaxy_once_in_order_and_unturned() -> None:
-    order = list(InOrder(10, 4))
-    assert len(order) == len(InOrder(10, 4)) == 3
+    order = in_order(10, 4)
+    assert len(order) == 3
     assert np.concatenate([m for m, _ in order]).tolist() == list(range(10))
     assert not np.concatenate([v for _, v in order]).any()
 
 
 def test_data_module_gives_the_stream_and_the_validation_split() -> None:
-    data = GalaxyData(galaxies(), galaxies(9), batch_size=8, steps_per_epoch=10, seed=3, n_views=8)
+    data = GalaxyData(galaxies(), galaxies(9), stream=Stream(50, 8, 10, 3, 8))
     train = list(data.train_dataloader())
     assert [b["number"].tolist() for b in train] == [m.tolist() for m, _ in batches()]
     assert [b["number"].tolist() for b in data.val_dataloader()] == [list(range(9))]

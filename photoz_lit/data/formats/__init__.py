@@ -2,22 +2,21 @@
 
 A reader takes the path and the part of the file that is wanted (None: the only one), raises any error with
 its reason, and returns a Table in which the format's own empty cells are masked. It converts nothing: columns
-that nobody uses may hold what they like. Each imports its library itself: most runs need one of them.
+that nobody uses may hold what they like. To be imported where a table is read: the libraries take their time.
 """
 
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from astropy.table import Table
+from astropy.utils.exceptions import AstropyWarning
 
 from photoz_lit.data.formats import fits, hdf5, parquet, text, votable
 from photoz_lit.errors import DataError
 
-if TYPE_CHECKING:
-    from astropy.table import Table
-
-FORMATS: dict[str, Callable[[Path, str | None], "Table"]] = {
+FORMATS: dict[str, Callable[[Path, str | None], Table]] = {
     **dict.fromkeys((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".dat", ".ecsv", ".ecsv.gz"), text.read),
     **dict.fromkeys((".fits", ".fits.gz", ".fits.fz", ".fits.bz2", ".fit", ".fit.gz"), fits.read),
     **dict.fromkeys((".vot", ".vot.gz", ".votable", ".xml"), votable.read),
@@ -33,14 +32,12 @@ def table_file(path: Path | str) -> tuple[Path, str | None]:
     return (path, None) if named is None or path.exists() else (Path(named[1]), named[2].strip())
 
 
-def read_table(path: Path | str) -> "Table":
+def read_table(path: Path | str) -> Table:
     """Read a table by the ending of its name; a folder is one of Parquet files.
 
     One of several tables of a file is named in brackets, as in `galaxies.fits[2]`: by the number or name of
     an HDU or VOTable, the group or data set of an HDF5 file. All that goes wrong is a DataError.
     """
-    from astropy.utils.exceptions import AstropyWarning
-
     file, part = table_file(path)
     endings = [e for e in FORMATS if file.name.lower().endswith(e)]
     ending = ".parquet" if file.is_dir() else max(endings, key=len, default=None)

@@ -2,19 +2,15 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from astropy.table import Table
+from astropy.io import fits
+from astropy.table import Table
 
 log = logging.getLogger(__name__)
 
 
-def read(path: Path, part: str | None) -> "Table":
+def read(path: Path, part: str | None) -> Table:
     """Read the first table, or that of an HDU by its number (0 is the primary one) or name."""
-    from astropy.io import fits
-    from astropy.table import Table
-
     with fits.open(path) as file:
         tables = {i: hdu for i, hdu in enumerate(file) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)}
         there = ", ".join(f"[{i}] {hdu.name}".strip() for i, hdu in tables.items())

@@ -3,13 +3,11 @@
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
-
-if TYPE_CHECKING:
-    import h5py
-    from astropy.table import Table
+from astropy.io.misc.hdf5 import read_table_hdf5
+from astropy.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -17,10 +15,8 @@ WIDEST = 64  # values a row; wider data sets are inputs of networks, no columns
 MASK = ".mask"  # astropy's name for which cells of a column are empty
 
 
-def read(path: Path, part: str | None) -> "Table":
+def read(path: Path, part: str | None) -> Table:
     """Read the table at the root, or the only one below it, or that of a group or data set."""
-    import h5py
-
     with h5py.File(path) as file:
         tables = _tables(file)
         if part is not None:
@@ -36,10 +32,8 @@ def read(path: Path, part: str | None) -> "Table":
         return _joined(next(iter(tables.values())))
 
 
-def _tables(file: "h5py.File") -> dict[str, list["h5py.Dataset"]]:
+def _tables(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     """Return the data sets of each table, by the name of the compound data set or of the columns' group."""
-    import h5py
-
     tables: dict[str, list[h5py.Dataset]] = {}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -54,11 +48,8 @@ def _tables(file: "h5py.File") -> dict[str, list["h5py.Dataset"]]:
     return tables
 
 
-def _joined(sets: list["h5py.Dataset"]) -> "Table":
+def _joined(sets: list[h5py.Dataset]) -> Table:
     """Return the table of the data sets that have the length of most columns, with its empty cells masked."""
-    from astropy.io.misc.hdf5 import read_table_hdf5
-    from astropy.table import Table
-
     lengths: Counter[int] = Counter()
     for one in sets:
         lengths[len(one)] += len(one.dtype.names or [0])

@@ -1,21 +1,17 @@
 """Parquet: one file, or a folder of them. Read with pyarrow alone: astropy's reader wants pandas too."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from astropy.table import Table
+from astropy.table.meta import get_header_from_yaml
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from astropy.table import Table
 
-
-def read(path: Path, part: str | None) -> "Table":
+def read(path: Path, part: str | None) -> Table:
     """Read all rows, of a folder in the order of the files' names."""
-    import pyarrow.parquet
-    from astropy.table import Table
-
     if part is not None:
         raise ValueError(f"[{part}] is not known in Parquet, which holds one table")
     found = [f for f in path.rglob("*") if f.suffix in (".parquet", ".pq")] if path.is_dir() else [path]
@@ -35,10 +31,8 @@ def read(path: Path, part: str | None) -> "Table":
     return table
 
 
-def _values(column: "pa.ChunkedArray") -> NDArray[np.generic]:
+def _values(column: pa.ChunkedArray) -> NDArray[np.generic]:
     """Return the cells: integers stay integers beside empty ones, lists of one length become rows."""
-    import pyarrow as pa
-
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
@@ -52,10 +46,8 @@ def _values(column: "pa.ChunkedArray") -> NDArray[np.generic]:
     return np.asarray(values)
 
 
-def _units(schema: "pa.Schema") -> dict[str, str]:
+def _units(schema: pa.Schema) -> dict[str, str]:
     """Return units, as columns or astropy's description of the table have them."""
-    from astropy.table.meta import get_header_from_yaml
-
     units = {field.name: field.metadata.get(b"unit") for field in schema if field.metadata}
     known = {name: unit.decode() for name, unit in units.items() if unit}
     if described := (schema.metadata or {}).get(b"table_meta_yaml"):

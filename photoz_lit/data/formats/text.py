@@ -3,23 +3,21 @@
 import csv
 import gzip
 import logging
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from astropy.table import Table
+from astropy.io import ascii as astropy_text
+from astropy.table import Table
 
 log = logging.getLogger(__name__)
 
 DELIMITERS = ",;\t|"
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 EMPTY = ("", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "<NA>", "--")
 
 
-def read(path: Path, part: str | None) -> "Table":
+def read(path: Path, part: str | None) -> Table:
     """Read a table whose first line names the columns; lines of comments may stand above it."""
-    from astropy.io import ascii as astropy_text
-    from astropy.table import Table
-
     if part is not None:
         raise ValueError(f"[{part}] is not known in text, which holds one table")
     content = decoded(path)
@@ -31,7 +29,7 @@ def read(path: Path, part: str | None) -> "Table":
     if not lines:
         return Table()
     delimiter = max(DELIMITERS, key=lines[0].count)
-    if comments and any(_is_number(cell) for cell in next(csv.reader([lines[0]], delimiter=delimiter))):
+    if comments and any(map(NUMBER.fullmatch, next(csv.reader(lines[:1], delimiter=delimiter)))):
         lines.insert(0, comments[-1].lstrip("# "))  # the names are commented out; SkyServer's #Table1 is none
     layout = {"format": "csv", "delimiter": delimiter}
     if delimiter not in lines[0] and len(lines[0].split()) > 1:
@@ -58,11 +56,3 @@ def decoded(path: Path) -> str:
             log.warning("%s is not in UTF-8 (byte %d): read as Latin-1; save it as UTF-8", path, error.start)
             content = raw.decode("latin-1")
     return content.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -1,16 +1,13 @@
 """VOTable, the Virtual Observatory's XML."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from astropy.table import Table
+from astropy.io import votable
+from astropy.table import Table
 
 
-def read(path: Path, part: str | None) -> "Table":
+def read(path: Path, part: str | None) -> Table:
     """Read the only table of a file, or one by its name, ID or number from 0."""
-    from astropy.io import votable
-
     tables = list(votable.parse(path, verify="ignore").iter_tables())
     names = [table.name or table.ID or "" for table in tables]
     there = ", ".join(f"[{i}] {name}".strip() for i, name in enumerate(names))
