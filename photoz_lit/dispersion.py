@@ -109,22 +109,10 @@ def scatter(
     membership: ArrayLike,
 ) -> Floats:
     """Scatter sigma_2 of each output and z bin: smoothed scatter and sigma_1 (R,) in quadrature, (R, K)."""
-    sigma, s = np.asarray(sigma_1, dtype=np.float64), np.asarray(slice_index)
-    return np.sqrt(_square_by_output(spec_z, photo_z, s, sigma, grid, membership) + sigma[:, None] ** 2)
-
-
-def _square_by_output(
-    spec_z: ArrayLike,
-    photo_z: ArrayLike,
-    slice_index: NDArray[np.int64],
-    sigma_1: ArrayLike,
-    grid: RedshiftGrid,
-    membership: ArrayLike,
-) -> Floats:
-    """`smoothed_scatter` of the galaxies of each output, in bins^2, shape (R, K)."""
-    z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
-    pairs = zip(np.asarray(membership, dtype=np.bool_)[slice_index].T, np.asarray(sigma_1), strict=True)
-    return np.array([smoothed_scatter(z[m], estimate[m], float(sigma), grid) for m, sigma in pairs])
+    z, estimate, sigma = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, sigma_1))
+    of_output = np.asarray(membership, dtype=np.bool_)[np.asarray(slice_index)].T
+    square = [smoothed_scatter(z[m], estimate[m], s, grid) for m, s in zip(of_output, sigma, strict=True)]
+    return np.sqrt(np.array(square) + sigma[:, None] ** 2)
 
 
 def variances(
@@ -145,9 +133,11 @@ def variances(
     galaxies' own histograms: without any smoothing a bin of one galaxy would take its own squared residual.
     """
     member, s = slices.membership, slices.index(dered_petro_r)
+    z, estimate = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z))
     if sigma_1 is None:
-        spec, photo = (output_histogram(z, dered_petro_r, grid, slices, member) for z in (spec_z, photo_z))
+        spec, photo = (output_histogram(a, dered_petro_r, grid, slices, member) for a in (z, estimate))
         sigma_1 = fit_dispersion(spec, photo)
-    weight = member / member.sum(axis=1, keepdims=True)
-    table: Floats = weight @ _square_by_output(spec_z, photo_z, s, sigma_1, grid, member) * grid.width**2
-    return np.maximum(table[s, grid.index(spec_z)], grid.width**2 / 12), table
+    pairs = zip(member[s].T, np.asarray(sigma_1), strict=True)
+    square = np.array([smoothed_scatter(z[m], estimate[m], sigma, grid) for m, sigma in pairs])
+    table: Floats = member / member.sum(axis=1, keepdims=True) @ square * grid.width**2
+    return np.maximum(table[s, grid.index(z)], grid.width**2 / 12), table

@@ -53,27 +53,22 @@ class Target:
 
     @property
     def true(self) -> str:
-        """As "spec z"."""
         return "spec z" if self.is_redshift else f"true {self.label}"
 
     @property
     def estimated(self) -> str:
-        """As "photo z"."""
         return "photo z" if self.is_redshift else f"estimated {self.label}"
 
     @property
     def plural(self) -> str:
-        """As "redshifts"."""
         return "redshifts" if self.is_redshift else f"values of {self.label}"
 
     @property
     def pdf(self) -> str:
-        """As "p(z)"."""
         return f"p({self.symbol})"
 
     @property
     def n_of(self) -> str:
-        """As "n(z)"."""
         return f"n({self.symbol})"
 
     @property
@@ -95,13 +90,11 @@ class Target:
 
     @property
     def true_axis(self) -> str:
-        """Label of an axis of the truth."""
         name = "spectroscopic redshift" if self.is_redshift else self.true
         return f"{name} ${self.true_math}${self.unit_text}"
 
     @property
     def estimated_axis(self) -> str:
-        """Label of an axis of the estimate."""
         name = "photometric redshift" if self.is_redshift else self.estimated
         return f"{name} ${self.estimated_math}${self.unit_text}"
 
@@ -112,17 +105,14 @@ class Target:
 
     @property
     def true_math(self) -> str:
-        """The truth."""
         return rf"{self._symbol}_\mathrm{{{self.subscripts[0]}}}"
 
     @property
     def estimated_math(self) -> str:
-        """The estimate."""
         return rf"{self._symbol}_\mathrm{{{self.subscripts[1]}}}"
 
     @property
     def delta_math(self) -> str:
-        """The residual."""
         return rf"\Delta {self._symbol}"
 
     @property

@@ -51,22 +51,20 @@ def by_group(
     n_bootstrap: int = 100,
 ) -> dict[str, NDArray[Any]]:
     """`count` and statistics of each group of galaxies, given by its number (n,): arrays (n_groups,)."""
-    rows = []
-    for i in range(n_groups):
-        members = np.flatnonzero(np.asarray(group) == i)
-        values = statistics(members)
-
-        def sampled(draw: Ints, members: Ints = members) -> list[float]:
-            return list(statistics(members[draw]).values())
-
-        draws = bootstrap(sampled, len(members), n_bootstrap if len(members) else 0, rng)
-        errors = standard_error(draws.reshape(-1, len(values))).tolist()
-        rows.append({"count": len(members)} | values | _named_errors(values, errors))
+    groups = (np.flatnonzero(np.asarray(group) == i) for i in range(n_groups))
+    rows = [
+        {"count": len(members)} | _with_errors(statistics, members, n_bootstrap, rng) for members in groups
+    ]
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 
 
-def _named_errors(values: dict[str, float], errors: list[float]) -> dict[str, float]:
-    return {f"{key}_err": error for key, error in zip(values, errors, strict=True)}
+def _with_errors(
+    statistics: Statistics, rows: Ints, n_bootstrap: int, rng: np.random.Generator
+) -> dict[str, float]:
+    values, n_draws = statistics(rows), n_bootstrap if len(rows) else 0
+    draws = bootstrap(lambda draw: list(statistics(rows[draw]).values()), len(rows), n_draws, rng)
+    errors = standard_error(draws.reshape(-1, len(values))).tolist()
+    return values | {f"{key}_err": error for key, error in zip(values, errors, strict=True)}
 
 
 def by_magnitude(
@@ -165,12 +163,9 @@ def evaluate(
         n_bootstrap < 1.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
-    if z.size == 0 or not z.shape == estimate.shape == r.shape:
-        raise ValueError(
-            f"evaluate needs arrays of one length above 0, got {z.shape}, {estimate.shape}, {r.shape}"
-        )
-    if not all(np.isfinite(a).all() for a in (z, estimate, r)):
-        raise ValueError("evaluate needs finite spec_z, photo_z and dered_petro_r: drop other galaxies first")
+    same = z.size > 0 and z.shape == estimate.shape == r.shape
+    if not same or not np.isfinite([z, estimate, r]).all():
+        raise ValueError("evaluate needs finite spec_z, photo_z and dered_petro_r of one length above 0")
     if n_bootstrap < 1:
         raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}")
     variance, _ = variances(z, estimate, r, grid, slices)
@@ -190,9 +185,7 @@ def evaluate(
             "wasserstein": wasserstein(spec, photo),
         }
 
-    values = statistics(np.arange(len(z)))
-    samples = bootstrap(lambda draw: list(statistics(draw).values()), len(z), n_bootstrap, rng)
-    errors = standard_error(samples).tolist()
+    numbers = _with_errors(statistics, np.arange(len(z)), n_bootstrap, rng)
     floor = total_variation_floor(z, estimate, variance, grid, rng, n_bootstrap, relative)
-    values["total_variation_floor"] = float(floor.mean())
-    return {"n": float(len(z))} | values | _named_errors(values, [*errors, float(standard_error(floor))])
+    numbers |= {"n": float(len(z)), "total_variation_floor": float(floor.mean())}
+    return numbers | {"total_variation_floor_err": float(standard_error(floor))}

@@ -86,9 +86,7 @@ def error_distribution(sample: Sample, grid: RedshiftGrid, slices: MagnitudeSlic
         rows = _windows(counts) @ hist
         smooth = gaussian_filter1d(rows, 1.0, axis=1, mode="constant")
         for row, offsets, below in zip(out[s], smooth, range(n_bins - 1, -1, -1), strict=True):
-            row[:] = offsets[below : below + n_outputs]
-            row[0] += offsets[:below].sum()
-            row[-1] += offsets[below + n_outputs :].sum()
+            row[:] = np.add.reduceat(offsets, np.r_[0, below + 1 : below + n_outputs])
     out /= out.sum(axis=2, keepdims=True)
     return out
 
@@ -111,9 +109,7 @@ def _windows(counts: Floats) -> Floats:
 def start_of(training: Floats, photo: Floats, grid: RedshiftGrid) -> Floats:
     """Where a deconvolution starts: the training distribution, nowhere empty, shape (S, K)."""
     left, right = grid.extend_left, grid.extend_left + grid.n_bins
-    inside = photo[:, left:right].copy()
-    inside[:, 0] += photo[:, :left].sum(axis=1)
-    inside[:, -1] += photo[:, right:].sum(axis=1)
+    inside = np.add.reduceat(photo, np.r_[0, left + 1 : right], axis=1)
     smooth = [gaussian_filter1d(normalised(h), 1.5, axis=1, mode="nearest") for h in (training, inside)]
     return normalised(smooth[0] + PHOTO_SHARE * smooth[1] + 1e-6)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from photoz_lit.correction.calibration.deconvolution import Expected, choose_iterations, expected_counts
 from photoz_lit.correction.calibration.sample import (
@@ -50,14 +50,11 @@ class Calibration:
         z, r = np.asarray(photo_z, dtype=np.float64), np.asarray(dered_petro_r, dtype=np.float64)
         if z.shape != r.shape or z.ndim != 1 or not (np.isfinite(z).all() and np.isfinite(r).all()):
             raise ValueError("photo_z and dered_petro_r must be of one length, and finite")
-        s, last = self.slices.index(r), self.table.shape[1] - 1
+        s = self.slices.index(r)
         if not self.smooth:
-            return z - self.table[s, bin_of(z, self.start, self.width, 0, last)]
-        x = np.clip((z - self.start) / self.width - 0.5, 0, last)
-        k = np.minimum(x.astype(np.int64), max(last - 1, 0))
-        low, high = self.table[s, k], self.table[s, np.minimum(k + 1, last)]
-        corrected: Floats = z - (low + (x - k) * (high - low))
-        return corrected
+            return z - self.table[s, bin_of(z, self.start, self.width, 0, self.table.shape[1] - 1)]
+        x = (z - self.start) / self.width - 0.5
+        return np.asarray(z - map_coordinates(self.table, [s, x], order=1, mode="nearest"))
 
 
 @dataclass(frozen=True)
@@ -142,11 +139,7 @@ def _sums(sample: Sample, slices: MagnitudeSlices, width: float) -> tuple[int, C
 
 
 def fit_smooth(
-    sample: Sample,
-    slices: MagnitudeSlices,
-    width: float,
-    slice_width: float,
-    bin_width: float = BIN_WIDTH,
+    sample: Sample, slices: MagnitudeSlices, width: float, slice_width: float, bin_width: float = BIN_WIDTH
 ) -> Calibration:
     """Local straight-line fits of (photo_z - spec_z) against photo_z, neighbouring slices with less weight.
 
