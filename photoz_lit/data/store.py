@@ -45,26 +45,16 @@ class TooLargeForHalfError(Exception):
 
 @dataclass(frozen=True)
 class Store:
-    """A prepared data set.
+    """A prepared data set; inputs of galaxies that cannot be used mean nothing.
 
-    Parameters
-    ----------
-    folder : Path
-        Where it lies: `catalogue.fits`, `store.json` and `inputs.npy`, or the name of the user's own array.
-    catalogue : Table
-        One row a galaxy. A column `flag` says why a galaxy cannot be used, or was repaired (`FLAGS`); inputs
-        of those that cannot be used mean nothing.
-    inputs : memory map
-        Cutouts (n, bands, pixels, pixels) in nanomaggies, (n, 2, F) magnitudes and their errors, or (n, d)
-        vectors.
-    kind : str
-        `images`, `features` or `vectors`.
+    `inputs` is a memory map: cutouts (n, bands, pixels, pixels) in nanomaggies, magnitudes and their errors
+    (n, 2, F), or vectors (n, d).
     """
 
-    folder: Path
-    catalogue: Table
+    folder: Path  # catalogue.fits, store.json and inputs.npy, unless these are the user's own array
+    catalogue: Table  # a row a galaxy, perhaps with a column flag (`FLAGS`)
     inputs: NDArray[np.floating[Any]]
-    kind: str
+    kind: str  # images, features or vectors
 
     @property
     def flags(self) -> NDArray[np.str_]:
@@ -79,11 +69,7 @@ class Store:
         return np.isin(self.flags, ESTIMATED)
 
     def read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
-        """Read the inputs of rows from start to stop (excluded) into memory of their own.
-
-        A memory map counts every page it has touched as resident until the system wants it back; this does
-        not, however large the store.
-        """
+        """Read rows of inputs into memory of their own: pages that a memory map touched stay resident."""
         assert isinstance(self.inputs, np.memmap)
         count = int(np.prod(self.inputs.shape[1:]))
         with Path(str(self.inputs.filename)).open("rb") as file:
@@ -98,13 +84,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def open_store(folder: Path) -> Store:
-    """Open a store without reading its inputs.
-
-    Raises
-    ------
-    DataError
-        It is absent, truncated or of another version, or the array that it names has changed.
-    """
+    """Open a store without reading its inputs."""
     remedy = "Prepare it again under another data_dir, or move it away: python -m photoz_lit stage=prepare"
     if not is_complete(folder):
         raise DataError(f"{folder}: no prepared data set (a folder with store.json) is there")
@@ -122,8 +102,6 @@ def open_store(folder: Path) -> Store:
                 folder / "catalogue.fits", format="fits", character_as_bytes=False, mask_invalid=False
             )
         inputs = np.load(folder / "inputs.npy" if array is None else array[0], mmap_mode="r")
-    except DataError:
-        raise
     except (OSError, ValueError, TypeError, KeyError, EOFError, AstropyWarning) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{folder}: the store is truncated or cannot be read ({reason}). {remedy}") from error
@@ -152,23 +130,16 @@ def write_store(
 
     Parameters
     ----------
-    folder, catalogue, shape, dtype, kind
-        Of the store; `settings` are what it was made from, for the record.
+    folder, catalogue, shape, dtype, kind, settings
+        Of the store, and what it was made from.
     chunks : iterable of arrays
         The inputs from row `rows_written(folder, ...)` on, in order.
     inspect : callable
         Turns a chunk into inputs in the store's unit and says what is wrong with them.
     keep_faulty : bool
-        Flag galaxies whose inputs cannot be used, instead of stopping at them.
+        Flag galaxies whose inputs cannot be used, instead of raising DataError.
     array : Path, optional
         A `.npy` that holds the inputs already: it is looked through and stays where it is.
-
-    Raises
-    ------
-    DataError
-        The inputs of a galaxy cannot be used, and `keep_faulty` is false.
-    TooLargeForHalfError
-        They need float32.
     """
     partial = partial_folder(folder)
     partial.mkdir(parents=True, exist_ok=True)
@@ -216,7 +187,7 @@ def _faulty(seen: Inspected, row: int, catalogue: Table) -> DataError:
     told = []
     for what, mask in seen.faults.items():
         if mask.any():
-            first = row + int(np.flatnonzero(mask)[0])
+            first = row + int(mask.argmax())
             galaxy = catalogue["object_id"][first]
             told.append(f"{what}: {mask.sum()} galaxies, first in row {first} (object_id {galaxy})")
     return DataError(
@@ -227,20 +198,11 @@ def _faulty(seen: Inspected, row: int, catalogue: Table) -> DataError:
 
 @contextmanager
 def open_rows(folder: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[np.floating[Any]]]:
-    """Open the inputs of an unfinished store to write rows in any order; flushed to disk on leaving.
-
-    Rows that nobody writes stay zeros. End with `finish_store`.
-
-    Raises
-    ------
-    DataError
-        The disk has no room for them.
-    """
+    """Open the inputs of an unfinished store to write rows in any order; unwritten ones stay zeros."""
     partial = partial_folder(folder)
     partial.mkdir(parents=True, exist_ok=True)
-    path = partial / "inputs.npy"
+    path, size = partial / "inputs.npy", _size(shape, dtype)
     if not has_inputs(folder, shape, dtype):
-        size = _size(shape, dtype)
         try:
             with path.open("wb") as file:
                 file.write(_header(shape, dtype))
@@ -315,7 +277,6 @@ def _header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def _size(shape: tuple[int, ...], dtype: str) -> int:
-    """Return the bytes of a .npy file."""
     return len(_header(shape, dtype)) + shape[0] * _row_bytes(shape, dtype)
 
 

@@ -5,6 +5,7 @@ and NumPy arrays of numbers and text, nothing else: every name that a pickle cal
 list of stand-ins of our own. They check what they are given, as NumPy's own setters do not.
 """
 
+import math
 import pickle
 import re
 from collections.abc import Callable
@@ -26,11 +27,6 @@ def read_pickle(path: Path) -> Any:
     """Return what a pickle holds of dicts, lists, tuples, numbers, text and arrays of numbers and text.
 
     Record arrays come as structured arrays; pickles of Python 2 are read as latin-1.
-
-    Raises
-    ------
-    DataError
-        The file is absent, damaged, or names anything that is not on the list; nothing of it is run.
     """
     try:
         with Path(path).open("rb") as file:
@@ -60,7 +56,7 @@ class _Dtype:
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = code
-        self.state: Any = ()
+        self.state: Any = (3, "=", None, None, None, 0)
 
     def set_state(self, state: Any) -> None:
         """Keep the description: version, byte order, subarray, names, fields, size, ..."""
@@ -68,9 +64,7 @@ class _Dtype:
 
     def build(self) -> np.dtype[Any]:
         """Return the type, made from its description alone."""
-        _, order, subarray, names, fields, size = (
-            self.state[:6] if self.state else (3, "=", None, None, None, 0)
-        )
+        _, order, subarray, names, fields, size = self.state[:6]
         if subarray is not None:
             base, shape = subarray
             return np.dtype((_built(base), tuple(int(n) for n in np.atleast_1d(shape))))
@@ -80,9 +74,6 @@ class _Dtype:
             return np.dtype(
                 {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(size)}
             )
-        return self._plain(order)
-
-    def _plain(self, order: Any) -> np.dtype[Any]:
         if not isinstance(self.code, str) or not _PLAIN_DTYPE.fullmatch(self.code):
             raise _Forbidden(f"holds an array of type {self.code!r} (Python objects, perhaps)")
         dtype = np.dtype(self.code)
@@ -115,11 +106,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     if not isinstance(data, bytes | bytearray):
         raise _Forbidden("holds an array of Python objects")
     size = tuple(int(n) for n in np.atleast_1d(shape)) if shape != () else ()
-    if (
-        kind.itemsize == 0
-        or min(size, default=0) < 0
-        or int(np.prod(size, dtype=object)) * kind.itemsize != len(data)
-    ):
+    if kind.itemsize == 0 or min(size, default=0) < 0 or math.prod(size) * kind.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for an array of shape {size} and type {kind}")
     if not data:
         return np.empty(size, kind)
@@ -183,6 +170,13 @@ def _refuse(what: str) -> Callable[[Any], None]:
     return refuse
 
 
+_REFUSED = {
+    "uses a copyreg extension code": pickle.EXT1 + pickle.EXT2 + pickle.EXT4,
+    "uses a persistent id": pickle.PERSID + pickle.BINPERSID,
+    "uses buffers outside it": pickle.NEXT_BUFFER + pickle.READONLY_BUFFER,
+}
+
+
 class _Reader(pickle._Unpickler):
     """Python's own reader of pickles, with fewer instructions and the short list of names.
 
@@ -191,15 +185,7 @@ class _Reader(pickle._Unpickler):
 
     dispatch = {  # noqa: RUF012 (the parent's, which is no ClassVar either)
         **pickle._Unpickler.dispatch,
-        **{
-            code[0]: _refuse("uses a copyreg extension code")
-            for code in (pickle.EXT1, pickle.EXT2, pickle.EXT4)
-        },
-        **{code[0]: _refuse("uses a persistent id") for code in (pickle.PERSID, pickle.BINPERSID)},
-        **{
-            code[0]: _refuse("uses buffers outside it")
-            for code in (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)
-        },
+        **{code: _refuse(words) for words, codes in _REFUSED.items() for code in codes},
         pickle.BUILD[0]: _build,
         pickle.BYTEARRAY8[0]: _bytearray,
     }
@@ -226,11 +212,10 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
         return value
     if id(value) not in done:
         if isinstance(value, dict):
-            plain: Any = {key: _plain(item, done, depth + 1) for key, item in value.items()}
+            done[id(value)] = {key: _plain(item, done, depth + 1) for key, item in value.items()}
         else:
-            plain = type(value)([_plain(item, done, depth + 1) for item in value])
-        done[id(value)] = plain
-    return cast(Any, done[id(value)])
+            done[id(value)] = type(value)([_plain(item, done, depth + 1) for item in value])
+    return done[id(value)]
 
 
 def _expanded(value: Any, done: dict[int, int]) -> int:

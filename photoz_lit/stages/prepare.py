@@ -57,10 +57,9 @@ def run(config: Config) -> None:
 
 
 def prepare(config: Config, again: bool = False) -> Store:
-    """Return the store of these settings, made now if it is not there yet.
+    """Return the store of these settings, made if it is not there; `again` completes one that can have more.
 
-    Of several processes one makes it, the others wait and find it done. `again`: a finished one is completed
-    where its source has galaxies to try again.
+    Of several processes one makes it, the others wait and find it done.
     """
     folder, source = store_folder(config), config.data.source
     if source == "store" or (is_complete(folder) and not again):
@@ -71,15 +70,14 @@ def prepare(config: Config, again: bool = False) -> Store:
         if not is_complete(folder):
             log.info("preparing %s", folder)
             with progress_bar("galaxies", config.trainer.progress) as advance:
-                plan_of(config).write(folder, store_facts(config), advance)
+                plan_of(config).write(folder, facts_of(config), advance)
     return open_store(folder)
 
 
 def plan_of(config: Config) -> Any:
     """Return how the store of these settings is made."""
     workers = config.trainer.threads or os.cpu_count() or 1
-    source = SOURCES[config.data.source]
-    return source.plan(config.data, config.survey, config.target, workers)
+    return SOURCES[config.data.source].plan(config.data, config.survey, config.target, workers)
 
 
 def _lock(folder: Path) -> Path:
@@ -87,18 +85,16 @@ def _lock(folder: Path) -> Path:
     return folder.parent / ".locks" / folder.name
 
 
-def store_facts(config: Config) -> dict[str, object]:
-    """Return what a store depends on, by its source."""
-    source = SOURCES[config.data.source]
-    facts: dict[str, object] = source.facts(config.data, config.survey, config.target)
-    return facts
+def facts_of(config: Config) -> Any:
+    """Return what the store of these settings depends on."""
+    return SOURCES[config.data.source].facts(config.data, config.survey, config.target)
 
 
 def store_folder(config: Config) -> Path:
     """Return where the store of these settings lies: its name tells what it is made from."""
     if config.data.source == "store":
         return Path(str(config.data.path))
-    return Path(config.data_dir) / f"{config.data.source}-{digest_of(store_facts(config))}"
+    return Path(config.data_dir) / f"{config.data.source}-{digest_of(facts_of(config))}"
 
 
 def splits(store: Store, config: Config) -> NDArray[np.str_]:

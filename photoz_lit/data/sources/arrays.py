@@ -11,15 +11,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.sources.catalogue import stacked
 from photoz_lit.data.sources.published import UNREADABLE
-from photoz_lit.data.sources.settings import (
-    CutoutSettings,
-    Plan,
-    Survey,
-    cutout_facts,
-    cutout_plan,
-    need,
-    need_path,
-)
+from photoz_lit.data.sources.settings import CutoutSettings, Plan, Survey, cutout_facts, need
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -46,8 +38,8 @@ class Settings(CutoutSettings):
 def check(settings: Settings, survey: Survey) -> None:
     """Ask for cutouts, and a table unless there is nothing to be known."""
     if settings.labelled:
-        need_path(settings, "path", "a table with the true values, e.g. data.path=galaxies.csv")
-    need_path(settings, "images", "the cutouts, e.g. data.images=cutouts.npy")
+        settings.need_path("path", "a table with the true values, e.g. data.path=galaxies.csv")
+    settings.need_path("images", "the cutouts, e.g. data.images=cutouts.npy")
     need(
         (settings.test_path is None) == (settings.test_images is None),
         "data.test_path and data.test_images go together: set both or neither",
@@ -84,25 +76,13 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
             before += len(rows)
 
     table = with_ids(stacked(tables))
-    return cutout_plan(s, survey, table, chunks, array=None if s.labelled else parts[0][0].as_it_is(s))
+    return s.plan_cutouts(survey, table, chunks, array=None if s.labelled else parts[0][0].as_it_is(s))
 
 
 class ArrayFile:
-    """An array on disk with a row a galaxy, read in chunks.
+    """An array on disk with a row a galaxy: of four axes for cutouts, of two for vectors.
 
-    Parameters
-    ----------
-    path : Path
-        `.npy` (memory map), `.npz` (read whole, since a zip cannot be mapped) or HDF5.
-    key : str, optional
-        Name of the array in `.npz` or HDF5; needed where there is more than one.
-    n_axes : int
-        4 for cutouts, 2 for vectors.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or the array is not named.
+    In `.npy` (memory map), `.npz` (read whole, since a zip cannot be mapped) or HDF5; `key` says which.
     """
 
     def __init__(self, path: Path, key: str | None = None, n_axes: int = 4) -> None:
@@ -111,8 +91,6 @@ class ArrayFile:
             raise DataError(f"{path}: no such file. Check data.images (relative paths start at {Path.cwd()})")
         try:
             self.array = self._open(key)
-        except DataError:
-            raise
         except UNREADABLE as error:
             raise DataError(f"{path}: cannot be read as an array, perhaps truncated: {error}") from error
 

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from photoz_lit.data.sources.settings import (
-    Plan,
-    Survey,
-    TableSettings,
-    need,
-    need_path,
-    table_facts,
-)
+from photoz_lit.data.sources.settings import Plan, Survey, TableSettings, facts_of, need
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -22,7 +15,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 KINDS = ("features",)
-facts = table_facts
+facts = facts_of
 
 
 @dataclass
@@ -38,7 +31,7 @@ class Settings(TableSettings):
 
 def check(settings: Settings, survey: Survey) -> None:
     """Ask for a table and columns."""
-    need_path(settings, "path", "a table with the true values, e.g. data.path=galaxies.csv")
+    settings.need_path("path", "a table with the true values, e.g. data.path=galaxies.csv")
     need(
         len(settings.magnitudes) > 0,
         "data.magnitudes is empty: name the columns, e.g. data.magnitudes=[mag_g,mag_r,mag_i]",
@@ -65,13 +58,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
 
 
 def stacked(tables: list["Table"]) -> "Table":
-    """Put the table of the test split below that of training, which may name its own validation galaxies.
-
-    Raises
-    ------
-    DataError
-        One has a column that the other lacks.
-    """
+    """Put the table of the test split below that of training, which may name its own validation galaxies."""
     if len(tables) == 1:
         return tables[0]
     from astropy.table import vstack

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photoz_lit.data.sources import npz, published
-from photoz_lit.data.sources.published import Published, PublishedSettings, below, found_files
-from photoz_lit.data.sources.settings import Plan, Survey
+from photoz_lit.data.sources.published import Published, PublishedSettings, found_files
 from photoz_lit.errors import DataError
-from photoz_lit.target import Target
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -33,17 +31,14 @@ class Settings(PublishedSettings):
     source: str = "cfhtls"
 
 
-def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
-    """Read the tables; cutouts are streamed."""
-    return read(Path(str(settings.path))).plan(settings, survey, target)
-
-
 def read(path: Path) -> Published:
     """Open one file, a folder or a pattern of files, sorted by name.
 
     Columns beside those published: `subset` (the file's name without its suffix) and `resolution` of the
     spectroscopy (`high`, `low`, or `unknown` where the file's name has neither ZHQ nor ZLR).
     """
+    from astropy.table import vstack
+
     parts, tables = [], []
     for file in found_files(path, (".npz",)):
         if missing := {"cube", "info"} - set(npz.array_names(file)):
@@ -52,7 +47,11 @@ def read(path: Path) -> Published:
         tables.append(_info(file))
         if len(tables[-1]) != parts[-1].rows:
             raise DataError(f"{file}: {parts[-1].rows} cutouts for {len(tables[-1])} rows of 'info'")
-    return Published(below(tables), COLUMNS, parts, ZERO_POINT)
+    table = vstack(tables, join_type="inner", metadata_conflicts="silent")
+    return Published(table, COLUMNS, parts, ZERO_POINT)
+
+
+plan = published.planner(read)
 
 
 def _info(file: Path) -> "Table":

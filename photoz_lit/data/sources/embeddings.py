@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.sources.arrays import ArrayFile
 from photoz_lit.data.sources.catalogue import stacked
-from photoz_lit.data.sources.settings import (
-    Plan,
-    Survey,
-    TableSettings,
-    need,
-    need_path,
-    table_facts,
-)
+from photoz_lit.data.sources.settings import Plan, Survey, TableSettings, facts_of, need
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from photoz_lit.data.catalogue import TableRules
 
 KINDS = ("vectors",)
-facts = table_facts
+facts = facts_of
 
 
 @dataclass
@@ -47,7 +40,7 @@ class Settings(TableSettings):
 
 def check(settings: Settings, survey: Survey) -> None:
     """Ask for a table and vectors."""
-    need_path(settings, "path", "a table with the true values, e.g. data.path=galaxies.csv")
+    settings.need_path("path", "a table with the true values, e.g. data.path=galaxies.csv")
     need(
         (settings.images is None) != (len(settings.vectors) == 0),
         "data=embeddings needs either data.images=vectors.npy (an array with a row a galaxy) "
@@ -73,13 +66,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
 def load(
     path: str, array: str | None, key: str | None, vectors: Sequence[str], rules: "TableRules"
 ) -> tuple["Table", NDArray[np.float32]]:
-    """Read and check a table and a vector (n, d) for each of its usable rows.
-
-    Raises
-    ------
-    DataError
-        A file cannot be read, or table and vectors do not fit.
-    """
+    """Read and check a table and a vector (n, d) for each of its usable rows."""
     from photoz_lit.data.catalogue import standard_table
     from photoz_lit.data.columns import find_column
     from photoz_lit.data.formats import read_table

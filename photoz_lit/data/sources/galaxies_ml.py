@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from photoz_lit.data.sources import published
-from photoz_lit.data.sources.published import Published, PublishedSettings, below, found_files, reading
-from photoz_lit.data.sources.settings import Plan, Survey
+from photoz_lit.data.sources.published import Published, PublishedSettings, found_files, reading
 from photoz_lit.errors import DataError
-from photoz_lit.target import Target
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -38,13 +36,10 @@ class Settings(PublishedSettings):
     source: str = "galaxies_ml"
 
 
-def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
-    """Read the columns; cutouts are streamed."""
-    return read(Path(str(settings.path))).plan(settings, survey, target)
-
-
 def read(path: Path) -> Published:
     """Open one file, a folder or a pattern of files, sorted by name."""
+    from astropy.table import vstack
+
     files = found_files(path, (".hdf5", ".h5"))
     parts = [HdfImages(file) for file in files]
     tables = [_table(part) for part in parts]
@@ -52,7 +47,11 @@ def read(path: Path) -> Published:
     if len(files) > 1 and all(splits):
         for table, split in zip(tables, splits, strict=True):
             table["split"] = split
-    return Published(below(tables), COLUMNS, parts, ZERO_POINT, bands_last=False)
+    table = vstack(tables, join_type="inner", metadata_conflicts="silent")
+    return Published(table, COLUMNS, parts, ZERO_POINT, bands_last=False)
+
+
+plan = published.planner(read)
 
 
 class HdfImages:

@@ -16,7 +16,8 @@ column `object_id`, that is an object's number or name.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.sources import npz, pasquet, published
 from photoz_lit.data.sources.published import Published, PublishedSettings, reading, table_of
-from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
-from photoz_lit.target import Target
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -45,13 +44,8 @@ class Settings(PublishedSettings):
     source: str = "npy_folder"
 
 
-def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
-    """Read the labels; cutouts are read when they are asked for."""
-    return read(Path(str(settings.path))).plan(settings, survey, target)
-
-
 def read(path: Path) -> Published:
-    """Open a folder of one `.npy` an object."""
+    """Open a folder."""
     if not path.is_dir():
         raise DataError(f"{path}: no such folder. Check data.path (relative paths start at {Path.cwd()})")
     labels = _labels_file(path)
@@ -62,9 +56,13 @@ def read(path: Path) -> Published:
         keep = np.flatnonzero(split != "")
         table, names = table[keep], [names[i] for i in keep]
     if "object_id" not in table.colnames:
-        table["object_id"] = _numbers(names)
+        numbered = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in names)
+        table["object_id"] = np.array(names).astype(np.int64 if numbered else str)
     cutouts = NpyFiles(path, _cutout_files(path, names, labels))
     return Published(table, {**pasquet.COLUMNS, "split": ("split",)}, [cutouts])
+
+
+plan = published.planner(read)
 
 
 class NpyFiles:
@@ -125,27 +123,13 @@ def _labels(path: Path) -> tuple["Table", list[str]]:
                 "of objects is expected"
             )
         if labels and all(isinstance(entry, dict) for entry in labels.values()):
-            names = [_text(key) for key in labels]
-            labels = _of_objects(path, labels)
-        table = _of_columns(path, labels)
-    if len(table) == 0:
-        raise DataError(f"{path}: the table of labels has no rows")
-    return table, names or [str(i) for i in range(len(table))]
-
-
-def _of_objects(path: Path, labels: Mapping[Any, Mapping[Any, Any]]) -> dict[Any, list[Any]]:
-    """Turn a dict of an object's numbers a row into columns."""
-    fields = list(next(iter(labels.values())))
-    for name, entry in labels.items():
-        if set(entry) != set(fields):
-            raise DataError(
-                f"{path}: object {name} has fields {sorted(map(str, entry))}, the first one {fields}"
-            )
-    return {field: [entry[field] for entry in labels.values()] for field in fields}
-
-
-def _of_columns(path: Path, labels: Mapping[Any, Any]) -> "Table":
-    columns = {_text(name): np.asarray(values) for name, values in labels.items()}
+            names, fields = [_text(key) for key in labels], list(next(iter(labels.values())))
+            for name, entry in labels.items():
+                if set(entry) != set(fields):
+                    has = sorted(map(str, entry))
+                    raise DataError(f"{path}: object {name} has fields {has}, the first one {fields}")
+            labels = {field: [entry[field] for entry in labels.values()] for field in fields}
+        columns = {_text(name): np.asarray(values) for name, values in labels.items()}
     lengths = {name: values.shape[:1] for name, values in columns.items()}
     if len(set(lengths.values())) != 1 or () in lengths.values():
         told = ", ".join(f"{name} {shape[0] if shape else 'one value'}" for name, shape in lengths.items())
@@ -153,21 +137,14 @@ def _of_columns(path: Path, labels: Mapping[Any, Any]) -> "Table":
     for name, values in columns.items():
         if values.dtype.hasobject:
             raise DataError(f"{path}: column {name} mixes kinds of values: numbers or text are needed")
-    return table_of(columns)
+    table = table_of(columns)
+    if len(table) == 0:
+        raise DataError(f"{path}: the table of labels has no rows")
+    return table, names or [str(i) for i in range(len(table))]
 
 
 def _text(name: Any) -> str:
     return name.decode("latin1") if isinstance(name, bytes) else str(name)
-
-
-def _numbers(names: Sequence[str]) -> NDArray[Any]:
-    """Return names as numbers where all of them are."""
-    array = np.asarray(names)
-    try:
-        numbers = array.astype(np.int64)
-    except (ValueError, OverflowError):
-        return array
-    return numbers if (numbers.astype(str) == array).all() else array
 
 
 def _splits(path: Path, labels: Path, names: Sequence[str]) -> NDArray[np.str_] | None:

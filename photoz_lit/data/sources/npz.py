@@ -18,20 +18,7 @@ STEP = 4 * 2**20  # bytes a read: what zipfile holds of a compressed member at o
 
 
 class NpzCube:
-    """The cutouts in a `.npz`, read or decompressed in a stream.
-
-    Parameters
-    ----------
-    path : Path
-        The `.npz`.
-    key : str
-        Name of an array (n, ...) of numbers in C order.
-
-    Raises
-    ------
-    DataError
-        The file is damaged or the array cannot be read in rows.
-    """
+    """The cutouts in a `.npz`, an array (n, ...) of numbers in C order, decompressed in a stream."""
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.member = path, f"{key}.npy"
@@ -58,11 +45,11 @@ class NpzCube:
                 rows = np.empty((high - low, *self.cutout), self.dtype)
                 left = rows.reshape(-1).view(np.uint8)
                 while left.size:
-                    piece = file.read(min(STEP, left.size))
-                    if not piece:
+                    piece = np.frombuffer(file.read(min(STEP, left.size)), np.uint8)
+                    if piece.size == 0:
                         raise EOFError("the file ends within the cutouts")
-                    left[: len(piece)] = np.frombuffer(piece, np.uint8)
-                    left = left[len(piece) :]
+                    left[: piece.size] = piece
+                    left = left[piece.size :]
                 yield rows
 
 

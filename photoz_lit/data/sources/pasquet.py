@@ -10,9 +10,7 @@ from pathlib import Path
 
 from photoz_lit.data.sources import npz, published
 from photoz_lit.data.sources.published import Published, PublishedSettings, table_of
-from photoz_lit.data.sources.settings import Plan, Survey
 from photoz_lit.errors import DataError
-from photoz_lit.target import Target
 
 KINDS, check, facts = published.KINDS, published.check, published.facts
 COLUMNS = {
@@ -32,11 +30,6 @@ class Settings(PublishedSettings):
     source: str = "pasquet"
 
 
-def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
-    """Read the labels; cutouts are streamed."""
-    return read(Path(str(settings.path))).plan(settings, survey, target)
-
-
 def read(path: Path) -> Published:
     """Open a `.npz` with `cube` and `labels`."""
     if not path.is_file():
@@ -54,3 +47,6 @@ def read(path: Path) -> Published:
     if not columns:
         raise DataError(f"{path}: no array 'labels' in it, as data=pasquet needs")
     return Published(table_of({name: npz.read_array(path, name) for name in columns}), COLUMNS, [cube])
+
+
+plan = published.planner(read)

@@ -6,7 +6,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources.settings import (
-    NANOMAGGIES,
-    CutoutSettings,
-    Plan,
-    Survey,
-    cutout_facts,
-    cutout_plan,
-    need_path,
-)
+from photoz_lit.data.sources.settings import NANOMAGGIES, CutoutSettings, Plan, Survey, cutout_facts
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -51,7 +43,7 @@ class PublishedSettings(CutoutSettings):
 
 def check(settings: PublishedSettings, survey: Survey) -> None:
     """Ask for the data set."""
-    need_path(settings, "path", "the data set's file or folder, e.g. data.path=sdss_vagc.npz")
+    settings.need_path("path", "the data set's file or folder, e.g. data.path=sdss_vagc.npz")
 
 
 class Part(Protocol):
@@ -69,27 +61,13 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set, opened but for its cutouts.
+    """A published data set, opened but for its cutouts."""
 
-    Parameters
-    ----------
-    table : Table
-        The labels as published, one row a cutout.
-    names : mapping
-        Our name of a column -> the names that published tables have for it, in any case; the first counts.
-    parts : sequence of Part
-        Where the cutouts are; their rows make up the table's rows in order.
-    zero_point : float
-        AB zero point of the fluxes in the files, mag.
-    bands_last : bool
-        What to assume where a cutout has as many bands as pixels: (y, x, bands) or (bands, y, x).
-    """
-
-    table: "Table"
-    names: Mapping[str, Sequence[str]]
-    parts: Sequence[Part]
-    zero_point: float = NANOMAGGIES
-    bands_last: bool = True
+    table: "Table"  # as published, a row a cutout
+    names: Mapping[str, Sequence[str]]  # what tables call our columns, in any case; the first that is there
+    parts: Sequence[Part]  # their rows make up the table's rows in order
+    zero_point: float = NANOMAGGIES  # AB, mag
+    bands_last: bool = True  # what to assume where a cutout has as many bands as pixels
 
     @property
     def columns(self) -> dict[str, str]:
@@ -114,16 +92,10 @@ class Published:
         def chunks(start: int) -> Iterator[NDArray[np.float32]]:
             return self.chunks(rows[start:], bands_last)
 
-        return cutout_plan(settings, survey, with_ids(table), chunks, scale)
+        return settings.plan_cutouts(survey, with_ids(table), chunks, scale)
 
     def bands_are_last(self, survey: Survey) -> bool:
-        """Whether cutouts are (y, x, bands).
-
-        Raises
-        ------
-        DataError
-            Parts, table and survey do not fit together.
-        """
+        """Whether cutouts are (y, x, bands); an error where parts, table and survey do not fit together."""
         parts, n = self.parts, sum(part.rows for part in self.parts)
         last = [self._bands_last(part, survey) for part in parts]
         if len(set(last)) > 1:
@@ -135,11 +107,7 @@ class Published:
         return last[0]
 
     def chunks(self, rows: NDArray[np.int64], bands_last: bool) -> Iterator[NDArray[np.float32]]:
-        """Yield the cutouts (m, bands, y, x) of sorted rows, a chunk at a time, in the files' unit.
-
-        Rows of an image are y, its columns x, as in arrays that FITS readers return. Pixels that are no
-        numbers are passed on.
-        """
+        """Yield the cutouts (m, bands, y, x) of sorted rows, a chunk at a time, in the files' unit."""
         before = 0
         for part in self.parts:
             first, end = np.searchsorted(rows, (before, before + part.rows))
@@ -150,7 +118,6 @@ class Published:
             before += part.rows
 
     def _bands_last(self, part: Part, survey: Survey) -> bool:
-        """Whether a cutout is (y, x, bands); an error where it is neither that nor (bands, y, x)."""
         if part.dtype.kind not in "fiu":
             raise DataError(f"{part.path}: cutouts of type {part.dtype}, numbers expected")
         n, side = len(survey.bands), survey.pixels
@@ -173,6 +140,11 @@ def _of_rows(part: Part, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     spans = [(int(group[0]), int(group[-1]) + 1) for group in groups]
     for group, read in zip(groups, part.read(spans), strict=True):
         yield read if len(read) == len(group) else read[group - group[0]]
+
+
+def planner(read: Callable[[Path], Published]) -> Callable[[PublishedSettings, Survey, Target, int], Plan]:
+    """Return the `plan` of a layout: its labels are read, its cutouts streamed."""
+    return lambda settings, survey, target, _: read(Path(str(settings.path))).plan(settings, survey, target)
 
 
 @contextmanager
@@ -202,13 +174,6 @@ def found_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
             f"(relative paths start at {Path.cwd()})"
         )
     return found
-
-
-def below(tables: Sequence["Table"]) -> "Table":
-    """Put tables under one another, with the columns that all of them have."""
-    from astropy.table import vstack
-
-    return tables[0] if len(tables) == 1 else vstack(tables, join_type="inner", metadata_conflicts="silent")
 
 
 def table_of(columns: Mapping[str, Any]) -> "Table":

@@ -68,6 +68,10 @@ class SourceSettings:
     thin: list[float] = setting([])
     label_error: float = setting(0.0, least=0)
 
+    def need_path(self, key: str, words: str) -> None:
+        """Raise ConfigError unless a path is set; `words` say what it should be."""
+        need(getattr(self, key) is not None, f"data.{key} is not set: data={self.source} needs {words}")
+
     def retry(self, folder: Path) -> None:
         """Make a finished store unfinished again where another try may get more; mostly it cannot."""
 
@@ -112,6 +116,28 @@ class CutoutSettings(TableSettings):
         """Nanomaggies in one unit of the files, by `zero_point`."""
         return 1.0 if self.zero_point is None else float(10 ** (-0.4 * (self.zero_point - NANOMAGGIES)))
 
+    def plan_cutouts(
+        self,
+        survey: Survey,
+        table: "Table",
+        chunks: Callable[[int], Iterable[NDArray[Any]]],
+        scale: float | None = None,
+        array: "np.memmap[Any, Any] | None" = None,
+    ) -> "Plan":
+        """Return the plan of cutouts that come in units of `scale` nanomaggies, or as `zero_point` says."""
+        if self.zero_point is not None or scale is None:
+            scale = self.scale
+        return Plan(
+            table,
+            (len(table), len(survey.bands), survey.pixels, survey.pixels),
+            "images",
+            chunks,
+            partial(inspect_cutouts, scale=scale, repair=self.repair == "interpolate"),
+            self.dtype if array is None else str(array.dtype),
+            keep_faulty=self.drop_invalid or not self.labelled,
+            array=None if array is None else Path(str(array.filename)),
+        )
+
 
 SPLITTING = {f.name for f in fields(SourceSettings)} - {"source", "labelled"}
 
@@ -126,14 +152,7 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return what a store depends on: every setting that decides something, and the files behind every path.
 
-    Parameters
-    ----------
-    settings, survey, target
-        Of the source.
-    of_survey : collection of str
-        Settings of the survey that count beside its range.
-    nothing : collection of str
-        Settings of this source that decide nothing of its store, beside those of the split.
+    Of the survey that is its range and what `of_survey` names; `nothing` names settings that decide nothing.
     """
     facts: dict[str, Any] = {"z_range": [survey.z_min, survey.z_max], "target": target.column}
     facts |= {name: getattr(survey, name) for name in of_survey}
@@ -148,14 +167,7 @@ def facts_of(
     return facts
 
 
-def table_facts(settings: SourceSettings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what a store of magnitudes or vectors depends on."""
-    return facts_of(settings, survey, target)
-
-
-def cutout_facts(settings: SourceSettings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what a store of cutouts depends on."""
-    return facts_of(settings, survey, target, of_survey=("bands", "pixels"))
+cutout_facts = partial(facts_of, of_survey=("bands", "pixels"))  # of a store of cutouts
 
 
 def need(holds: bool, message: str) -> None:
@@ -164,37 +176,16 @@ def need(holds: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def need_path(settings: SourceSettings, key: str, words: str) -> None:
-    """Raise ConfigError unless a path is set; `words` say what it should be."""
-    need(getattr(settings, key) is not None, f"data.{key} is not set: data={settings.source} needs {words}")
-
-
 @dataclass(frozen=True)
 class Plan:
-    """A table, the shape of its inputs, and how to make the inputs from a row on.
-
-    Parameters
-    ----------
-    catalogue, shape, kind
-        As in `photoz_lit.data.store.Store`.
-    chunks : callable
-        From a row on, yields inputs in order, as they were brought.
-    inspect : callable
-        As in `photoz_lit.data.store.write_store`.
-    dtype : str
-        Of the inputs in the store; float32 where float16 cannot hold them.
-    keep_faulty : bool
-        Flag galaxies whose inputs cannot be used, instead of stopping at them.
-    array : Path, optional
-        A `.npy` that holds the inputs already.
-    """
+    """A table and how to make its inputs; fields are as in `photoz_lit.data.store.write_store`."""
 
     catalogue: "Table"
     shape: tuple[int, ...]
     kind: str
-    chunks: Callable[[int], Iterable[NDArray[Any]]]
+    chunks: Callable[[int], Iterable[NDArray[Any]]]  # from a row on, in order, as they were brought
     inspect: Callable[[NDArray[Any]], Inspected] = inspect_numbers
-    dtype: str = "float32"
+    dtype: str = "float32"  # where float16 cannot hold them, it becomes float32
     keep_faulty: bool = False
     array: Path | None = None
 
@@ -234,26 +225,3 @@ class Plan:
             keep_faulty=self.keep_faulty,
             array=self.array,
         )
-
-
-def cutout_plan(
-    settings: CutoutSettings,
-    survey: Survey,
-    table: "Table",
-    chunks: Callable[[int], Iterable[NDArray[Any]]],
-    scale: float | None = None,
-    array: "np.memmap[Any, Any] | None" = None,
-) -> Plan:
-    """Return the plan of cutouts that come in units of `scale` nanomaggies, or as `zero_point` says."""
-    if settings.zero_point is not None or scale is None:
-        scale = settings.scale
-    return Plan(
-        table,
-        (len(table), len(survey.bands), survey.pixels, survey.pixels),
-        "images",
-        chunks,
-        partial(inspect_cutouts, scale=scale, repair=settings.repair == "interpolate"),
-        settings.dtype if array is None else str(array.dtype),
-        keep_faulty=settings.drop_invalid or not settings.labelled,
-        array=None if array is None else Path(str(array.filename)),
-    )

@@ -33,28 +33,10 @@ _SUFFIX = r"(?i:\.fits\.gz|\.fits\.fz|\.fits|\.fit)"
 
 
 def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[Path]]:
-    """Group the files of a folder, searched with its subfolders, by galaxy.
+    """Return the files of each galaxy in a folder and its subfolders, in natural order of the names.
 
-    Parameters
-    ----------
-    images : Path
-        The folder.
-    pattern : str, optional
-        How files are named below it, e.g. `{object_id}-{band}.fits` or `{object_id}/stamp.fits`; `*` stands
-        for anything. Without `{band}` a file holds all bands. None: found out.
-    bands : str
-        The survey's bands, a letter each.
-
-    Returns
-    -------
-    dict of str to list of Path
-        By object_id, in natural order: one file, or one a band in the order of the bands. None where a band
-        is lacking.
-
-    Raises
-    ------
-    DataError
-        The folder is absent or empty, or the pattern fits no file or several of one galaxy and band.
+    A galaxy has one file, one a band in the order of the bands, or none at all where a band is lacking. The
+    pattern is found out where none is given; without `{band}` in it a file holds all bands.
     """
     if not images.is_dir():
         raise DataError(f"{images}: no such folder. Check data.images (relative paths start at {Path.cwd()})")
@@ -89,8 +71,7 @@ def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[
                     "'{object_id}/stamp-{band}.fits'"
                 )
     wanted = list(bands) if "{band}" in pattern else [""]
-    lacking = {name: "".join(own) for name, own in found.items() if len(own) < len(wanted)}
-    if lacking:
+    if lacking := {name: "".join(own) for name, own in found.items() if len(own) < len(wanted)}:
         name, there = next(iter(lacking.items()))
         log.warning("%s: %d of %d galaxies lack a band", images, len(lacking), len(found))
         log.warning("such as %s, which has only %s of survey.bands=%s", name, there, bands)

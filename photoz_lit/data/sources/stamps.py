@@ -8,7 +8,6 @@ beside the image, known by EXTNAME or IMTYPE, are never taken for it; where seve
 import logging
 import re
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,15 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources.settings import (
-    NANOMAGGIES,
-    CutoutSettings,
-    Plan,
-    Survey,
-    cutout_facts,
-    cutout_plan,
-    need_path,
-)
+from photoz_lit.data.sources.published import UNREADABLE
+from photoz_lit.data.sources.settings import NANOMAGGIES, CutoutSettings, Plan, Survey, cutout_facts
 from photoz_lit.data.sources.stamp_files import find_files, is_auxiliary
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
@@ -43,7 +35,7 @@ log = logging.getLogger(__name__)
 KINDS = ("images",)
 facts = cutout_facts
 CHUNK = 256
-SOME = 20
+SOME = 20  # stamps that are tried before the others
 # AB zero points of units, by their names in lower case without spaces, plural or "per pixel".
 UNITS = {
     **dict.fromkeys(("nanomaggy", "nanomaggie", "nanomgy", "nmaggy", "nmaggie", "nmgy"), NANOMAGGIES),
@@ -73,21 +65,15 @@ class Settings(CutoutSettings):
 
 def check(settings: Settings, survey: Survey) -> None:
     """Ask for the folder."""
-    need_path(settings, "images", "the folder of FITS stamps, e.g. data.images=stamps")
+    settings.need_path("images", "the folder of FITS stamps, e.g. data.images=stamps")
 
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
-    """Find the stamps and the galaxies that they show; pixels are read when they are asked for.
-
-    Raises
-    ------
-    DataError
-        There are no files, their names cannot be made out, or a labelled galaxy has none.
-    """
+    """Find the stamps and the galaxies that they show; pixels are read when they are asked for."""
     s, rules, images = settings, settings.rules(survey, target), Path(str(settings.images))
     found = find_files(images, s.pattern, survey.bands)
     reader = Reader(survey.bands, survey.pixels, s.extension, s.zero_point is None)
-    reader.check([own for own in found.values() if own][:SOME])
+    reader.check([paths for paths in found.values() if paths][:SOME])
     if s.path is not None:
         table, files = _with_table(s.path, found, images, rules)
     elif s.labelled:
@@ -98,7 +84,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
     else:
         table, files = reader.without_table(found, images, rules)
     if not s.labelled:
-        absent = np.array([not own for own in files])
+        absent = np.array([not paths for paths in files])
         table["flag"][absent & (np.asarray(table["flag"]) == "")] = "frame"
     strict = s.labelled and not s.drop_invalid
 
@@ -106,7 +92,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
         for i in range(start, len(files), CHUNK):
             yield reader.read_chunk(files[i : i + CHUNK], strict)
 
-    return cutout_plan(s, survey, table, chunks)
+    return s.plan_cutouts(survey, table, chunks)
 
 
 def _with_table(
@@ -125,18 +111,16 @@ def _with_table(
         )
     names = identities(table, column, path)[0].astype(str).tolist()
     files = [found.get(name, []) for name in names]
-    keep = np.ones(len(names), bool)
     if lone := sorted(found.keys() - set(names)):
-        n, some = len(lone), ", ".join(lone[:5]) + (", ..." if len(lone) > 5 else "")
-        log.warning("%s: %d of %d stamps have no row in %s: ignored: %s", images, n, len(found), path, some)
-    absent = np.array([not own for own in files])
-    if absent.any():
-        some = ", ".join(names[i] for i in np.flatnonzero(absent)[:5]) + (", ..." if absent.sum() > 5 else "")
+        n, of = len(lone), len(found)
+        log.warning("%s: %d of %d stamps have no row in %s: ignored: %s", images, n, of, path, _some(lone))
+    keep = np.ones(len(names), bool)
+    if absent := [name for name in names if not found.get(name)]:
+        n, of = len(absent), len(names)
         where = (
-            f"{images} has no stamp in all bands for {absent.sum()} of {len(names)} rows of {path}, "
-            f"object_id {some}"
+            f"{images} has no stamp in all bands for {n} of {of} rows of {path}, object_id {_some(absent)}"
         )
-        if absent.all():
+        if n == of:
             raise DataError(
                 f"{where}; its stamps are called {', '.join(list(found)[:3])}. Check data.columns.object_id "
                 "and data.pattern"
@@ -144,9 +128,14 @@ def _with_table(
         if rules.labelled and not rules.drop_invalid:
             raise DataError(f"{where}. Add them, or type data.drop_invalid=true to leave these rows out")
         log.warning("%s: %s", where, "left out" if rules.labelled else "flagged")
-        keep = ~absent if rules.labelled else keep
+        if rules.labelled:
+            keep = np.array([bool(paths) for paths in files])
     catalogue, rows = standard_table(table[keep], path, rules)
     return catalogue, [files[i] for i in np.flatnonzero(keep)[rows]]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 class _UnusableStampError(DataError):
@@ -193,11 +182,8 @@ class Reader:
 
     def read(self, files: Sequence[Path]) -> Stamps:
         """Read the stamp of one galaxy from its file, or from one file a band."""
-        if len(files) > 1:
-            return np.concatenate(
-                [self._from_file(path, band) for band, path in zip(self.bands, files, strict=True)]
-            )
-        return self._from_file(files[0], self.bands)
+        parts = self.bands if len(files) > 1 else [self.bands]
+        return np.concatenate([self._from_file(*part) for part in zip(files, parts, strict=True)])
 
     def _from_file(self, path: Path, bands: str) -> Stamps:
         """Read the planes of some bands from one file."""
@@ -319,13 +305,12 @@ def _opened(path: Path) -> Iterator["fits.HDUList"]:
     from astropy.io.fits.verify import VerifyError
     from astropy.utils.exceptions import AstropyWarning
 
-    unreadable = (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error, VerifyError, AstropyWarning)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
             with fits.open(path, memmap=False) as file:
                 yield file
-    except unreadable as error:
+    except (*UNREADABLE, VerifyError, AstropyWarning) as error:
         reason = str(error).strip().partition("\n")[0]
         raise _UnusableStampError(f"{path}: cannot be read, perhaps truncated: {reason}") from error
 

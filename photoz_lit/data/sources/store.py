@@ -2,16 +2,11 @@
 
 from dataclasses import dataclass
 
-from photoz_lit.data.sources.settings import (
-    SourceSettings,
-    Survey,
-    need_path,
-    table_facts,
-)
+from photoz_lit.data.sources.settings import SourceSettings, Survey, facts_of
 from photoz_lit.setting import setting
 
 KINDS = ("images", "features", "vectors")
-facts = table_facts
+facts = facts_of
 
 
 @dataclass
@@ -24,4 +19,4 @@ class Settings(SourceSettings):
 
 def check(settings: Settings, survey: Survey) -> None:
     """Ask for the folder; what is in it tells itself when it is opened."""
-    need_path(settings, "path", "a prepared folder, e.g. data.path=data/mock-0123456789ab")
+    settings.need_path("path", "a prepared folder, e.g. data.path=data/mock-0123456789ab")
