@@ -35,16 +35,15 @@ def read_pickle(path: Path) -> Any:
         if _expanded(value, {}) > MOST_REPEATED * Path(path).stat().st_size:
             raise ValueError("it is much larger than its file, by values that are repeated over and over")
         return value
-    except _Forbidden as error:
-        raise DataError(
-            f"{path}: refused: the pickle {error}. Only plain values and NumPy arrays of numbers and text "
-            f"are read from pickles, since anything else can run code. {_REMEDY}"
-        ) from error
     except Exception as error:  # a damaged pickle fails anywhere: IndexError, KeyError, MemoryError, ...
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise DataError(
-            f"{path}: cannot be read as a pickle, perhaps truncated: {reason}. {_REMEDY}"
-        ) from error
+        why = f"cannot be read as a pickle, perhaps truncated: {reason}"
+        if isinstance(error, _Forbidden):
+            why = (
+                f"refused: the pickle {error}. Only plain values and NumPy arrays of numbers and text are "
+                "read from pickles, since anything else can run code"
+            )
+        raise DataError(f"{path}: {why}. {_REMEDY}") from error
 
 
 class _Forbidden(Exception):

@@ -99,9 +99,9 @@ def store_folder(config: Config) -> Path:
 
 def splits(store: Store, config: Config) -> NDArray[np.str_]:
     """Split the store's galaxies by object as the settings say."""
-    d = config.data
+    d, s = config.data, config.survey
     if d.thin:
-        _truth(store, config)  # says what is missing
+        truth(store, config.target.column, (s.z_min, s.z_max))  # says what is missing
     return assign_splits(
         store.catalogue,
         test_fraction=d.test_fraction,
@@ -116,9 +116,6 @@ def splits(store: Store, config: Config) -> NDArray[np.str_]:
 
 def training_labels(store: Store, config: Config, split: NDArray[np.str_]) -> NDArray[np.float64]:
     """Return what training is told of each galaxy, (N,): the truth, with errors of `data.label_error`."""
-    s, true = config.survey, _truth(store, config)
-    return labels_of(true, split, error=config.data.label_error, z_range=(s.z_min, s.z_max), seed=config.seed)
-
-
-def _truth(store: Store, config: Config) -> NDArray[np.float64]:
-    return truth(store, config.target.column, (config.survey.z_min, config.survey.z_max))
+    z_range = (config.survey.z_min, config.survey.z_max)
+    true = truth(store, config.target.column, z_range)
+    return labels_of(true, split, error=config.data.label_error, z_range=z_range, seed=config.seed)

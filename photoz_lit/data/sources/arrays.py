@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.sources.catalogue import stacked
 from photoz_lit.data.sources.published import UNREADABLE
-from photoz_lit.data.sources.settings import CutoutSettings, Plan, Survey, cutout_facts, need
+from photoz_lit.data.sources.settings import NANOMAGGIES, CutoutSettings, Plan, Survey, cutout_facts, need
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -137,7 +137,7 @@ class ArrayFile:
             reason = "not .npy"
         elif self.array.dtype not in (np.float16, np.float32) or not self.array.flags.c_contiguous:
             reason = f"of type {self.array.dtype}, or not in C order"
-        elif settings.scale != 1 or settings.repair != "none":
+        elif settings.zero_point not in (None, NANOMAGGIES) or settings.repair != "none":
             reason = "changed by data.zero_point or data.repair"
         if reason is None:
             return cast("np.memmap[Any, Any]", self.array)

@@ -8,14 +8,10 @@ of the ZHQ files. ZFLAG is the quality of a redshift; FIELD tells wide (W) from 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from photoz_lit.data.sources import npz, published
+from photoz_lit.data.sources import published
 from photoz_lit.data.sources.published import Published, PublishedSettings, found_files
 from photoz_lit.errors import DataError
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 KINDS, check, facts = published.KINDS, published.check, published.facts
 ZERO_POINT = 30.0
@@ -32,39 +28,29 @@ class Settings(PublishedSettings):
 
 
 def read(path: Path) -> Published:
-    """Open one file, a folder or a pattern of files, sorted by name.
-
-    Columns beside those published: `subset` (the file's name without its suffix) and `resolution` of the
-    spectroscopy (`high`, `low`, or `unknown` where the file's name has neither ZHQ nor ZLR).
-    """
+    """Open one file, a folder or a pattern of files; columns `subset` and `resolution` tell them apart."""
     from astropy.table import vstack
 
     parts, tables = [], []
     for file in found_files(path, (".npz",)):
-        if missing := {"cube", "info"} - set(npz.array_names(file)):
+        if missing := {"cube", "info"} - set(published.array_names(file)):
             raise DataError(f"{file}: no array {' and '.join(sorted(missing))} in it, as data=cfhtls needs")
-        parts.append(npz.NpzCube(file, "cube"))
-        tables.append(_info(file))
-        if len(tables[-1]) != parts[-1].rows:
-            raise DataError(f"{file}: {parts[-1].rows} cutouts for {len(tables[-1])} rows of 'info'")
+        parts.append(published.NpzCube(file, "cube"))
+        table = published.labels_table(file, "info")
+        for theirs, ours in RENAMED.items():
+            if theirs in table.colnames and ours not in table.colnames:
+                table.rename_column(theirs, ours)
+        if lost := [name for name in NEEDED if name not in table.colnames]:
+            there = ", ".join(table.colnames)
+            raise DataError(f"{file}: 'info' has no {', '.join(lost)}. Its fields: {there}")
+        if len(table) != parts[-1].rows:
+            raise DataError(f"{file}: {parts[-1].rows} cutouts for {len(table)} rows of 'info'")
+        table.convert_bytestring_to_unicode()
+        table["subset"] = file.stem
+        table["resolution"] = "high" if "ZHQ" in file.stem else "low" if "ZLR" in file.stem else "unknown"
+        tables.append(table)
     table = vstack(tables, join_type="inner", metadata_conflicts="silent")
     return Published(table, COLUMNS, parts, ZERO_POINT)
 
 
 plan = published.planner(read)
-
-
-def _info(file: Path) -> "Table":
-    """Read a file's table, with the names of the ZHQ files."""
-    table = npz.labels_table(file, "info")
-    for theirs, ours in RENAMED.items():
-        if theirs in table.colnames and ours not in table.colnames:
-            table.rename_column(theirs, ours)
-    if missing := [name for name in NEEDED if name not in table.colnames]:
-        raise DataError(
-            f"{file}: 'info' has no {', '.join(missing)}. Its fields: {', '.join(table.colnames)}"
-        )
-    table.convert_bytestring_to_unicode()
-    table["subset"] = file.stem
-    table["resolution"] = "high" if "ZHQ" in file.stem else "low" if "ZLR" in file.stem else "unknown"
-    return table

@@ -80,17 +80,12 @@ def load(
         file = ArrayFile(Path(array), key, n_axes=2)
         file.check((), " (one vector a galaxy)", len(table), path)
         return catalogue, np.asarray(file.array[:], dtype=np.float32)[rows]
+    said = f"{path}: data.vectors={list(vectors)} names"
     names = [n for n in table.colnames if any(fnmatchcase(n, pattern) for pattern in vectors)]
     if not names:
-        raise DataError(
-            f"{path}: data.vectors={list(vectors)} names no column. Its columns are: "
-            f"{', '.join(table.colnames)}"
-        )
+        raise DataError(f"{said} no column. Its columns are: {', '.join(table.colnames)}")
     if (truth := find_column(table, rules.columns.get(rules.target, rules.target), path)) in names:
-        raise DataError(
-            f"{path}: data.vectors={list(vectors)} names {truth}, the true values that are to be estimated: "
-            "leave it out"
-        )
+        raise DataError(f"{said} {truth}, the true values that are to be estimated: leave it out")
     columns = [_numbers(table[n], f"{path}: column {n}, of data.vectors={list(vectors)},") for n in names]
     return catalogue, np.column_stack(columns)[rows]
 

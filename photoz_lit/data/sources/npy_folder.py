@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.data.sources import npz, pasquet, published
+from photoz_lit.data.sources import pasquet, published
 from photoz_lit.data.sources.published import Published, PublishedSettings, reading, table_of
 from photoz_lit.errors import DataError
 
@@ -48,7 +48,13 @@ def read(path: Path) -> Published:
     """Open a folder."""
     if not path.is_dir():
         raise DataError(f"{path}: no such folder. Check data.path (relative paths start at {Path.cwd()})")
-    labels = _labels_file(path)
+    known = [path / name for name in LABELS if (path / name).is_file()]
+    if len(found := known[:1] or list(path.glob("*.pkl"))) != 1:
+        what = f"{len(found)} pickles" if found else "no table of labels"
+        raise DataError(
+            f"{path}: {what} in it, one of {', '.join(LABELS)} expected, as data=npy_folder needs"
+        )
+    labels = found[0]
     table, names = _labels(labels)
     split = _splits(path, labels, names)
     if split is not None:
@@ -94,23 +100,12 @@ def _load(path: Path) -> NDArray[Any]:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
-def _labels_file(path: Path) -> Path:
-    known = [path / name for name in LABELS if (path / name).is_file()]
-    found = known[:1] or sorted(path.glob("*.pkl"))
-    if len(found) != 1:
-        what = f"{len(found)} pickles" if found else "no table of labels"
-        raise DataError(
-            f"{path}: {what} in it, one of {', '.join(LABELS)} expected, as data=npy_folder needs"
-        )
-    return found[0]
-
-
 def _labels(path: Path) -> tuple["Table", list[str]]:
     """Read the table of labels, and what its objects are called."""
     from photoz_lit.data.unpickle import read_pickle
 
     if path.suffix == ".npz":
-        labels: Any = {name: npz.read_array(path, name) for name in npz.array_names(path)}
+        labels: Any = {name: published.read_array(path, name) for name in published.array_names(path)}
     else:
         labels = read_pickle(path)
     names = None
@@ -137,7 +132,8 @@ def _labels(path: Path) -> tuple["Table", list[str]]:
     for name, values in columns.items():
         if values.dtype.hasobject:
             raise DataError(f"{path}: column {name} mixes kinds of values: numbers or text are needed")
-    table = table_of(columns)
+    with reading(path):
+        table = table_of(columns)
     if len(table) == 0:
         raise DataError(f"{path}: the table of labels has no rows")
     return table, names or [str(i) for i in range(len(table))]

@@ -8,7 +8,7 @@ the cutouts `data`, with one array a column beside them (z, ebv): read alike.
 from dataclasses import dataclass
 from pathlib import Path
 
-from photoz_lit.data.sources import npz, published
+from photoz_lit.data.sources import published
 from photoz_lit.data.sources.published import Published, PublishedSettings, table_of
 from photoz_lit.errors import DataError
 
@@ -34,19 +34,19 @@ def read(path: Path) -> Published:
     """Open a `.npz` with `cube` and `labels`."""
     if not path.is_file():
         raise DataError(f"{path}: no such file. Check data.path (relative paths start at {Path.cwd()})")
-    names = npz.array_names(path)
+    names = published.array_names(path)
     key = next((name for name in ("cube", "data") if name in names), None)
     if key is None:
         raise DataError(
             f"{path}: no array 'cube' in it, as data=pasquet needs. Its arrays: {', '.join(names)}"
         )
-    cube = npz.NpzCube(path, key)
+    cube = published.NpzCube(path, key)
     if "labels" in names:
-        return Published(npz.labels_table(path, "labels"), COLUMNS, [cube])
-    columns = [n for n in names if n != key and npz.array_shape(path, n)[:1] == (cube.rows,)]
+        return Published(published.labels_table(path, "labels"), COLUMNS, [cube])
+    columns = [n for n in names if n != key and published.array_shape(path, n)[:1] == (cube.rows,)]
     if not columns:
         raise DataError(f"{path}: no array 'labels' in it, as data=pasquet needs")
-    return Published(table_of({name: npz.read_array(path, name) for name in columns}), COLUMNS, [cube])
+    return Published(table_of({name: published.read_array(path, name) for name in columns}), COLUMNS, [cube])
 
 
 plan = published.planner(read)

@@ -1,4 +1,7 @@
-"""What the layouts of published data sets share: one table, and its cutouts streamed in flat memory."""
+"""What the layouts of published data sets share: one table, and its cutouts streamed in flat memory.
+
+Arrays in `.npz` may have any size: NumPy's own `mmap_mode` maps nothing there and reads whole arrays.
+"""
 
 import glob
 import lzma
@@ -10,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +31,7 @@ UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
 )
+STEP = 4 * 2**20  # bytes a read: what zipfile holds of a compressed member at once
 CHUNK_BYTES = 64 * 2**20  # of cutouts as the file holds them: twice or thrice that is in memory at once
 KINDS = ("images",)
 facts = cutout_facts
@@ -73,10 +77,8 @@ class Published:
     def columns(self) -> dict[str, str]:
         """Our name of a column -> the name in the table, where it has one."""
         there = {name.lower(): name for name in reversed(self.table.colnames)}
-        found = {
-            ours: [n for n in map(str.lower, theirs) if n in there] for ours, theirs in self.names.items()
-        }
-        return {ours: there[names[0]] for ours, names in found.items() if names}
+        pairs = ((ours, n.lower()) for ours, theirs in self.names.items() for n in reversed(theirs))
+        return {ours: there[name] for ours, name in pairs if name in there}
 
     def plan(self, settings: PublishedSettings, survey: Survey, target: Target) -> Plan:
         """Check labels and shapes, and plan to stream the cutouts of the rows that can be used."""
@@ -87,12 +89,11 @@ class Published:
         rules = settings.rules(survey, target)
         rules = replace(rules, columns={**self.columns, **rules.columns})
         table, rows = standard_table(self.table, str(settings.path), rules)
-        scale = 10 ** (-0.4 * (self.zero_point - NANOMAGGIES))  # the layout's, unless the user has another
 
         def chunks(start: int) -> Iterator[NDArray[np.float32]]:
             return self.chunks(rows[start:], bands_last)
 
-        return settings.plan_cutouts(survey, with_ids(table), chunks, scale)
+        return settings.plan_cutouts(survey, with_ids(table), chunks, self.zero_point)
 
     def bands_are_last(self, survey: Survey) -> bool:
         """Whether cutouts are (y, x, bands); an error where parts, table and survey do not fit together."""
@@ -188,3 +189,78 @@ def table_of(columns: Mapping[str, Any]) -> "Table":
         elif values.ndim <= 2:
             table[name] = values.reshape(len(values))
     return table
+
+
+class NpzCube:
+    """The cutouts in a `.npz`, an array (n, ...) of numbers in C order, decompressed in a stream."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.member = path, f"{key}.npy"
+        with reading(path), zipfile.ZipFile(path) as archive, archive.open(self.member) as file:
+            shape, fortran, self.dtype = _header(file)
+            self._start, size = file.tell(), archive.getinfo(self.member).file_size
+        if len(shape) != 4 or fortran or self.dtype.hasobject:
+            order = ", in Fortran order" if fortran else ""
+            raise DataError(
+                f"{path}: '{key}' of shape {shape} and type {self.dtype}{order}: four axes (galaxy, y, x, "
+                "band) of numbers in C order are needed"
+            )
+        self.rows = shape[0]
+        self.cutout: tuple[int, ...] = shape[1:]
+        self._row_bytes = int(np.prod(self.cutout)) * self.dtype.itemsize
+        if size != self._start + self.rows * self._row_bytes:
+            raise DataError(f"{path}: '{key}' is truncated: {size} bytes for shape {shape}")
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> Iterator[NDArray[Any]]:
+        """Yield the cutouts of ascending row ranges [low, high), as the file holds them."""
+        with reading(self.path), zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
+            for low, high in spans:
+                file.seek(self._start + low * self._row_bytes)  # a compressed one is read up to there
+                rows = np.empty((high - low, *self.cutout), self.dtype)
+                left = rows.reshape(-1).view(np.uint8)
+                while left.size:
+                    piece = np.frombuffer(file.read(min(STEP, left.size)), np.uint8)
+                    if piece.size == 0:
+                        raise EOFError("the file ends within the cutouts")
+                    left[: piece.size] = piece
+                    left = left[piece.size :]
+                yield rows
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of a .npy: shape, Fortran order, type."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f".npy of version {version} where numbers are expected")
+
+
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays in a `.npz`."""
+    with reading(path), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def array_shape(path: Path, key: str) -> tuple[int, ...]:
+    """Return the shape of an array in a `.npz` without reading it."""
+    with reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+        return _header(file)[0]
+
+
+def read_array(path: Path, key: str) -> NDArray[Any]:
+    """Read a whole array of a `.npz`; Python objects are refused."""
+    with reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def labels_table(path: Path, key: str) -> "Table":
+    """Read a structured array of labels as a table."""
+    labels = read_array(path, key)
+    if labels.dtype.names is None or labels.ndim != 1:
+        raise DataError(
+            f"{path}: '{key}' has shape {labels.shape} and type {labels.dtype}: a structured array of named "
+            "fields, one row a galaxy, is needed"
+        )
+    return table_of({name: labels[name] for name in labels.dtype.names})

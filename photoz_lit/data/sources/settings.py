@@ -111,22 +111,17 @@ class CutoutSettings(TableSettings):
     zero_point: float | None = None
     repair: str = setting("none", choices=("none", "interpolate"))
 
-    @property
-    def scale(self) -> float:
-        """Nanomaggies in one unit of the files, by `zero_point`."""
-        return 1.0 if self.zero_point is None else float(10 ** (-0.4 * (self.zero_point - NANOMAGGIES)))
-
     def plan_cutouts(
         self,
         survey: Survey,
         table: "Table",
         chunks: Callable[[int], Iterable[NDArray[Any]]],
-        scale: float | None = None,
+        zero_point: float = NANOMAGGIES,
         array: "np.memmap[Any, Any] | None" = None,
     ) -> "Plan":
-        """Return the plan of cutouts that come in units of `scale` nanomaggies, or as `zero_point` says."""
-        if self.zero_point is not None or scale is None:
-            scale = self.scale
+        """Return the plan of cutouts in fluxes of an AB zero point, unless the setting says another."""
+        zero_point = zero_point if self.zero_point is None else self.zero_point
+        scale = 10 ** (-0.4 * (zero_point - NANOMAGGIES))
         return Plan(
             table,
             (len(table), len(survey.bands), survey.pixels, survey.pixels),

@@ -58,8 +58,8 @@ def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[
     found = _grouped(names, pattern, bands)
     if not found:
         raise DataError(
-            f"{images}: none of its {len(names)} files, such as {names[0]}, is named like "
-            f"data.pattern={pattern}"
+            f"{images}: none of its {len(names)} files, such as {names[0]}, is named like data.pattern="
+            f"{pattern}: type how they are, e.g. '{{object_id}}/stamp-{{band}}.fits'"
         )
     for name, own in found.items():
         for band, several in own.items():
@@ -107,13 +107,8 @@ def _guess_pattern(names: Sequence[str], bands: str, images: Path) -> str:
             f"{images}: no galaxy has all of survey.bands={bands}, {own[0]} has only {''.join(own[1])}. "
             "If the last letter of the names is no band, say how they are named by data.pattern"
         )
-    for pattern in CUBE_PATTERNS:
-        if _grouped(names, pattern, bands):
-            return pattern
-    raise DataError(
-        f"{images}: cannot make out how the files are named, such as {names[0]}: type data.pattern, e.g. "
-        "'{object_id}/stamp-{band}.fits'"
-    )
+    flat, nested = CUBE_PATTERNS
+    return flat if _grouped(names, flat, bands) else nested
 
 
 def _grouped(names: Sequence[str], pattern: str, bands: str) -> Mapping[str, dict[str, list[str]]]:
