@@ -58,16 +58,13 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run folder to predict with: its settings, state of its network, SHA-256 of its checkpoint.
-
-    `reference` says what galaxies it was trained on (`photoz_lit.embeddings.write_reference`), if anything.
-    """
+    """A finished run folder to predict with."""
 
     folder: Path
     config: Config
     weights: dict[str, Tensor]
-    digest: str
-    reference: dict[str, NDArray[Any]]
+    digest: str  # SHA-256 of its checkpoint
+    reference: dict[str, NDArray[Any]]  # of its training galaxies (`embeddings.write_reference`), or nothing
 
     @property
     def grid(self) -> RedshiftGrid:
@@ -84,6 +81,15 @@ class Trained:
         except (OSError, KeyError) as error:
             remedy = "bring the whole run folder, or run it again"
             raise DataError(f"{path}: cannot be read ({error}): {remedy}") from error
+
+    def check_prior(self) -> None:
+        """Raise ConfigError unless the implicit prior of its p(z) is what is stored with it."""
+        c = self.config.correction
+        if c.loses_prior is not None:
+            raise ConfigError(
+                f"{self.folder} ({c.name}) changes p(z) by {c.loses_prior}: they have no prior that could "
+                "be replaced. Type predict.prior=none, or take another correction, e.g. full"
+            )
 
 
 def open_model(folder: Path) -> Trained:
@@ -121,49 +127,23 @@ def check_agreement(models: Sequence[Trained]) -> None:
             )
 
 
-def check_priors_are_known(models: Sequence[Trained]) -> None:
-    """Raise ConfigError unless the implicit prior of every model's p(z) is what is stored with it."""
-    for model in models:
-        c = model.config.correction
-        if c.loses_prior is not None:
-            raise ConfigError(
-                f"{model.folder} ({c.name}) changes p(z) by {c.loses_prior}: they have no prior that could "
-                "be replaced. Type predict.prior=none, or take another correction, e.g. full"
-            )
-
-
 @dataclass(frozen=True)
 class Branch:
     """An encoder and the heads on it: members of an ensemble that share a representation encode once."""
 
     encoder: Encoder
     inputs: Inputs
+    # Of each its head, what finishes its p(z), and its implicit prior where another is wanted.
     members: list[tuple[AnyHead, Chain | None, Floats | None]] = field(default_factory=list)
-    """Of each its head, what finishes its p(z), and its implicit prior where another is wanted."""
 
 
 class Predictor:
     """p(z) of galaxies, and their distance to the training galaxies.
 
-    p(z) is the arithmetic mean over the models and over symmetries; the distance is the first model's, in
-    view 0 (`photoz_lit.models.neighbours`).
-
-    Parameters
-    ----------
-    models : sequence of Trained
-        Finished runs; the first one's training galaxies are those that distances are measured to.
-    kind : str
-        What the galaxies are: `images`, `features` or `vectors`, as in `photoz_lit.data.store.Store`.
-    shape : tuple of int
-        Of one galaxy.
-    prior : array (n_outputs,), optional
-        Prior to convert each model's p(z) to (`read_prior`).
-    n_views : int
-        Symmetries of images to average over.
-    trainer : TrainerConfig, optional
-        Device, precision, size of batches.
-    far_quantile : float
-        What lies beyond this quantile of the validation galaxies' distances is far.
+    p(z) is the arithmetic mean over models and, of images, `n_views` symmetries; `prior` (n_outputs,) is what
+    each model's is converted to first. Distances are the first model's, in view 0 (`models.neighbours`): what
+    lies beyond quantile `far_quantile` of the validation galaxies' is far. `kind` is that of the galaxies'
+    store (`photoz_lit.data.store.Store`), `shape` that of one of them.
     """
 
     def __init__(
@@ -181,9 +161,12 @@ class Predictor:
         self.trainer = trainer or TrainerConfig()
         self.device, self.grid = device_of(self.trainer), models[0].grid
         self.n_views = n_views if kind == "images" else 1
-        if prior is not None:
-            check_priors_are_known(models)
-        self.prior = np.mean([m.train_n_of_z for m in models], axis=0) if prior is None else prior
+        if prior is None:
+            self.prior = np.mean([model.train_n_of_z for model in models], axis=0)
+        else:
+            for model in models:
+                model.check_prior()
+            self.prior = prior
         self.branches = list(_branches(models, kind, shape, prior is not None))
         self.neighbours = _neighbours(models[0], far_quantile)
         heads = [head for branch in self.branches for head, _, _ in branch.members]
@@ -198,8 +181,8 @@ class Predictor:
 
     def __call__(self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None) -> Estimates:
         """Return p(z) (n, n_outputs) and distance (n,), from inputs (n, ...), E(B-V) and r (n,), mag."""
-        n, size = len(inputs), BATCH
-        batches = ((first, inputs[first : first + size]) for first in range(0, n, size))
+        n = len(inputs)
+        batches = ((first, inputs[first : first + BATCH]) for first in range(0, n, BATCH))
         known = np.full(n, np.nan) if r is None else np.asarray(r, dtype=np.float64)
         return self._fill(batches, np.ones(n, dtype=bool), np.asarray(ebv, dtype=np.float32), known)
 
@@ -207,13 +190,10 @@ class Predictor:
         self, store: Store, start: int, stop: int, usable: NDArray[np.bool_], tick: Tick | None = None
     ) -> Estimates:
         """Return p(z) and distance of rows of a store, zeros and NaN where `usable` (N,) is false."""
-        table, part = store.catalogue, slice(start, stop)
-        r = np.full(stop - start, np.nan)
-        if "dered_petro_r" in table.colnames:
-            r = np.asarray(table["dered_petro_r"][part], dtype=np.float64)
-        ebv = np.nan_to_num(np.asarray(table["ebv"][part], dtype=np.float32))
-        batches = _read_ahead(store, start, stop, BATCH)
-        return self._fill(batches, usable[part], ebv, r, tick)
+        part = slice(start, stop)
+        ebv = np.nan_to_num(np.asarray(store.catalogue["ebv"][part], dtype=np.float32))
+        batches = _read_ahead(store, start, stop)
+        return self._fill(batches, usable[part], ebv, _magnitudes(store)[part], tick)
 
     @torch.inference_mode()
     def _fill(
@@ -229,9 +209,8 @@ class Predictor:
         for first, raw in batches:
             members = np.flatnonzero(usable[first : first + len(raw)])
             if members.size:
-                inputs = self._on_device(raw if members.size == len(raw) else raw[members])
                 place = first + members
-                at = self._on_device(place)
+                inputs, at = map(self._on_device, (raw if members.size == len(raw) else raw[members], place))
                 pdf[at], distance[at] = self._estimate(inputs, self._on_device(ebv[place]), r[place])
             if tick:
                 tick(len(raw))
@@ -242,11 +221,12 @@ class Predictor:
 
     def _estimate(self, inputs: Tensor, ebv: Tensor, r: Floats) -> tuple[Tensor, Tensor]:
         """Return p(z) (m, n_outputs) and distance (m,) of a batch; finishing needs r (m,), mag."""
-        pdfs: list[Tensor] = []
-        distance = torch.full((len(inputs),), torch.nan, device=self.device)
+        pdfs, distance = [], torch.full((len(inputs),), torch.nan, device=self.device)
         for branch in self.branches:
-            network, n_views = (branch.encoder, branch.inputs), range(self.n_views)
-            views = [embed(*network, inputs, ebv, view, self.trainer) for view in n_views]
+            views = [
+                embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
+                for view in range(self.n_views)
+            ]
             if self.neighbours is not None and branch is self.branches[0]:
                 distance = self.neighbours(views[0])
             for head, finishing, old in branch.members:
@@ -259,15 +239,22 @@ class Predictor:
         return torch.stack(pdfs).mean(dim=0), distance
 
 
-def _read_ahead(store: Store, start: int, stop: int, size: int) -> Batches:
+def _read_ahead(store: Store, start: int, stop: int) -> Batches:
     """Yield (row after start, inputs) of batches; the next is read while one is in work."""
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(store.read, start, min(start + size, stop))
-        for first in range(start, stop, size):
-            raw, following = ahead.result(), first + size
+        ahead = reader.submit(store.read, start, min(start + BATCH, stop))
+        for first in range(start, stop, BATCH):
+            raw, following = ahead.result(), first + BATCH
             if following < stop:
-                ahead = reader.submit(store.read, following, min(following + size, stop))
+                ahead = reader.submit(store.read, following, min(following + BATCH, stop))
             yield first - start, raw
+
+
+def _magnitudes(store: Store) -> Floats:
+    """Return each galaxy's dered_petro_r, (n,), mag; NaN where unknown."""
+    if "dered_petro_r" not in store.catalogue.colnames:
+        return np.full(len(store.catalogue), np.nan)
+    return np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
 
 
 def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swaps: bool) -> Iterable[Branch]:
@@ -284,8 +271,7 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
         facts = hashlib.sha256(repr(asdict(model.config.encoder)).encode())
         for name, values in sorted(net.encoder.state_dict().items()):
             facts.update(name.encode() + values.contiguous().numpy().tobytes())
-        own = Branch(net.encoder, inputs_of(model.config, kind))
-        branch = branches.setdefault(facts.hexdigest(), own)
+        branch = branches.setdefault(facts.hexdigest(), Branch(net.encoder, inputs_of(model.config, kind)))
         finishing = None
         if c.finish:
             arrays = read_arrays(model.folder / "finishing.npz")
@@ -332,15 +318,12 @@ def _neighbours(model: Trained, far_quantile: float) -> Neighbours | None:
 def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
     """What speaks against an estimate of each galaxy, or against making one, (n,): `store.FLAGS` but far."""
     flags = np.where(store.flags == "", "good", store.flags).astype("<U8")
-    usable = np.isin(flags, ESTIMATED)
+    usable, r = np.isin(flags, ESTIMATED), _magnitudes(store)
+    if any(m.reference.get("ebv", np.ones(1)).any() for m in models):  # one without E(B-V) has no use for it
+        flags[usable & ~ebv_known(store)] = "ebv"
     for model in models:
-        if model.reference.get("ebv", np.ones(1)).any():  # a model without E(B-V) has no use for it
-            flags[usable & ~ebv_known(store)] = "ebv"
-    if "dered_petro_r" in store.catalogue.colnames:
-        r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
-        for model in models:
-            r_min, r_max = model.reference.get("r_range", (-np.inf, np.inf))
-            flags[usable & ((r < r_min) | (r > r_max))] = "r_range"
+        r_min, r_max = model.reference.get("r_range", (-np.inf, np.inf))
+        flags[usable & ((r < r_min) | (r > r_max))] = "r_range"
     return flags
 
 
@@ -391,8 +374,7 @@ def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | None:
             f"{path}: z={z[row]:g}, n_of_z={n[row]:g} in row {row}: z must rise from row to row, n_of_z must "
             "be a number and not negative"
         )
-    on_bins = np.interp(grid.centres, z, n, left=0, right=0)
-    if not on_bins.any():
+    if not (on_bins := np.interp(grid.centres, z, n, left=0, right=0)).any():
         raise DataError(
             f"{path}: n_of_z is zero on the range of p(z), {grid.edges[0]:g} to {grid.edges[-1]:g}: bring "
             "that of the galaxies to predict for"

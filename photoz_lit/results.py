@@ -28,14 +28,15 @@ from photoz_lit.grids import RedshiftGrid
 from photoz_lit.target import REDSHIFT, Target
 
 Facts = Mapping[str, tuple[str | float, str]]
+Floats = NDArray[np.floating[Any]]
 
 
 def write_results(
     folder: Path,
     galaxies: Table,
-    pdf_chunks: Iterable[NDArray[np.floating[Any]]],
+    pdf_chunks: Iterable[Floats],
     grid: RedshiftGrid,
-    train_n_of_z: NDArray[np.floating[Any]],
+    train_n_of_z: Floats,
     estimate: str = "mode",
     target: Target = REDSHIFT,
 ) -> Table:
@@ -62,22 +63,9 @@ class Results:
     photo_z_median, photo_z_lower, photo_z_upper (68 % interval); pit where the truth is known; `distance` to
     the training galaxies in the embedding. Galaxies without estimate have NaN there and in their p(z).
 
-    Parameters
-    ----------
-    folder : Path
-        Run folder.
-    galaxies : Table
-        One row a galaxy; only the columns named above are read.
-    grid : RedshiftGrid
-        Bins of p(z), extension included.
-    train_n_of_z : array (n_outputs,)
-        Mean of the labels that p(z) was trained with: its implicit prior.
-    estimate : {"mode", "median", "mean"}
-        Which of the estimates is `photo_z`.
-    target : Target
-        What is estimated; another target than redshift has columns of its own names.
-    facts : mapping of str to (value, comment), optional
-        More for the header of the table.
+    p(z) are on the bins of `grid`, extension included, and `train_n_of_z` (n_outputs,) is their implicit
+    prior: the mean of the labels that they were trained with. `facts`, each a value and a comment, are for
+    the header of the table.
     """
 
     def __init__(
@@ -85,7 +73,7 @@ class Results:
         folder: Path,
         galaxies: Table,
         grid: RedshiftGrid,
-        train_n_of_z: NDArray[np.floating[Any]],
+        train_n_of_z: Floats,
         estimate: str = "mode",
         target: Target = REDSHIFT,
         facts: Facts | None = None,
@@ -97,10 +85,7 @@ class Results:
         self.pdf, self.table = folder / "pdf.hdf5", folder / "photo_z.fits"
         self.pdf_beside, self.table_beside = folder / "pdf.hdf5.partial", folder / "photo_z.partial.fits"
         self.progress = folder / "progress.json"
-        kinds = [
-            *("mode", "mean", "median", "lower", "upper"),
-            *(["pit"] if self.truth in self.carried else []),
-        ]
+        kinds = ["mode", "mean", "median", "lower", "upper"] + ["pit"] * (self.truth in self.carried)
         columns: list[tuple[str, Any]] = [(n, v.dtype.newbyteorder(">")) for n, v in self.carried.items()]
         columns += [("flag", "S8"), (self.name, ">f8"), *((self._called(kind), ">f8") for kind in kinds)]
         self.dtype = np.dtype([*columns, ("distance", ">f4")])
@@ -109,14 +94,13 @@ class Results:
             self._begin(train_n_of_z)
         content = read_json(self.progress)
         self.rows, self.pdf_offset = content["rows"], content["pdf_offset"]
-        self.counts = Counter(content["counts"])
-        """Galaxies by flag."""
+        self.counts = Counter(content["counts"])  # galaxies by flag
 
     def append(
         self,
-        pdf: NDArray[np.floating[Any]],
+        pdf: Floats,
         flags: NDArray[np.str_],
-        distance: NDArray[np.floating[Any]] | None = None,
+        distance: Floats | None = None,
     ) -> None:
         """Write the next galaxies: p(z) (m, n_outputs), flag and distance (m,).
 
@@ -168,19 +152,18 @@ class Results:
         """Return all of the table's file that stands before its first row."""
         header = fits.BinTableHDU(np.zeros(1, self.dtype)).header
         header["NAXIS2"] = self.n
-        unit = target.unit
         said = {
             "object_id": ("", "identity, as it was given"),
             "ra": ("deg", "right ascension"),
             "dec": ("deg", "declination"),
-            self.truth: (unit, "true value"),
+            self.truth: (target.unit, "true value"),
             "dered_petro_r": ("mag" if target.is_redshift else "", "magnitude in r, dereddened"),
             "ebv": ("mag", "E(B-V); NaN where it is not known"),
             "flag": ("", "good, or what speaks against an estimate"),
-            self.name: (unit, f"estimate: {self.estimate} of p(z)"),
-            **{self._called(kind): (unit, f"{kind} of p(z)") for kind in ("mode", "mean", "median")},
-            self._called("lower"): (unit, "lower end of the 68 % interval"),
-            self._called("upper"): (unit, "upper end of the 68 % interval"),
+            self.name: (target.unit, f"estimate: {self.estimate} of p(z)"),
+            **{self._called(kind): (target.unit, f"{kind} of p(z)") for kind in ("mode", "mean", "median")},
+            self._called("lower"): (target.unit, "lower end of the 68 % interval"),
+            self._called("upper"): (target.unit, "upper end of the 68 % interval"),
             "pit": ("", "integral of p(z) up to the true value"),
             "distance": ("", "from the training galaxies, in the embedding"),
         }
@@ -190,15 +173,11 @@ class Results:
             if in_unit and not isinstance(known, units.UnrecognizedUnit):
                 header[f"TUNIT{i}"], in_unit = in_unit, ""
             header[f"TCOMM{i}"] = f"{words}, {in_unit}" if in_unit else words
-        g = self.grid
-        header["Z_MIN"], header["Z_MAX"] = (
-            (float(g.z_min), "of the survey"),
-            (float(g.z_max), "of the survey"),
-        )
-        header["N_BINS"] = int(g.n_bins), "of p(z) in it"
+        header["Z_MIN"] = float(self.grid.z_min), "of the survey"
+        header["Z_MAX"] = float(self.grid.z_max), "of the survey"
+        header["N_BINS"] = int(self.grid.n_bins), "of p(z) in it"
         header["ESTIMATE"] = self.estimate, "of p(z): the estimate"
-        for key, (value, comment) in facts.items():
-            header[key] = value, comment
+        header.update(facts)
         text: str = fits.PrimaryHDU().header.tostring() + header.tostring()
         return text.encode("ascii")
 
@@ -210,7 +189,7 @@ class Results:
         files = ((self.pdf_beside, self.pdf), (self.table_beside, self.table))
         return all(beside.is_file() or (whole and path.is_file()) for beside, path in files)
 
-    def _begin(self, train_n_of_z: NDArray[np.floating[Any]]) -> None:
+    def _begin(self, train_n_of_z: Floats) -> None:
         """Reserve both files, so that a full disk is an error now and not after hours."""
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -219,10 +198,8 @@ class Results:
             file["object_id"] = self.carried["object_id"]
             file["edges"] = self.grid.edges
             file["train_n_of_z"] = train_n_of_z
-            shape = (self.n, self.grid.n_outputs)
-            self.pdf_offset = file.create_dataset(
-                "pdf", shape=shape, dtype="<f4", dcpl=layout
-            ).id.get_offset()
+            pdf = file.create_dataset("pdf", (self.n, self.grid.n_outputs), dtype="<f4", dcpl=layout)
+            self.pdf_offset = pdf.id.get_offset()
         size = len(self.header) + self.n * self.dtype.itemsize
         self.table_beside.write_bytes(self.header)
         _reserve(self.table_beside, size + -size % 2880)  # FITS files are made of such blocks
@@ -238,13 +215,9 @@ class Results:
 def _plain(column: ArrayLike) -> NDArray[Any]:
     """Return a column as FITS and HDF5 keep it: whole numbers, floats, or UTF-8 of one length."""
     values: NDArray[Any] = np.ma.filled(np.ma.asarray(column))
-    match values.dtype.kind:
-        case "U":
-            return np.char.encode(values, "utf-8")
-        case "u" | "b":
-            return values.astype(np.int64)
-        case _:
-            return values
+    if values.dtype.kind == "U":
+        return np.char.encode(values, "utf-8")
+    return values.astype(np.int64) if values.dtype.kind in "ub" else values
 
 
 def _write_at(path: Path, offset: int, content: bytes) -> None:
@@ -268,13 +241,8 @@ def _estimates(
     pdf: NDArray[np.float64], grid: RedshiftGrid, truth: NDArray[np.float64] | None
 ) -> dict[str, NDArray[np.float64]]:
     lower, upper = metrics.interval(pdf, grid).T
-    estimates = {
-        "mode": metrics.mode(pdf, grid),
-        "mean": metrics.mean(pdf, grid),
-        "median": metrics.median(pdf, grid),
-        "lower": lower,
-        "upper": upper,
-    }
+    estimates = {kind: getattr(metrics, kind)(pdf, grid) for kind in ("mode", "mean", "median")}
+    estimates |= {"lower": lower, "upper": upper}
     if truth is not None:
         known = np.isfinite(truth)
         estimates["pit"] = np.full(len(pdf), np.nan)

@@ -25,21 +25,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """An open run folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it lies.
-    began : float
-        `time.monotonic()` at the start of the run, less what it took before.
-    fitted : bool
-        Whether p(z) are there and only the numbers made of them are to be made again.
-    """
+    """An open run folder."""
 
     folder: Path
-    began: float
-    fitted: bool = False
+    began: float  # time.monotonic() at the start of the run, less what it took before
+    fitted: bool = False  # p(z) are there, and only the numbers made of them are to be made again
 
 
 def origin_of(config: Config, stage: str, store: str) -> dict[str, str]:
@@ -50,13 +40,7 @@ def origin_of(config: Config, stage: str, store: str) -> dict[str, str]:
 
 
 def complete(config: Config, store: str) -> bool:
-    """Whether nothing is left to do for these settings, and all before them is as it was; says so.
-
-    Raises
-    ------
-    ConfigError
-        The folder, or that of the representation, holds a run of other settings or data.
-    """
+    """Whether nothing is left to do for these settings, and all before them is as it was; says so."""
     stages = ("representation", "classifier")[: 1 + (config.stage.name == "classifier")]
     for stage in stages:
         folder = config.folder(stage)
@@ -73,18 +57,7 @@ def opened(config: Config, stage: str, origin: dict[str, str]) -> Iterator[Run |
     """Open the run folder of these settings; None where the run is complete already.
 
     Of two equal commands one works, and the other waits and then finds it done.
-
-    Parameters
-    ----------
-    config, stage
-        Settings and stage.
-    origin : dict of str to str
-        What the run is made from: the name of its store; for a classifier, a digest of its representation.
-
-    Raises
-    ------
-    ConfigError
-        The folder holds a run of other settings, other data or another representation.
+    ConfigError where the folder holds a run of other settings, other data or another representation.
     """
     folder = config.folder(stage)
     one = config.trainer.devices == 1  # the processes of several devices are one command
@@ -177,7 +150,6 @@ def n_of_z(spec_z: NDArray[np.floating[Any]], grid: RedshiftGrid) -> NDArray[np.
 def finish(
     config: Config,
     run: Run,
-    *,
     label: str,
     galaxies: "Table",
     pdf_chunks: Iterable[NDArray[np.float32]],
@@ -187,20 +159,9 @@ def finish(
 ) -> None:
     """Write results and metrics of the test split, then `done.json`: only then the run is complete.
 
-    Parameters
-    ----------
-    config, run, label
-        Settings, run folder, and what the report calls the run.
-    galaxies : Table
-        The test split.
-    pdf_chunks : iterable of arrays (m, n_outputs)
-        Its p(z).
-    grid : RedshiftGrid
-        Bins of p(z), extension included.
-    train_n_of_z : array (n_outputs,)
-        Mean label that the outputs were trained with, on the bins of p(z).
-    spec_z_train : array (n,)
-        Redshifts of the whole training split, for `trainz`.
+    `galaxies` are the test split, `pdf_chunks` (m, n_outputs) their p(z) on the bins of `grid`, extension
+    included; `train_n_of_z` (n_outputs,) is the mean label that the outputs were trained with; `spec_z_train`
+    (n,) are the redshifts of the whole training split, for `trainz`.
     """
     from astropy.table import Table
 
@@ -213,32 +174,27 @@ def finish(
     spec_z, photo_z, r = (
         np.asarray(table[name]) for name in (target.column, target.estimate, "dered_petro_r")
     )
-    resampled: dict[str, Any] = {
-        "outlier_cut": s.outlier_cut,
-        "n_bootstrap": config.n_bootstrap,
-        "relative": target.relative,
-    }
-    of_all: dict[str, Any] = {"slices": s.slices(), "z_high": s.slope_high_from, **resampled}
+    n_bootstrap, slices, own = config.n_bootstrap, s.slices(), s.grid()
+    resampled: dict[str, Any] = dict(
+        outlier_cut=s.outlier_cut, n_bootstrap=n_bootstrap, relative=target.relative
+    )
+    of_all: dict[str, Any] = {"slices": slices, "z_high": s.slope_high_from, **resampled}
     rng = np.random.default_rng([config.seed, 5])
     numbers = metrics.evaluate(spec_z, photo_z, r, pdf, grid, rng=rng, **of_all)
     write_json(folder / "metrics.json", numbers)
-    own = s.grid()
     everyone = metrics.trainz(spec_z_train, own, len(spec_z))
     estimate = getattr(metrics, config.photo_z)(everyone, own)
     trainz = metrics.evaluate(spec_z, estimate, r, everyone, own, rng=rng, **of_all)
     write_json(folder / "trainz.json", trainz)
 
-    scores, slices = metrics.pdf_scores(pdf, spec_z, grid), s.slices()
-    rng = np.random.default_rng([config.seed, 6])
+    scores, rng = metrics.pdf_scores(pdf, spec_z, grid), np.random.default_rng([config.seed, 6])
     by_r = metrics.by_magnitude(spec_z, photo_z, r, slices.edges, rng=rng, **resampled) | metrics.by_group(
-        scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=config.n_bootstrap
+        scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n_bootstrap
     )
     rng, edges = np.random.default_rng([config.seed, 7]), np.linspace(s.z_min, s.z_max, 11)
     by_z = metrics.by_redshift(spec_z, photo_z, scores, edges, rng=rng, **resampled)
-    for name, columns in (
-        ("by_magnitude", by_r),
-        ("by_redshift", {"z_low": edges[:-1], "z_high": edges[1:]} | by_z),
-    ):
+    by_z = {"z_low": edges[:-1], "z_high": edges[1:]} | by_z
+    for name, columns in (("by_magnitude", by_r), ("by_redshift", by_z)):
         rows = Table(columns)
         write_table(folder / f"{name}.ecsv", rows[rows["count"] > 0])  # those that hold galaxies
     write_json(folder / "survey.json", survey_facts(config))
@@ -261,20 +217,12 @@ def finish_again(config: Config, run: Run, label: str, galaxies: "Table", spec_z
 
     from photoz_lit.results import read_pdf
 
+    log.info("%s is fitted: its results are written again", run.folder)
     with h5py.File(run.folder / "pdf.hdf5") as file:
         prior = np.asarray(file["train_n_of_z"])
     chunks = list(read_pdf(run.folder))  # all of it: the file is written again
-    log.info("%s is fitted: its results are written again", run.folder)
-    finish(
-        config,
-        run,
-        label=label,
-        galaxies=galaxies,
-        pdf_chunks=chunks,
-        grid=config.output_grid() if run.folder.parent.name == "classifier" else config.survey.grid(),
-        train_n_of_z=prior,
-        spec_z_train=spec_z_train,
-    )
+    grid = config.output_grid() if run.folder.parent.name == "classifier" else config.survey.grid()
+    finish(config, run, label, galaxies, chunks, grid, prior, spec_z_train)
 
 
 def survey_facts(config: Config) -> dict[str, Any]:

@@ -22,20 +22,11 @@ def setting(
     kind: Literal["path"] | None = None,
     decides: Decides | None = None,
 ) -> Any:
-    """Declare a setting as the field of a dataclass; limits of a list are those of its elements.
+    """Declare a setting as the field of a dataclass, with its default in this one place.
 
-    Parameters
-    ----------
-    default : Any
-        Its default, in this one place.
-    least, above, most, below : float, optional
-        Limits: `least` and `most` are allowed values themselves.
-    choices : tuple of str, optional
-        The words that are allowed. A text without choices is taken from the command line as it is typed.
-    kind : {"path"}, optional
-        A file or folder, or a pattern of them: relative ones start at the current folder.
-    decides : Decides, optional
-        As its branch, where not said.
+    `least` and `most` are allowed values themselves; limits of a list are those of its elements. A text
+    without `choices` is taken from the command line as it is typed. A `path` is a file, folder or pattern of
+    them, and starts at the current folder. What is not said to decide anything decides what its branch does.
     """
     limits = {"least": least, "above": above, "most": most, "below": below}
     said = {"choices": choices, "kind": kind, "decides": decides, **limits}
@@ -51,19 +42,11 @@ def branch(kind: Callable[[], Any], decides: Decides | None = None) -> Any:
 
 
 def chosen(contents: str, key: str, default: str | None, *, decides: Decides | None = None) -> Any:
-    """Declare a branch whose settings are those of what it names.
+    """Declare a branch whose settings are those of what is named in it by the setting `key`.
 
-    Parameters
-    ----------
-    contents : str
-        Module and dict with what can be chosen, by name: `photoz_lit.data.sources:SOURCES`. Its values have a
-        dataclass `Settings`, are one, or say where to import what has it.
-    key : str
-        The setting of the branch that holds the name. Typing the name alone for the branch is enough.
-    default : str or None
-        The name that is chosen where nothing is said; None where the branch may be absent.
-    decides : Decides, optional
-        As of `setting`.
+    `contents` is module and dict of what can be chosen: `photoz_lit.data.sources:SOURCES`. Its values have a
+    dataclass `Settings`, are one, or say where to import what has it. Typing the name alone for the branch is
+    enough. Without a default the branch may be absent.
     """
     metadata: dict[str, Any] = {"chosen": (contents, key), "default": default}
     if decides is not None:

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable
+import operator
 from typing import Any
 
 from photoz_lit.config.schema import Config, Leaf, SurveyConfig, leaves
@@ -16,11 +16,11 @@ TAKEN = (
     *("object_id", "dered_petro_r", "ebv", "ra", "dec", "split", "flag"),
     *("photo_z", "pit", "distance", "far", "target"),
 )
-LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "least": ("at least", lambda value, limit: value >= limit),
-    "above": ("above", lambda value, limit: value > limit),
-    "most": ("at most", lambda value, limit: value <= limit),
-    "below": ("below", lambda value, limit: value < limit),
+LIMITS = {
+    "least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "most": ("at most", operator.le),
+    "below": ("below", operator.lt),
 }
 
 
@@ -28,10 +28,9 @@ def check(c: Config) -> None:
     """Raise ConfigError unless the settings can work."""
     for leaf in leaves(c):
         check_leaf(leaf)
-    _check_survey(c.survey)
-    _check_target(c.target, c.survey)
+    _check_survey(c.survey, c.target)
     _check_data(c)
-    _check_numbers(c)
+    _check_training(c)
     _check_combinations(c)
 
 
@@ -64,7 +63,7 @@ def _require(holds: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _check_survey(s: SurveyConfig) -> None:
+def _check_survey(s: SurveyConfig, t: Target) -> None:
     _require(s.z_max > s.z_min, f"survey.z_min={s.z_min}, survey.z_max={s.z_max}: z_min must be below z_max")
     _require(
         s.n_slices % 2 == 1,
@@ -75,9 +74,6 @@ def _check_survey(s: SurveyConfig) -> None:
         0 < len(s.bands) == len(set(s.bands)),
         f"survey.bands={s.bands} must name each band once, one letter a band, e.g. ugriz",
     )
-
-
-def _check_target(t: Target, s: SurveyConfig) -> None:
     _require(
         s.z_min > -1 or not t.relative,
         f"survey.z_min={s.z_min} must be above -1, residuals being divided by 1 + {t.symbol}: type "
@@ -125,44 +121,37 @@ def _check_encoder(c: Config) -> None:
     )
 
 
-def _check_numbers(c: Config) -> None:
+def _check_training(c: Config) -> None:
     for name, t in vars(c.training).items():
         _require(
             t.max_steps % t.check_every == 0,
             f"training.{name}.max_steps={t.max_steps} must be a multiple of "
             f"training.{name}.check_every={t.check_every}",
         )
+
+
+def _check_combinations(c: Config) -> None:
     _require(
         c.run not in ("", ".", "..") and not set(c.run) & set("/\\\0"),
         f"run={c.run} must be a plain folder name",
     )
-
-
-def _check_combinations(c: Config) -> None:
-    k = c.correction
-    if c.stage.name == "representation" and k.name != "none":
-        raise ConfigError(
-            f"stage=representation does not take correction={k.name}: "
-            "corrections belong to the classifier. Type\n"
-            f"  python -m photoz_lit stage=representation\n"
-            f"  python -m photoz_lit stage=classifier correction={k.name}"
-        )
-    of_a_table = c.stage.name == "calibrate" and c.data.source == "embeddings"
-    if c.stage.name in ("predict", "calibrate") and c.model is None and not of_a_table:
-        raise ConfigError(
-            "model is not set: name the run folder of a trained classifier (a pattern with * names an "
-            "ensemble), e.g. model=runs/main/classifier/correction=full,seed=1"
-            + (
-                ", or a table of estimates: experiment=embeddings data.path=TABLE data.vectors=[COLUMN]"
-                if c.stage.name == "calibrate"
-                else ""
-            )
-        )
+    k, s, stage = c.correction, c.survey, c.stage.name
+    _require(
+        stage != "representation" or k.name == "none",
+        f"stage=representation does not take correction={k.name}: corrections belong to the classifier. "
+        "Type\n  python -m photoz_lit stage=representation\n"
+        f"  python -m photoz_lit stage=classifier correction={k.name}",
+    )
+    of_a_table = stage == "calibrate" and c.data.source == "embeddings"
+    table = ", or a table of estimates: experiment=embeddings data.path=TABLE data.vectors=[COLUMN]"
+    _require(
+        stage not in ("predict", "calibrate") or c.model is not None or of_a_table,
+        "model is not set: name the run folder of a trained classifier (a pattern with * names an ensemble), "
+        f"e.g. model=runs/main/classifier/correction=full,seed=1{table if stage == 'calibrate' else ''}",
+    )
     k.check()
-    s = c.survey
-    if k.step3 and k.step3.extend and s.extend_left + s.extend_right == 0:
-        raise ConfigError(
-            "correction.step3.extend=true but survey.extend_left=0 and survey.extend_right=0: "
-            "type survey.extend_left=90 survey.extend_right=90, or "
-            "correction.step3.extend=false"
-        )
+    _require(
+        not (k.step3 and k.step3.extend) or s.extend_left + s.extend_right > 0,
+        "correction.step3.extend=true but survey.extend_left=0 and survey.extend_right=0: type "
+        "survey.extend_left=90 survey.extend_right=90, or correction.step3.extend=false",
+    )

@@ -60,20 +60,9 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 def folder_names(config: Config, differs: dict[str, Any], groups: dict[str, str]) -> dict[str, str]:
     """Name the run folders: correction, head, seed, and what else is not as the composed groups have it.
 
-    Parameters
-    ----------
-    config : Config
-        The settings.
-    differs : dict
-        What `changed` finds.
-    groups : dict of str to str
-        The choices of groups that are not the usual ones.
-
-    Returns
-    -------
-    dict
-        `representation` and `classifier`, names of folders; `spelt`, all that they may name by a digest;
-        `label`, what the report calls the correction.
+    `differs` is what `changed` finds, `groups` the choices of groups that are not the usual ones. Besides the
+    folders of both stages, `spelt` is all that they may name by a digest, and `label` what the report calls
+    the correction.
     """
     decides = {leaf.key: leaf.decides for leaf in leaves(config)}
     differs = {
@@ -90,28 +79,22 @@ def folder_names(config: Config, differs: dict[str, Any], groups: dict[str, str]
         return _joined(dict(sorted(words.items())))
 
     common, own = spelt("representation", groups), spelt("classifier", {})
-    head = "" if config.head == "multi" else f",head={config.head}"
-    switches = [
-        f"{k.removeprefix('correction.')}={v}" for k, v in differs.items() if k.startswith("correction.")
-    ]
-    correction = _text(config.correction.name)
+    head, correction = "" if config.head == "multi" else f",head={config.head}", config.correction.name
+    part = "correction."
+    switches = [f"{k.removeprefix(part)}={v}" for k, v in differs.items() if k.startswith(part)]
     return {
         "spelt": "".join(f"{key}={value}\n" for key, value in sorted((groups | differs).items())),
-        "label": " · ".join([config.correction.name, *([", ".join(switches)] if switches else [])]),
+        "label": f"{correction} · {', '.join(switches)}" if switches else correction,
         "representation": f"head={config.head}{common},seed={config.seed}",
-        "classifier": f"correction={correction}{head}{common}{own},seed={config.seed}",
+        "classifier": f"correction={_text(correction)}{head}{common}{own},seed={config.seed}",
     }
 
 
 def changed(typed: DictConfig, schema: DictConfig, base: DictConfig) -> dict[str, Any]:
     """Return the settings that are not what the composed groups have.
 
-    Parameters
-    ----------
-    typed, schema : DictConfig
-        The settings, interpolations unresolved, and their defaults.
-    base : DictConfig
-        What the groups have, without any values typed. What follows other settings there follows them here.
+    `typed` are the settings, interpolations unresolved, `schema` their defaults, and `base` what the groups
+    have without any values typed. What follows other settings there follows them here.
     """
     plain = OmegaConf.to_container(typed, resolve=False)
     values, written = flat(OmegaConf.to_container(typed, resolve=True)), flat(plain)
@@ -163,13 +146,7 @@ def _joined(named: dict[str, str]) -> str:
 
 
 def finished_runs(pattern: str) -> list[Path]:
-    """Return the finished run folders that a folder, or a pattern with *, names.
-
-    Raises
-    ------
-    ConfigError
-        There is none.
-    """
+    """Return the finished run folders that a folder, or a pattern with *, names; ConfigError if none."""
     path = Path(pattern).expanduser()
     if path.is_dir() or "*" not in pattern:
         found = [path]

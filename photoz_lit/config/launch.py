@@ -25,21 +25,8 @@ def launch(
 ) -> int:
     """Do the job of a command line, or the jobs of a sweep, and return the exit code.
 
-    Parameters
-    ----------
-    argv : list of str
-        The command line.
-    conf : Path
-        Folder of configurations.
-    work : callable
-        What is done with the settings of each job.
-    report : callable
-        Told of what fails in a job; a sweep goes on. The same failure is told once.
-
-    Raises
-    ------
-    ConfigError
-        No job can be made of the command line.
+    `work` is done with the settings of each job. `report` is told of what fails in one, of the same failure
+    once; a sweep goes on. ConfigError where no job can be made of the command line.
     """
     composition.cache_clear()  # folders of configurations may be others than before
     flags, words = _parted(argv)

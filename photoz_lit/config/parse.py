@@ -4,10 +4,10 @@ import difflib
 import functools
 import re
 import shlex
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from hydra import compose
 from hydra.core.config_store import ConfigStore
@@ -48,8 +48,7 @@ NAMED = ("survey", "target", "data", "encoder", "size")  # groups that name run 
 NOT_REPRESENTATION = ("stage=", "correction", "training.step2", "training.step3", "training.hidden")
 
 
-@dataclass(frozen=True)
-class Composition:
+class Composition(NamedTuple):
     """What Hydra composes of words: settings, and which file each group takes."""
 
     settings: DictConfig
@@ -66,20 +65,10 @@ def composition(words: tuple[str, ...]) -> Composition:
 
 
 def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
-    """Turn what Hydra composed into checked settings.
+    """Turn what Hydra composed, of these words, into checked settings.
 
-    Parameters
-    ----------
-    composed : DictConfig
-        The composed configuration.
-    words : sequence of str, optional
-        The words that it was composed of. What they change of the groups' own settings names run folders;
-        without words these have no names.
-
-    Raises
-    ------
-    ConfigError
-        A key that does not exist, a value of the wrong type, or settings that cannot work together.
+    What the words change of the groups' own settings names run folders; without words these have no names.
+    ConfigError for a key that does not exist, a wrong value, or settings that cannot work together.
     """
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
@@ -87,9 +76,8 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
     for key in [key for key, value in flat(plain).items() if value == "???"]:
         raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:
-        schema = _fit(
-            _structure(), Config, plain, [w[2:].partition("=")[0] for w in words or () if w[:2] == "++"]
-        )
+        given = [word[2:].partition("=")[0] for word in words or () if word.startswith("++")]
+        schema = _fit(_structure(), Config, plain, given)
         typed = OmegaConf.merge(schema, plain)
         config = OmegaConf.to_object(typed)
         assert isinstance(typed, DictConfig)
@@ -107,29 +95,19 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
         typed_groups = {word.lstrip("+").partition("=")[0] for word in choices} & set(NAMED)
         groups = {g: str(base.groups[g]) for g in typed_groups if base.groups[g] != usual.groups.get(g)}
         config.names = folder_names(config, changed(typed, schema, base.settings), groups)
-    config.names["words"] = shlex.join(
-        w for w in map(shown, words or ()) if not w.startswith(NOT_REPRESENTATION)
-    )
+    own = [word for word in map(shown, words or ()) if not word.startswith(NOT_REPRESENTATION)]
+    config.names["words"] = shlex.join(own)
     for leaf in leaves(config):
-        if leaf.declared.get("kind") == "path" and leaf.value not in (
-            None,
-            *leaf.declared.get("choices", ()),
-        ):
-            own = re.sub("^~(?=/|$)", str(Path.home()), leaf.value)
-            leaf.set(str(Path(own).absolute()))
+        no_paths = (None, *leaf.declared.get("choices", ()))
+        if leaf.declared.get("kind") == "path" and leaf.value not in no_paths:
+            leaf.set(str(Path(re.sub("^~(?=/|$)", str(Path.home()), leaf.value)).absolute()))
     if hasattr(config.data, "columns"):
         config.data.columns = {ours: theirs for ours, theirs in config.data.columns.items() if theirs}
     return config
 
 
 def restored(plain: Any) -> Config:
-    """Return the settings that a run folder or a checkpoint holds as plain values.
-
-    Raises
-    ------
-    ConfigError
-        They are none, or not of this version.
-    """
+    """Return the settings that a checkpoint holds as plain values; ConfigError if not of this version."""
     if not isinstance(plain, dict) or plain.get("version") != VERSION:
         raise ConfigError("was made by another version of photoz_lit: train again, under run=NAME")
     plain = {key: value for key, value in plain.items() if key != "version"}
@@ -139,10 +117,7 @@ def restored(plain: Any) -> Config:
 def saved(path: Path) -> Config:
     """Return the settings of a run folder's `config.yaml`.
 
-    Raises
-    ------
-    DataError, ConfigError
-        The file is damaged, or of another version.
+    DataError where it is damaged, ConfigError where it is of another version.
     """
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -169,12 +144,7 @@ def as_yaml(config: Config) -> str:
 
 
 def _fit(
-    schema: DictConfig,
-    kind: type,
-    plain: dict[Any, Any],
-    typed: Collection[str],
-    prefix: str = "",
-    whose: str = "",
+    schema: DictConfig, kind: type, plain: dict[Any, Any], typed: list[str], prefix: str = "", whose: str = ""
 ) -> DictConfig:
     """Give a structure the branches that are chosen, and those that may be absent and are not.
 

@@ -15,22 +15,11 @@ QUOTED = r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
 
 
 def for_hydra(words: list[str], folders: list[Path], multirun: bool) -> list[str]:
-    """Check words of the command line and put them as Hydra reads them.
+    """Check words of the command line, `key=value` as typed, and put them as Hydra reads them.
 
-    Parameters
-    ----------
-    words : list of str
-        `key=value` as typed.
-    folders : list of Path
-        Folders of configurations: ours, and what `--config-dir` names.
-    multirun : bool
-        Whether several values are several jobs.
-
-    Raises
-    ------
-    ConfigError
-        With the valid values of a group, and the nearest one; for a key that is typed twice; for several
-        values of one job.
+    `folders` are those of configurations: ours, and what `--config-dir` names. With `multirun` several values
+    are several jobs. ConfigError for a choice that a group does not have, a key typed twice, and several
+    values of one job.
     """
     groups = {p.name for folder in folders for p in folder.iterdir() if p.is_dir() and p.name != "hydra"}
     typed: dict[str, str] = {}
@@ -45,10 +34,9 @@ def for_hydra(words: list[str], folders: list[Path], multirun: bool) -> list[str
         typed[key] = word
         if key in groups:
             valid = tuple(sorted({p.stem for folder in folders for p in (folder / key).glob("*.yaml")}))
-            if re.fullmatch(r"[\w,]+", value):
-                for one in value.split(","):
-                    if one != "null":
-                        one_of(key, one, valid)
+            for one in value.split(",") if re.fullmatch(r"[\w,]+", value) else ():
+                if one != "null":
+                    one_of(key, one, valid)
         elif word.startswith("~"):
             raise ConfigError(f"{word}: a setting cannot be left out: type {key}=null, or another value")
         else:

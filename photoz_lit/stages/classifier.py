@@ -132,16 +132,8 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     whole = PhotozNet(net.encoder, head, "redshift_outputs")
     content = {"state_dict": whole.state_dict(), "settings": to_container(config)}
     save_checkpoint(folder / "model.ckpt", content)
-    finish(
-        config,
-        run,
-        label=label,
-        galaxies=store.catalogue[test_rows],
-        pdf_chunks=finished_pdf(config, galaxies, head, test_rows, chain),
-        grid=grid,
-        train_n_of_z=chain.implicit_prior(prior),
-        spec_z_train=spec_z[train_rows],
-    )
+    pdf_chunks, prior = finished_pdf(config, galaxies, head, test_rows, chain), chain.implicit_prior(prior)
+    finish(config, run, label, store.catalogue[test_rows], pdf_chunks, grid, prior, spec_z[train_rows])
 
 
 def fit_member(task: Task, head: AnyHead) -> Fitted:

@@ -1,8 +1,7 @@
 """`stage=predict`: photo-z of galaxies without spec_z, from trained run folders and any source of galaxies.
 
 Memory does not grow with the number of galaxies beyond their table, and an interrupted run goes on where it
-stopped. Survey, target and network are the model's, and so are names and units of a user's own files where
-they are not typed.
+stopped. Survey, target and network are the model's; names and units of a user's own files too, if not typed.
 """
 
 import logging
@@ -39,20 +38,18 @@ def run(config: Config) -> None:
     folders = settings.finished_runs(config.model or "")
     check_files(config)
     target = target_settings(config, settings.saved(folders[0] / "config.yaml"), folders[0])
-    check_source(target, folders[0])  # what is wrong so far is told before torch is imported
     from photoz_lit.inference import Predictor, open_model, read_prior
     from photoz_lit.runs import check_origin, enter
     from photoz_lit.stages.prepare import prepare
 
     models = [open_model(folder) for folder in folders]
-    p, prior = target.predict, read_prior(target.predict.prior, models[0].grid)
+    p = target.predict
+    prior = read_prior(p.prior, models[0].grid)
     store = prepare(target)
     if len(store.catalogue) == 0:
         raise DataError(f"{store.folder}: there are no galaxies in it: look at data.path and data.images")
     predictor = Predictor(
-        models,
-        store.kind,
-        store.inputs.shape[1:],
+        *(models, store.kind, store.inputs.shape[1:]),
         prior=prior,
         n_views=p.symmetries,
         trainer=target.trainer,
@@ -78,22 +75,26 @@ def check_files(config: Config) -> None:
     for key, value in named.items():
         path = Path(value or "").expanduser()
         if not path.exists() and not set(str(path)) & set("*?["):
-            kinds = (
-                " It is none, flat, or a table with columns z and n_of_z." if key == "predict.prior" else ""
-            )
-            raise DataError(
-                f"{key}={value}: no such file or folder.{kinds} Relative paths start at {Path.cwd()}"
-            )
+            said = f"{key}={value}: no such file or folder."
+            if key == "predict.prior":
+                said += " It is none, flat, or a table with columns z and n_of_z."
+            raise DataError(f"{said} Relative paths start at {Path.cwd()}")
 
 
 def target_settings(config: Config, own: Config, folder: Path) -> Config:
-    """Return the settings of the galaxies to predict for: survey, target and encoder are the model's.
+    """Return the settings of the galaxies to predict for.
 
-    Raises
-    ------
-    ConfigError
-        The command line asks for another survey or target.
+    ConfigError where the model is for another survey or target than is typed, or cannot read such a source.
     """
+    from photoz_lit.data.sources import SOURCES
+    from photoz_lit.models.encoders import reads
+
+    gives, wanted = SOURCES[config.data.source].KINDS, reads(own.encoder.name)
+    if not set(gives) & set(wanted):
+        raise ConfigError(
+            f"{folder} reads {' or '.join(wanted)} (encoder={own.encoder.name}) but "
+            f"data={config.data.source} has {gives[0]}: choose another source or model"
+        )
     typed = {word.lstrip("+~").partition("=")[0] for word in shlex.split(config.names["words"])}
     for group in ("survey", "target"):
         ours, given = (asdict(getattr(c, group)) for c in (own, config))
@@ -114,20 +115,6 @@ def target_settings(config: Config, own: Config, folder: Path) -> Config:
         estimate=config.estimate if "estimate" in typed else own.photo_z,
         data=replace(config.data, **inherited(config.data, own.data, typed, own.target.column)),
     )
-
-
-def check_source(target: Config, folder: Path) -> None:
-    """Raise ConfigError, before anything is prepared, where a model cannot read what a source has."""
-    from photoz_lit.data.sources import SOURCES
-    from photoz_lit.models.encoders import reads
-
-    source, encoder = target.data.source, target.encoder.name
-    gives, wanted = SOURCES[source].KINDS, reads(encoder)
-    if not set(gives) & set(wanted):
-        raise ConfigError(
-            f"{folder} reads {' or '.join(wanted)} (encoder={encoder}) but data={source} has {gives[0]}: "
-            "choose another source or model"
-        )
 
 
 def inherited(given: Any, own: Any, typed: set[str], truth: str) -> dict[str, Any]:
@@ -161,11 +148,11 @@ def results_folder(config: Config, models: "Sequence[Trained]", store: "Store", 
     name = models[0].folder.name
     if len(models) > 1:
         name = f"ensemble-{digest_of([model.digest for model in models])}"
-    wanted = config.predict.prior
-    prior = "" if wanted == "none" else f",prior={Path(wanted).stem}"
-    views = f",symmetries={n_views}" if n_views > 1 else ""
-    above = Path(config.output_dir) / config.run / "predict"
-    return above / f"{name}{prior}{views}" / store.folder.resolve().name
+    if config.predict.prior != "none":
+        name += f",prior={Path(config.predict.prior).stem}"
+    if n_views > 1:
+        name += f",symmetries={n_views}"
+    return Path(config.output_dir) / config.run / "predict" / name / store.folder.resolve().name
 
 
 def origin_of(config: Config, models: "Sequence[Trained]", store: "Store") -> dict[str, str]:
@@ -237,18 +224,11 @@ def complete(
 
     total, flagged = sum(counts.values()), {flag: n for flag, n in sorted(counts.items()) if flag != "good"}
     estimated = sum(n for flag, n in counts.items() if flag in ESTIMATED)
-    content = {
-        "label": ", ".join(model.folder.name for model in models),
-        "stage": "predict",
-        "run": config.run,
-        "seconds": round(seconds, 1),
-        "galaxies": total,
-        "estimated": estimated,
-        "flagged": flagged,
-    }
-    write_json(folder / "done.json", content)
+    numbers = {"galaxies": total, "estimated": estimated, "flagged": flagged}
+    what = {"label": ", ".join(model.folder.name for model in models), "stage": "predict", "run": config.run}
+    write_json(folder / "done.json", {**what, "seconds": round(seconds, 1), **numbers})
     words = ", ".join(f"{flag} {n}" for flag, n in flagged.items())
-    said = f"{config.target.estimate}{f' (flagged: {words})' if words else ''}"
+    said = config.target.estimate + (f" (flagged: {words})" if words else "")
     log.info("%d of %d galaxies have a %s -> %s", estimated, total, said, folder)
     if (far := flagged.get("far", 0)) > MANY_FAR * estimated:
         log.warning(

@@ -53,17 +53,11 @@ def represent(config: Config, run: Run) -> None:
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
-    spec_z_train = spec_z[train_rows]
-    finish(
-        config,
-        run,
-        label=label,
-        galaxies=store.catalogue[test_rows],
-        pdf_chunks=predict(net.head, embeddings, test_rows, config.trainer),
-        grid=grid,
-        train_n_of_z=n_of_z(spec_z_train, grid),
-        spec_z_train=spec_z_train,
+    prior, pdf_chunks = (
+        n_of_z(spec_z[train_rows], grid),
+        predict(net.head, embeddings, test_rows, config.trainer),
     )
+    finish(config, run, label, store.catalogue[test_rows], pdf_chunks, grid, prior, spec_z[train_rows])
 
 
 def fit(
