@@ -4,16 +4,7 @@ import numpy as np
 from astropy.table import Table
 from scipy.special import ndtri
 
-from photoz_lit.data.mock.instrument import (
-    CALIBRATION,
-    DARK_VARIANCE,
-    EXTINCTION,
-    GAIN,
-    NANOMAGGIES_PER_COUNT,
-    PIXEL,
-    WAVELENGTH,
-    ZERO_POINT,
-)
+from photoz_lit.data.mock import instrument
 from photoz_lit.data.mock.red_blue import Array, choose, relative_luminosity
 from photoz_lit.data.mock.templates import BANDS, TYPES, load_templates
 
@@ -33,7 +24,7 @@ TEMPLATE_CORRECTIONS = np.array([[0.06, -0.59, -1.98], [-0.15, 0.09, -0.12]])
 
 
 def _template_colours(kind: Array, spec_z: Array) -> Array:
-    """Return colours (band - r, mag; shape (n, 5)) of types 0 to 3 at each redshift, corrections included."""
+    """Return corrected colours (band - r, mag; shape (n, 5)) of types 0 to 3 at each redshift."""
     grid, colours, _ = load_templates()
     kind = np.clip(kind, 0, len(TYPES) - 1)
     lower = np.minimum(kind.astype(int), len(TYPES) - 2)
@@ -50,14 +41,11 @@ def _template_colours(kind: Array, spec_z: Array) -> Array:
 
 def _log_wavelength(spec_z: Array) -> Array:
     """Return ln(rest-frame wavelength / 6166 angstrom) of the bands, shape (n, 5)."""
-    return np.asarray(np.log(WAVELENGTH / WAVELENGTH[R]) - np.log1p(spec_z)[:, None])
+    return np.asarray(np.log(instrument.WAVELENGTH / instrument.WAVELENGTH[R]) - np.log1p(spec_z)[:, None])
 
 
 def log_stellar_mass(absolute_r: Array, g_r: Array) -> Array:
-    """Return log10 of the stellar mass in solar masses, from M_r and rest-frame g - r, both mag, shape (n,).
-
-    M_r is that of today's luminosity, without the brightening of its population towards the past.
-    """
+    """Return log10 of solar masses; M_r without the brightening of its population towards the past."""
     constant, slope = MASS_TO_LIGHT
     return constant + slope * g_r + 0.4 * (SUN_R - absolute_r)
 
@@ -73,14 +61,11 @@ def _component_colours(table: Table, draws: dict[str, Array], spec_z: Array) -> 
     mean, scatter = choose(table, "bulge_type")
     bulge = _template_colours(mean + scatter * ndtri(draws["bulge_type"]), spec_z) + perturbation
     mean, slope, scatter = choose(table, "disc_type")
-    disc = (
-        _template_colours(mean + slope * luminosity + scatter * ndtri(draws["disc_type"]), spec_z)
-        + perturbation
-    )
+    disc_type = mean + slope * luminosity + scatter * ndtri(draws["disc_type"])
+    disc = _template_colours(disc_type, spec_z) + perturbation
     # Internal dust: grows with the path through the disc (Tully et al. 1998), law of Charlot & Fall (2000).
-    depth = (
-        choose(table, "dust") * np.exp(0.3 * ndtri(draws["dust"])) * -np.log10(table["true_disc_axis_ratio"])
-    )
+    strength = choose(table, "dust") * np.exp(0.3 * ndtri(draws["dust"]))
+    depth = strength * -np.log10(table["true_disc_axis_ratio"])
     return bulge, disc + np.asarray(depth)[:, None] * np.exp(-0.7 * x)
 
 
@@ -89,9 +74,9 @@ def draw_spectra(table: Table, draws: dict[str, Array]) -> None:
     bulge, disc = _component_colours(table, draws, np.asarray(table["spec_z"]))
     share = np.asarray(table["true_bulge_fraction"])
     missed = -2.5 * np.log10(PETROSIAN_BULGE * share + PETROSIAN_DISC * (1 - share))
-    total = 10 ** (-0.4 * (np.asarray(table["dered_petro_r"]) - missed - ZERO_POINT))
+    total = 10 ** (-0.4 * (np.asarray(table["dered_petro_r"]) - missed - instrument.ZERO_POINT))
     for j, band in enumerate(BANDS):
-        gain = total * 10 ** (-0.4 * CALIBRATION[j] * ndtri(draws[f"calibration_{band}"]))
+        gain = total * 10 ** (-0.4 * instrument.CALIBRATION[j] * ndtri(draws[f"calibration_{band}"]))
         table[f"true_bulge_{band}"] = gain * share * 10 ** (-0.4 * (bulge[:, j] - bulge[:, R]))
         table[f"true_disc_{band}"] = gain * (1 - share) * 10 ** (-0.4 * (disc[:, j] - disc[:, R]))
     at_rest = [c[:, G] - c[:, R] for c in _component_colours(table, draws, np.zeros(len(table)))]
@@ -103,14 +88,16 @@ def _flux_error(table: Table, j: int) -> tuple[Array, Array]:
     """Return the dereddened flux in band j and the error of a model fit to it, nanomaggies."""
     band = BANDS[j]
     flux = np.asarray(table[f"true_bulge_{band}"] + table[f"true_disc_{band}"])
-    dimming = 10 ** (-0.4 * EXTINCTION[j] * np.asarray(table["ebv"]))
-    radius = (np.asarray(table["true_bulge_radius"]) + np.asarray(table["true_disc_radius"])) / 2 / PIXEL
-    width = np.asarray(table[f"true_seeing_{band}"]) / 2.355 / PIXEL
+    dimming = 10 ** (-0.4 * instrument.EXTINCTION[j] * np.asarray(table["ebv"]))
+    bulge, disc = (np.asarray(table[f"true_{name}_radius"]) for name in ("bulge", "disc"))
+    radius = (bulge + disc) / 2 / instrument.PIXEL
+    width = np.asarray(table[f"true_seeing_{band}"]) / 2.355 / instrument.PIXEL
     # Effective area of a fit, 4 pi sigma^2, for seeing and galaxy added in quadrature.
     area = 4 * np.pi * (width**2 + (0.6 * radius) ** 2)
-    count = NANOMAGGIES_PER_COUNT[j]
-    sky = np.asarray(table[f"true_sky_{band}"]) * PIXEL**2
-    variance = area * (sky * count / GAIN[j] + DARK_VARIANCE[j] * count**2) + flux * dimming * count / GAIN[j]
+    count, gain = instrument.NANOMAGGIES_PER_COUNT[j], instrument.GAIN[j]
+    sky = np.asarray(table[f"true_sky_{band}"]) * instrument.PIXEL**2
+    variance = area * (sky * count / gain + instrument.DARK_VARIANCE[j] * count**2)
+    variance += flux * dimming * count / gain
     return flux, np.sqrt(variance + (0.003 * flux * dimming) ** 2) / dimming
 
 
@@ -120,7 +107,7 @@ def measure(table: Table, draws: dict[str, Array]) -> None:
         flux, error = _flux_error(table, j)
         # A magnitude needs a positive flux: no galaxy is fainter than one sigma.
         measured = np.maximum(flux + error * ndtri(draws[f"noise_{band}"]), error)
-        table[f"mag_{band}"] = ZERO_POINT - 2.5 * np.log10(measured)
+        table[f"mag_{band}"] = instrument.ZERO_POINT - 2.5 * np.log10(measured)
         table[f"mag_err_{band}"] = 2.5 / np.log(10) * error / measured
 
 
@@ -130,7 +117,7 @@ def rescale_to_magnitudes(table: Table) -> None:
     table["true_g_r"] += table["mag_g"] - table["mag_r"] + 2.5 * np.log10(in_g / in_r)
     for j, band in enumerate(BANDS):
         simulated = table[f"true_bulge_{band}"] + table[f"true_disc_{band}"]
-        scale = 10 ** (-0.4 * (table[f"mag_{band}"] - ZERO_POINT)) / simulated
+        scale = 10 ** (-0.4 * (table[f"mag_{band}"] - instrument.ZERO_POINT)) / simulated
         table[f"true_bulge_{band}"] *= scale
         table[f"true_disc_{band}"] *= scale
         if f"mag_err_{band}" not in table.colnames:

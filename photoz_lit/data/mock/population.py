@@ -7,8 +7,6 @@ cumulative distribution of one of them: galaxy i of a survey is the same whateve
 Calibrated numbers stand in `red_blue` and `photometry`; elsewhere the source of a number stands beside it.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np
@@ -44,27 +42,27 @@ def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table
 
     Parameters
     ----------
-    n : int
-        Number of galaxies. Row i depends on ``seed`` and i only.
-    seed : int
-        Seed of the survey, not negative.
+    n, seed : int
+        Row i depends on the seed and i only.
     catalogue : Table, optional
-        Real galaxies: columns ``spec_z`` and dereddened ``mag_u`` to ``mag_z``, and where present
-        ``mag_err_u`` to ``mag_err_z``, ``ebv`` and ``dered_petro_r``. The survey then takes these from its
-        rows in random order (column ``catalogue_row``); only shapes are simulated. Each comes once before
-        one comes again: the same galaxy in another shape, seen from another side under another sky.
+        Real galaxies: columns spec_z and dereddened mag_u to mag_z, and where present mag_err_u to mag_err_z,
+        ebv and dered_petro_r. The survey then takes these from its rows in random order (column
+        `catalogue_row`); only shapes are simulated. Each comes once before one comes again.
 
     Returns
     -------
     Table, n rows
-        ``object_id``; ``spec_z``; ``dered_petro_r``, ``ebv`` in mag; ``mag_*``, ``mag_err_*``: dereddened
-        magnitudes as a survey measures them; ``log_mass``: log10 of the stellar mass in solar masses. For
-        the renderer ``true_bulge_*``, ``true_disc_*``: dereddened fluxes in nanomaggies; of both components
-        ``true_*_radius`` (half-light, along the major axis, arcsec), ``true_*_axis_ratio``, ``true_*_angle``
-        (rad, from x towards y); ``true_x``, ``true_y`` (pixels from the middle of the stamp),
-        ``true_seeing_*`` (FWHM, arcsec), ``true_sky_*`` (nanomaggies per square arcsec). For the record
-        ``true_red`` (bool), ``true_absolute_r`` (mag), ``true_g_r`` (rest frame, mag) and
-        ``true_bulge_fraction`` (in r).
+        object_id, spec_z; dered_petro_r, ebv, mag_*, mag_err_* in mag, as a survey measures them; log_mass,
+        log10 of solar masses. For the renderer true_bulge_*, true_disc_*: dereddened nanomaggies;
+        true_*_radius (half-light, along the major axis, arcsec), true_*_axis_ratio, true_*_angle (rad, from x
+        towards y); true_x, true_y (pixels from the middle of the stamp), true_seeing_* (FWHM, arcsec),
+        true_sky_* (nanomaggies per square arcsec). For the record true_red, true_absolute_r (mag), true_g_r
+        (rest frame, mag), true_bulge_fraction (in r).
+
+    Raises
+    ------
+    ValueError
+        A number is negative, or the catalogue lacks a column or has a value that cannot be drawn from.
     """
     if n < 0 or seed < 0:
         raise ValueError(f"n and seed must not be negative, got n={n}, seed={seed}.")
@@ -85,9 +83,6 @@ def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table
         rescale_to_magnitudes(table)
     table["log_mass"] = log_stellar_mass(*(np.asarray(table[f"true_{n}"]) for n in ("absolute_r", "g_r")))
     return table
-
-
-# --- Redshift and luminosity ------------------------------------------------------------
 
 
 @cache
@@ -115,23 +110,19 @@ def _redshift_distribution(population: Population) -> Array:
     """Return the number of galaxies within the magnitude limits out to each redshift of the grid."""
     z, offset = _magnitude_offset(population)
     magnitude, brighter = _luminosity_function(population)
-    selected = np.interp(R_FAINT - offset, magnitude, brighter) - np.interp(
-        R_BRIGHT - offset, magnitude, brighter
-    )
-    return np.asarray(np.cumsum(selected * COSMOLOGY.differential_comoving_volume(z).value))
+    bright, faint = (np.interp(limit - offset, magnitude, brighter) for limit in (R_BRIGHT, R_FAINT))
+    return np.asarray(np.cumsum((faint - bright) * COSMOLOGY.differential_comoving_volume(z).value))
 
 
 def _draw_luminosities(table: Table, draws: dict[str, Array]) -> None:
-    """Draw population, redshift and absolute magnitude under the survey's magnitude limits."""
     counts = {population: _redshift_distribution(population) for population in (RED, BLUE)}
     red = draws["population"] < counts[RED][-1] / (counts[RED][-1] + counts[BLUE][-1])
     spec_z, absolute, apparent = np.empty((3, len(table)))
     for population, members in ((RED, red), (BLUE, ~red)):
         z, offset = _magnitude_offset(population)
         magnitude, brighter = _luminosity_function(population)
-        spec_z[members] = np.interp(
-            draws["redshift"][members] * counts[population][-1], counts[population], z
-        )
+        out_to_z = counts[population]
+        spec_z[members] = np.interp(draws["redshift"][members] * out_to_z[-1], out_to_z, z)
         shift = np.interp(spec_z[members], z, offset)
         bright, faint = (np.interp(limit - shift, magnitude, brighter) for limit in (R_BRIGHT, R_FAINT))
         number = bright + draws["luminosity"][members] * (faint - bright)
@@ -145,9 +136,9 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
     """Take redshifts and magnitudes from real galaxies; colour and luminosity say what they look like."""
     needed = ["spec_z", *(f"mag_{band}" for band in BANDS)]
     if missing := [name for name in needed if name not in catalogue.colnames]:
-        raise ValueError(f"The catalogue of real galaxies lacks the columns {', '.join(missing)}.")
+        raise ValueError(f"the catalogue of real galaxies lacks the columns {', '.join(missing)}")
     if len(catalogue) == 0:
-        raise ValueError("The catalogue of real galaxies has no rows.")
+        raise ValueError("the catalogue of real galaxies has no rows")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
     rounds = 1 + len(table) // len(catalogue)
     rows = np.concatenate([rng.permutation(len(catalogue)) for _ in range(rounds)])[: len(table)]
@@ -155,12 +146,11 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
     for name in (*needed, *(name for name in optional if name in catalogue.colnames)):
         values: Array = np.ma.filled(np.ma.asarray(catalogue[name], float)[rows], np.nan)
         if not np.isfinite(values).all():
-            raise ValueError(
-                f"Column {name} of the catalogue of real galaxies has missing or infinite values."
-            )
+            raise ValueError(f"column {name} of the real galaxies has missing or infinite values")
         table[name] = values
-    if len(table) and not (table["spec_z"].min() > 0 and table["spec_z"].max() <= load_templates()[0][-1]):
-        raise ValueError(f"spec_z of the catalogue must lie in (0, {load_templates()[0][-1]}].")
+    most = load_templates()[0][-1]
+    if len(table) and not (table["spec_z"].min() > 0 and table["spec_z"].max() <= most):
+        raise ValueError(f"spec_z of the catalogue must lie in (0, {most}].")
     if "dered_petro_r" not in table.colnames:
         table["dered_petro_r"] = table["mag_r"]
     table["catalogue_row"] = rows
@@ -170,14 +160,8 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
     table["true_absolute_r"] = table["mag_r"] - np.where(table["true_red"], red, blue)
 
 
-# --- Structure --------------------------------------------------------------------------
-
-
 def half_light_radius(absolute_r: Array, red: NDArray[np.bool_], draw: Array) -> Array:
-    """Draw Petrosian half-light radii, kpc, (n,), from M_r in mag, the kind and standard normal numbers.
-
-    The relations are those of Shen et al. (2003, MNRAS 343, 978, table 1).
-    """
+    """Draw Petrosian half-light radii, kpc (Shen et al. 2003, MNRAS 343, 978, table 1), by normal numbers."""
     knee = absolute_r + 20.52
     early = -0.4 * 0.60 * absolute_r - 4.63
     late = -0.4 * 0.21 * absolute_r + (0.53 - 0.21) * np.log10(1 + 10 ** (-0.4 * knee)) - 1.31
@@ -187,11 +171,7 @@ def half_light_radius(absolute_r: Array, red: NDArray[np.bool_], draw: Array) ->
 
 
 def disc_over_total_radius(bulge_fraction: Array, bulge_over_disc: Array) -> Array:
-    """Return the half-light radius of the disc over that of bulge and disc together, seen face on, (n,).
-
-    From the share of the bulge (de Vaucouleurs; the rest is an exponential disc) in the light, and its
-    half-light radius over that of the disc.
-    """
+    """Return the half-light radius of an exponential disc over that of the galaxy, seen face on, (n,)."""
     low, high = np.full_like(bulge_fraction, np.log(0.01)), np.full_like(bulge_fraction, np.log(10.0))
     for _ in range(30):
         middle = (low + high) / 2
@@ -204,32 +184,27 @@ def disc_over_total_radius(bulge_fraction: Array, bulge_over_disc: Array) -> Arr
 
 
 def _draw_structure(table: Table, draws: dict[str, Array]) -> None:
-    """Draw bulge fraction, sizes, inclination and orientation."""
-    normal = {name: ndtri(draws[name]) for name in ("bulge_fraction", "size", "bulge_size", "twist")}
     mean, slope, scatter = choose(table, "bulge_fraction")
-    fraction = expit(mean + slope * relative_luminosity(table) + scatter * normal["bulge_fraction"])
+    fraction = expit(mean + slope * relative_luminosity(table) + scatter * ndtri(draws["bulge_fraction"]))
     median, scatter = choose(table, "bulge_size")
-    bulge_over_disc = median * np.exp(scatter * normal["bulge_size"])
-    kpc = half_light_radius(
-        np.asarray(table["true_absolute_r"]), np.asarray(table["true_red"]), normal["size"]
-    )
+    bulge_over_disc = median * np.exp(scatter * ndtri(draws["bulge_size"]))
+    absolute_r, red = (np.asarray(table[name]) for name in ("true_absolute_r", "true_red"))
+    kpc = half_light_radius(absolute_r, red, ndtri(draws["size"]))
     z = np.linspace(Z_MIN / 2, load_templates()[0][-1], 1000)
     arcsec = kpc * np.interp(table["spec_z"], z, COSMOLOGY.arcsec_per_kpc_proper(z).value)
     # The relations are of Petrosian radii, which miss the wings of a bulge.
     arcsec /= 1 - (1 - PETROSIAN_BULGE_RADIUS) * fraction
     disc_radius = arcsec * disc_over_total_radius(fraction, bulge_over_disc)
-    cosine = draws["inclination"]
-    angle = 2 * np.pi * draws["angle"]
+    cosine, angle = draws["inclination"], 2 * np.pi * draws["angle"]
     table["true_bulge_fraction"] = fraction
     table["true_bulge_radius"], table["true_disc_radius"] = disc_radius * bulge_over_disc, disc_radius
     # A spheroid is rounder than the disc and appears the flatter, the more the galaxy is inclined.
     table["true_bulge_axis_ratio"] = 1 - (0.1 + 0.4 * draws["bulge_axis"]) * (1 - cosine**2)
     table["true_disc_axis_ratio"] = np.sqrt(DISC_THICKNESS**2 + (1 - DISC_THICKNESS**2) * cosine**2)
-    table["true_bulge_angle"], table["true_disc_angle"] = angle + np.radians(8) * normal["twist"], angle
+    table["true_bulge_angle"], table["true_disc_angle"] = angle + np.radians(8) * ndtri(draws["twist"]), angle
 
 
 def _draw_conditions(table: Table, draws: dict[str, Array]) -> None:
-    """Draw extinction, seeing, sky brightness and the sub-pixel position."""
     if "ebv" not in table.colnames:
         # Resembles the map of Schlegel, Finkbeiner & Davis (1998) over the survey's northern area.
         table["ebv"] = np.minimum(0.028 * np.exp(0.65 * ndtri(draws["ebv"])), 0.5)

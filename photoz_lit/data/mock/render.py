@@ -2,12 +2,9 @@
 
 The transform of an exponential disc is (1 + k^2 h^2)^(-3/2), that of a de Vaucouleurs bulge a tabulated
 curve; an inclination is a linear map of the wave vector, a position is a phase, seeing and pixel are factors.
-Bulge and disc are evaluated once and shared by the five bands, so that a galaxy costs a few evaluations of a
-profile and five small transforms. All that is random comes from (seed, object_id): a cutout does not depend
-on which other galaxies are drawn, in which order or by which process.
+Bulge and disc are evaluated once and shared by the five bands. All that is random comes from (seed,
+object_id): a cutout does not depend on which other galaxies are drawn, in which order or by which process.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
@@ -20,23 +17,11 @@ from scipy.fft import fht, irfft2
 from scipy.optimize import brentq
 from scipy.special import gamma
 
-from photoz_lit.data.mock.instrument import (
-    DARK_VARIANCE,
-    DEVAUCOULEURS,
-    EXPONENTIAL,
-    EXTINCTION,
-    GAIN,
-    NANOMAGGIES_PER_COUNT,
-    PIXEL,
-    WIDE_OVER_NARROW,
-    WIDE_SHARE,
-    ZERO_POINT,
-)
+from photoz_lit.data.mock import instrument
 from photoz_lit.data.mock.templates import BANDS
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
-Complex = NDArray[np.complex64]
 
 # Sides of the padded grid, pixels. The smallest that holds so many half-light radii of bulge and disc serves:
 # light that leaves on one side returns on the other, and must be faint by then.
@@ -62,41 +47,25 @@ class Source:
     angle: float = 0.0  # of the major axis, rad, from x towards y
     bulge: bool = False
 
-    @property
-    def extent(self) -> float:
-        """Side of the grid that the source needs, pixels."""
-        return self.radius * (BULGE_RADII_ON_GRID if self.bulge else DISC_RADII_ON_GRID)
-
 
 class Grid(NamedTuple):
-    """Wave numbers of a real transform, radians per pixel, and the transform of a pixel along each axis."""
+    """Of a real transform of (side, side) pixels."""
 
-    kx: Image  # (side // 2 + 1,)
+    kx: Image  # (side // 2 + 1,), radians per pixel
     ky: Image  # (side, 1)
-    pixel_x: Image
+    pixel_x: Image  # transform of a pixel along each axis
     pixel_y: Image
 
 
 def render_cutouts(galaxies: Table, seed: int, *, pixels: int = 64) -> Image:
     """Draw cutouts with all that sky and telescope add, background subtracted.
 
-    Parameters
-    ----------
-    galaxies : Table, m rows
-        Rows of `photoz_lit.data.mock.population.draw_galaxies`, in any selection and order.
-    seed : int
-        Seed of the survey. A cutout is a function of its row and the seed.
-    pixels : int
-        Side of the cutouts, in pixels of 0.396 arcsec.
-
-    Returns
-    -------
-    ndarray of float32, shape (m, 5, pixels, pixels)
-        Flux in nanomaggies, bands u g r i z, axes y and x, galactic extinction applied.
+    `galaxies` are rows of `draw_galaxies` in any selection and order: a cutout is a function of its row and
+    the seed. Returns (n, 5, pixels, pixels), nanomaggies, bands u g r i z, galactic extinction applied.
     """
     cutouts = np.empty((len(galaxies), len(BANDS), pixels, pixels), np.float32)
-    seeing = _by_band(galaxies, "true_seeing") / PIXEL
-    sky = _by_band(galaxies, "true_sky") * PIXEL**2
+    seeing = _by_band(galaxies, "true_seeing") / instrument.PIXEL
+    sky = _by_band(galaxies, "true_sky") * instrument.PIXEL**2
     for i, (bulge, disc) in enumerate(galaxy_sources(galaxies, pixels)):
         entropy = np.random.SeedSequence(seed, spawn_key=(1, int(galaxies["object_id"][i])))
         rng = np.random.Generator(np.random.SFC64(entropy))
@@ -106,56 +75,45 @@ def render_cutouts(galaxies: Table, seed: int, *, pixels: int = 64) -> Image:
 
 
 def galaxy_sources(galaxies: Table, pixels: int) -> list[tuple[Source, Source]]:
-    """Return bulge and disc of each galaxy, dimmed by galactic extinction, in a stamp of so many pixels."""
-    dimming = 10 ** (-0.4 * EXTINCTION * np.asarray(galaxies["ebv"])[:, None])
-    middle = (pixels - 1) / 2
-    x, y = (middle + np.asarray(galaxies[name], float) for name in ("true_x", "true_y"))
+    """Return bulge and disc of each galaxy, dimmed by galactic extinction."""
+    dimming = 10 ** (-0.4 * instrument.EXTINCTION * np.asarray(galaxies["ebv"])[:, None])
+    x, y = ((pixels - 1) / 2 + np.asarray(galaxies[name], float) for name in ("true_x", "true_y"))
     components = []
     for name in ("bulge", "disc"):
         flux = (_by_band(galaxies, f"true_{name}") * dimming).astype(np.float32)
-        radius, ratio, angle = (
-            np.asarray(galaxies[f"true_{name}_{shape}"]) for shape in ("radius", "axis_ratio", "angle")
-        )
-        rows = zip(flux, x, y, radius / PIXEL, ratio, angle, [name == "bulge"] * len(galaxies), strict=True)
+        radius = np.asarray(galaxies[f"true_{name}_radius"]) / instrument.PIXEL
+        ratio, angle = (np.asarray(galaxies[f"true_{name}_{shape}"]) for shape in ("axis_ratio", "angle"))
+        rows = zip(flux, x, y, radius, ratio, angle, [name == "bulge"] * len(flux), strict=True)
         components.append([Source(*row) for row in rows])
     return list(zip(*components, strict=True))
 
 
 def _by_band(galaxies: Table, name: str) -> Array:
-    """Return the columns of one quantity in the five bands, shape (m, 5)."""
     return np.stack([np.asarray(galaxies[f"{name}_{band}"], float) for band in BANDS], axis=1)
-
-
-# --- Neighbours -------------------------------------------------------------------------
 
 
 def draw_neighbours(rng: np.random.Generator, pixels: int) -> list[Source]:
     """Draw the galaxies and stars that happen to lie in and around a stamp."""
     side = pixels + 2 * NEIGHBOUR_MARGIN
-    area = (side * PIXEL / 3600) ** 2
+    area = (side * instrument.PIXEL / 3600) ** 2
     sources = []
-    for counts, is_star in ((GALAXY_COUNTS, False), (STAR_COUNTS, True)):
-        bright, faint = (_cumulative_counts(counts, r) for r in NEIGHBOUR_R)
+    for (offset, slope), is_star in ((GALAXY_COUNTS, False), (STAR_COUNTS, True)):
+        # Objects per square degree that are brighter than each limit.
+        bright, faint = (10 ** (offset + slope * (r - 20)) / (slope * np.log(10)) for r in NEIGHBOUR_R)
         for _ in range(rng.poisson(area * (faint - bright))):
             x, y = rng.uniform(-NEIGHBOUR_MARGIN, pixels - 1 + NEIGHBOUR_MARGIN, 2)
-            offset, slope = counts
             number = rng.uniform(bright, faint)
             r = 20 + (np.log10(number * slope * np.log(10)) - offset) / slope
             colours = _star_colours(rng) if is_star else _galaxy_colours(rng)
-            flux = (10 ** (-0.4 * (r + colours - ZERO_POINT))).astype(np.float32)
+            flux = (10 ** (-0.4 * (r + colours - instrument.ZERO_POINT))).astype(np.float32)
             if is_star:
                 sources.append(Source(flux, x, y))
             else:
                 # Median half-light radius of faint galaxies, 0.7 arcsec at r = 21.
-                radius = 0.7 * 10 ** (-0.1 * (r - 21)) * np.exp(0.35 * rng.standard_normal()) / PIXEL
+                arcsec = 0.7 * 10 ** (-0.1 * (r - 21)) * np.exp(0.35 * rng.standard_normal())
+                radius = arcsec / instrument.PIXEL
                 sources.append(Source(flux, x, y, radius, rng.uniform(0.25, 1.0), rng.uniform(0, np.pi)))
     return sources
-
-
-def _cumulative_counts(counts: tuple[float, float], r: float) -> float:
-    """Return the number of objects brighter than r per square degree."""
-    offset, slope = counts
-    return float(10 ** (offset + slope * (r - 20)) / (slope * np.log(10)))
 
 
 def _star_colours(rng: np.random.Generator) -> Array:
@@ -176,52 +134,46 @@ def _galaxy_colours(rng: np.random.Generator) -> Array:
     return np.array([u_g + g_r, g_r, 0.0, -r_i, -r_i - i_z])
 
 
-# --- The scene in Fourier space ---------------------------------------------------------
-
-
 def draw_scene(sources: list[Source], seeing: Array, pixels: int) -> Image:
     """Draw sources through seeing and pixel, without noise: nanomaggies per pixel, (5, pixels, pixels).
 
     `seeing` is the full width at half maximum of the point spread function in each band, pixels, (5,).
     """
-    extent = max(1.5 * pixels, *(source.extent for source in sources))
+    extents = (s.radius * (BULGE_RADII_ON_GRID if s.bulge else DISC_RADII_ON_GRID) for s in sources)
+    extent = max(1.5 * pixels, *extents)
     side = next((side for side in GRIDS if side >= extent), GRIDS[-1])
-    grid = make_grid(side)
+    grid = _make_grid(side)
     total = np.zeros((len(BANDS), side, side // 2 + 1), np.complex64)
     for source in sources:
-        total += source.flux[:, None, None] * (transform_profile(source, grid) * _phase(source, grid))
-    total *= transform_seeing(seeing, grid)
+        along_x, along_y = np.complex64(-1j * source.x) * grid.kx, np.complex64(-1j * source.y) * grid.ky
+        phase = np.exp(along_y) * np.exp(along_x)
+        total += source.flux[:, None, None] * (_transform_profile(source, grid) * phase)
+    total *= _transform_seeing(seeing, grid)
     image: Image = irfft2(total, s=(side, side), overwrite_x=True)[:, :pixels, :pixels]
     return image
 
 
 @cache
-def make_grid(side: int) -> Grid:
-    """Return the wave numbers of a grid of side x side pixels."""
+def _make_grid(side: int) -> Grid:
     kx = 2 * np.pi * np.fft.rfftfreq(side).astype(np.float32)
     ky = 2 * np.pi * np.fft.fftfreq(side).astype(np.float32)[:, None]
     return Grid(kx, ky, *(np.sinc(k / (2 * np.pi)).astype(np.float32) for k in (kx, ky)))
 
 
-def _phase(source: Source, grid: Grid) -> Complex:
-    """Return the transform of a point at the source's position, shape (side, side // 2 + 1)."""
-    along_x = np.exp(np.complex64(-1j * source.x) * grid.kx)
-    along_y = np.exp(np.complex64(-1j * source.y) * grid.ky)
-    return np.asarray(along_y * along_x)
-
-
-def transform_profile(source: Source, grid: Grid) -> Image:
+def _transform_profile(source: Source, grid: Grid) -> Image:
     """Return the transform of the profile at unit flux, shape (side, side // 2 + 1), or (1, 1) of a point."""
     if source.radius == 0:
         return np.ones((1, 1), np.float32)
-    radius = source.radius if source.bulge else source.radius / EXPONENTIAL
+    radius = source.radius if source.bulge else source.radius / instrument.EXPONENTIAL
     cosine, sine, q2 = np.cos(source.angle), np.sin(source.angle), source.axis_ratio**2
     xx = np.float32(radius**2 * (cosine**2 + q2 * sine**2))
     xy = np.float32(radius**2 * 2 * cosine * sine * (1 - q2))
     yy = np.float32(radius**2 * (sine**2 + q2 * cosine**2))
     squared = (yy * grid.ky + xy * grid.kx) * grid.ky + xx * grid.kx**2
     if source.bulge:
-        return _transform_devaucouleurs(squared)
+        # Zero frequency lies below the table, where the transform is 1.
+        transform = np.interp(np.log(squared + np.float32(1e-7)), *_devaucouleurs_table())
+        return np.asarray(transform, np.float32)
     squared += np.float32(1)
     return np.asarray(1 / (squared * np.sqrt(squared)))
 
@@ -232,32 +184,24 @@ def _devaucouleurs_table() -> tuple[Array, Array]:
     step = 0.01
     ln_r = step * (np.arange(4096) - 2047.5)
     r = np.exp(ln_r)
-    profile = np.exp(-DEVAUCOULEURS * r**0.25)
-    total = 4 * gamma(8) * DEVAUCOULEURS**-8
+    profile = np.exp(-instrument.DEVAUCOULEURS * r**0.25)
+    total = 4 * gamma(8) * instrument.DEVAUCOULEURS**-8
     ln_k = ln_r
     transform = fht(profile * r, step, mu=0) / np.exp(ln_k) / total
     keep = (ln_k > -6) & (ln_k < 8)
     return np.asarray(2 * ln_k[keep]), np.asarray(transform[keep])
 
 
-def _transform_devaucouleurs(squared: Image) -> Image:
-    """Return the transform of the r^(1/4) law at (k R_e)^2, of any shape."""
-    ln_k2, transform = _devaucouleurs_table()
-    # Zero frequency lies below the table, where the transform is 1.
-    interpolated = np.interp(np.log(squared + np.float32(1e-7)), ln_k2, transform)
-    return np.asarray(interpolated, np.float32)
-
-
 @cache
 def _width_of_narrow_gaussian() -> float:
     """Return the standard deviation of the narrow Gaussian over the full width at half maximum of both."""
-    weights = np.array([1 - WIDE_SHARE, WIDE_SHARE / WIDE_OVER_NARROW**2])
-    widths = np.array([1.0, WIDE_OVER_NARROW])
+    weights = np.array([1 - instrument.WIDE_SHARE, instrument.WIDE_SHARE / instrument.WIDE_OVER_NARROW**2])
+    widths = np.array([1.0, instrument.WIDE_OVER_NARROW])
     half = brentq(lambda r: weights @ np.exp(-(r**2) / (2 * widths**2)) - weights.sum() / 2, 0.5, 3.0)
     return float(1 / (2 * half))
 
 
-def transform_seeing(seeing: Array, grid: Grid) -> Image:
+def _transform_seeing(seeing: Array, grid: Grid) -> Image:
     """Return the transform of seeing and pixel in each band, shape (5, side, side // 2 + 1)."""
     sigma = (_width_of_narrow_gaussian() * seeing).astype(np.float32)[:, None, None]
 
@@ -265,7 +209,8 @@ def transform_seeing(seeing: Array, grid: Grid) -> Image:
         along_x, along_y = (np.exp(-0.5 * (width * sigma * k) ** 2) for k in (grid.kx, grid.ky))
         return np.asarray((share * grid.pixel_y * along_y) * (grid.pixel_x * along_x))
 
-    return gaussian(1.0, 1 - WIDE_SHARE) + gaussian(WIDE_OVER_NARROW, WIDE_SHARE)
+    wide = instrument.WIDE_SHARE
+    return gaussian(1.0, 1 - wide) + gaussian(instrument.WIDE_OVER_NARROW, wide)
 
 
 def add_noise(scene: Image, sky: Array, rng: np.random.Generator) -> Image:
@@ -273,8 +218,9 @@ def add_noise(scene: Image, sky: Array, rng: np.random.Generator) -> Image:
 
     `scene` (5, y, x) is in nanomaggies per pixel above the sky (5,), which is subtracted already.
     """
-    photon = (NANOMAGGIES_PER_COUNT / GAIN).astype(np.float32)[:, None, None]
-    floor = (sky * NANOMAGGIES_PER_COUNT / GAIN + DARK_VARIANCE * NANOMAGGIES_PER_COUNT**2).astype(np.float32)
+    count, gain = instrument.NANOMAGGIES_PER_COUNT, instrument.GAIN
+    photon = (count / gain).astype(np.float32)[:, None, None]
+    floor = (sky * count / gain + instrument.DARK_VARIANCE * count**2).astype(np.float32)
     noise = rng.standard_normal(scene.shape, np.float32)
     noise *= np.sqrt(np.maximum(scene, 0) * photon + floor[:, None, None])
     return scene + noise

@@ -5,8 +5,6 @@ recalibrated by Benitez et al. (2004, ApJS 150, 1), the filters the SDSS 2010 cu
 1628). Only the table derived from both is part of this package; `tests/data/mock/make_templates.py` made it.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 
@@ -21,15 +19,9 @@ TABLE = Path(__file__).with_name("templates.ecsv")
 
 @cache
 def load_templates() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Read the table of template colours that ships with the package.
+    """Return redshifts (nz,), colours and k-corrections in r (nz, 4), mag.
 
-    Returns
-    -------
-    redshifts : ndarray, shape (nz,)
-    colours : ndarray, shape (nz, 4, 5)
-        AB magnitude in each band minus that in r, observer's frame, by redshift, type and band.
-    k_r : ndarray, shape (nz, 4)
-        k-correction in r, mag: apparent minus absolute magnitude minus distance modulus.
+    Colours, by redshift, type and band, (nz, 4, 5), are AB magnitudes minus that in r, observer's frame.
     """
     table = Table.read(TABLE, format="ascii.ecsv")
     colours = np.stack([[table[f"{t}_{b}"] for b in BANDS] for t in TYPES]).transpose(2, 0, 1)

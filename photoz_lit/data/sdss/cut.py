@@ -1,24 +1,19 @@
 """Cutouts of galaxies from the survey's frames: one tangent grid a galaxy, the same in all bands.
 
-The catalogue position is at the middle of the stamp, index (pixels - 1) / 2 along both axes where pixels are
-counted from the centre of the first: between the four middle pixels of an even stamp, as the simulated
-survey draws them. Stamps are (y, x) as the frames are, and have their parity, which shows the sky as seen
-from inside the sphere.
+The catalogue position is at the middle of the stamp: between the four middle pixels of an even one, as the
+simulated survey draws them. Stamps are (y, x) as the frames are, and have their parity, which shows the sky
+as seen from inside the sphere.
 
 Frames are interpolated with cubic splines, which conserve surface brightness; the ratio of pixel areas makes
 that flux. Over a stamp, the map from one tangent plane to another is linear to 1e-5 of a pixel (64 pixels at
 the edge of a frame), so that the frame's WCS is asked at five points a galaxy.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from astropy import units as u
@@ -36,12 +31,11 @@ from photoz_lit.data.sdss.fields import (
     Stamps,
     check_footprints,
     check_wcs,
-    corners,
+    distance,
     plan_fields,
     read_footprints,
-    reference_band,
 )
-from photoz_lit.data.sdss.frames import Array, Field, Frame, Image, read_frame
+from photoz_lit.data.sdss.frames import Array, Field, Frame, Image, Index, read_frame
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -65,22 +59,12 @@ class FieldCutouts:
     incomplete: list[str]  # why a neighbouring field could not fill what is missing; empty where none could
 
 
-# --- Cutting from one set of frames ---------------------------------------------------
+def lay_grids(ra: Array, dec: Array, stamps: Stamps, wcs: WCS) -> Array:
+    """Lay tangent grids around positions (m,), with the orientation and parity of a WCS unless north is up.
 
-
-class Grids(NamedTuple):
-    """Tangent grids, one a galaxy: sky positions, degrees, of five points on each.
-
-    These are the middle and the points half a stamp from it along x, -x, y, -y.
+    Returns ra and dec, degrees, of five points on each, (2, 5, m): the middle, and half a stamp from it along
+    x, -x, y, -y.
     """
-
-    ra: Array  # (5, m)
-    dec: Array
-    pixels: int
-
-
-def lay_grids(ra: Array, dec: Array, stamps: Stamps, wcs: WCS) -> Grids:
-    """Lay grids around positions (m,), with the orientation and parity of a WCS unless north is up."""
     lon, lat = np.radians(ra), np.radians(dec)
     up, right = np.zeros_like(lon), np.full_like(lon, -np.pi / 2)
     if not stamps.north_up:
@@ -90,20 +74,17 @@ def lay_grids(ra: Array, dec: Array, stamps: Stamps, wcs: WCS) -> Grids:
         right = up + np.sign(np.linalg.det(wcs.pixel_scale_matrix)) * np.pi / 2
     reach = np.arctan(np.radians(stamps.pixels / 2 * stamps.pixel_scale / 3600))
     ends = [offset_by(lon, lat, angle, reach) for angle in (right, right + np.pi, up, up + np.pi)]
-    return Grids(
-        np.stack([ra, *(end[0].degree for end in ends)]),
-        np.stack([dec, *(end[1].degree for end in ends)]),
-        stamps.pixels,
-    )
+    return np.stack([(ra, dec), *((end[0].degree, end[1].degree) for end in ends)], axis=1)
 
 
-def fill(cutouts: Image, missing: Mask, frames: Sequence[Frame], grids: Grids) -> None:
+def fill(cutouts: Image, missing: Mask, frames: Sequence[Frame], grids: Array) -> None:
     """Fill what is missing in cutouts (m, bands, pixels, pixels) from frames of the same bands, in place."""
-    step = np.arange(grids.pixels) - (grids.pixels - 1) / 2
+    pixels = cutouts.shape[-1]
+    step = np.arange(pixels) - (pixels - 1) / 2
     for band, (image, wcs) in enumerate(frames):
-        points = np.stack(wcs.world_to_pixel_values(grids.ra, grids.dec))  # (2, 5, m)
+        points = np.stack(wcs.world_to_pixel_values(*grids))  # (2, 5, m)
         # Steps along the frame's x and y for a step along the stamp's x and y.
-        matrices = np.stack([points[:, 1] - points[:, 2], points[:, 3] - points[:, 4]], axis=1) / grids.pixels
+        matrices = np.stack([points[:, 1] - points[:, 2], points[:, 3] - points[:, 4]], axis=1) / pixels
         for i in np.flatnonzero(missing[:, band].any((1, 2))):
             middle, matrix = points[:, 0, i], matrices[:, :, i]
             x, y = (middle[k] + matrix[k, 0] * step + matrix[k, 1] * step[:, None] for k in (0, 1))
@@ -134,54 +115,34 @@ def _interpolate(image: Image, x: Array, y: Array) -> tuple[Image, Mask]:
     return map_coordinates(window, at, order=3, mode="mirror"), absent
 
 
-# --- Field by field -------------------------------------------------------------------
-
-
-def cut_fields(
-    galaxies: Positions, index: Mapping[Field, Mapping[str, Path]], stamps: Stamps, workers: int = 2
-) -> Iterator[FieldCutouts]:
+def cut_fields(galaxies: Positions, index: Index, stamps: Stamps, workers: int = 2) -> Iterator[FieldCutouts]:
     """Cut galaxies field by field, in the order of fields; the memory does not grow with their number.
 
     Galaxies of a field that lacks a band, or whose frames cannot be used, are cut from another that shows
-    them, if there is one.
-
-    Parameters
-    ----------
-    galaxies : Positions
-        A galaxy that no WCS brings within 3 pixels of where the catalogue has it is not cut: the WCS of
-        frames across RA 0 can be wrong by 100-180 pixels. The catalogue's own field must be among the frames.
-    index : mapping of Field to files by band
-        As `find_frames` gives it.
-    stamps : Stamps
-        How galaxies are cut.
-    workers : int
-        Threads that read frames ahead.
-
-    Yields
-    ------
-    FieldCutouts
-        Every galaxy is in one of them. One that cannot be cut has a fault.
+    them, if there is one. A galaxy that no WCS brings within 3 pixels of where the catalogue has it is not
+    cut: the WCS of frames across RA 0 can be wrong by 100-180 pixels. The catalogue's own field must be among
+    the frames. Every galaxy is in one of what is yielded; one that cannot be cut has a fault.
     """
-    footprints = read_footprints(index, stamps.bands, max_workers=workers)
-    faults = check_footprints(footprints)
-    for field, files in index.items():
-        if absent := [band for band in stamps.bands if band not in files]:
-            name = field.filename(absent[0])
-            faults[field] = f"{field}: no frame of band {absent[0]} in the folder ({name})"
     rows = np.arange(len(galaxies.ra))
     pool = ThreadPoolExecutor(workers)
     try:
-        reader = _FrameReader(index, stamps.bands, faults, pool)
+        footprints = read_footprints(index, stamps, pool)
+        faults = check_footprints(footprints)
+        for field, files in index.items():
+            if absent := [band for band in stamps.bands if band not in files]:
+                name = field.filename(absent[0])
+                faults[field] = f"{field}: no frame of band {absent[0]} in the folder ({name})"
+        reader = _FrameReader(index, stamps, faults, pool)
         while len(rows):
             avoid, again = set(faults), [np.empty(0, np.intp)]
-            plans, off = plan_fields(galaxies.take(rows), footprints, stamps, avoid)
+            plans, off = plan_fields(galaxies.take(rows), footprints, stamps.reach, avoid)
             yield from uncut(None, rows[off], stamps, "on none of the frames")
             for i, plan in enumerate(plans):
                 reader.request([upcoming.field for upcoming in plans[i : i + 2]])
                 mine = rows[plan.rows]
                 frames = reader.frames(plan.field)
                 if frames is not None:
-                    yield _cut_plan(plan, mine, galaxies, frames, reader, stamps)
+                    yield _cut_plan(plan, mine, galaxies, frames, reader)
                 elif plan.field in avoid:  # there is no other
                     yield from uncut(plan.field, mine, stamps, faults[plan.field])
                 else:
@@ -194,22 +155,17 @@ def cut_fields(
 def uncut(field: Field | None, rows: Rows, stamps: Stamps, fault: str) -> Iterator[FieldCutouts]:
     """Yield galaxies that cannot be cut, with the reason; some at a time, since they take memory."""
     for start in range(0, len(rows), UNCUT_AT_ONCE):
-        some = rows[start : start + UNCUT_AT_ONCE]
-        n = len(some)
-        cutouts = np.zeros((n, *stamps.shape), np.float32)
-        yield FieldCutouts(field, some, cutouts, np.ones(n), [fault] * n, [""] * n)
+        n = len(some := rows[start : start + UNCUT_AT_ONCE])
+        nothing = np.zeros((n, *stamps.shape), np.float32)
+        yield FieldCutouts(field, some, nothing, np.ones(n), [fault] * n, [""] * n)
 
 
 def _cut_plan(
-    plan: FieldPlan,
-    rows: Rows,
-    galaxies: Positions,
-    frames: list[Frame],
-    reader: _FrameReader,
-    stamps: Stamps,
+    plan: FieldPlan, rows: Rows, galaxies: Positions, frames: list[Frame], reader: "_FrameReader"
 ) -> FieldCutouts:
     """Cut the galaxies of a field and complete those across its edge, reading only fields that are needed."""
-    wcs = frames[stamps.bands.index(reference_band(stamps.bands))][1]
+    stamps = reader.stamps
+    wcs = frames[stamps.bands.index(stamps.reference)][1]
     grids = lay_grids(galaxies.ra[rows], galaxies.dec[rows], stamps, wcs)
     cutouts = np.zeros((len(rows), *stamps.shape), np.float32)
     missing, incomplete = np.ones(cutouts.shape, bool), [""] * len(rows)
@@ -224,7 +180,7 @@ def _cut_plan(
                 incomplete[i] = reader.faults[field]
             continue
         part, absent = cutouts[some], missing[some]
-        fill(part, absent, others, Grids(grids.ra[:, some], grids.dec[:, some], grids.pixels))
+        fill(part, absent, others, grids[:, :, some])
         cutouts[some], missing[some] = part, absent
     wrong = plan.offset > POSITION_TOLERANCE
     words = "the frame's WCS puts it {:.1f} pixels from the catalogue's rowc, colc"
@@ -236,24 +192,16 @@ def _cut_plan(
 class _FrameReader:
     """Reads the frames of fields in threads, and keeps the latest fields; notes those that cannot be used."""
 
-    def __init__(
-        self,
-        index: Mapping[Field, Mapping[str, Path]],
-        bands: str,
-        faults: dict[Field, str],
-        pool: ThreadPoolExecutor,
-    ) -> None:
-        self.index, self.bands, self.faults, self.pool = index, bands, faults, pool
+    def __init__(self, index: Index, stamps: Stamps, faults: dict[Field, str], pool: Executor) -> None:
+        self.index, self.stamps, self.faults, self.pool = index, stamps, faults, pool
         self.latest: OrderedDict[Field, dict[str, Future[Frame]]] = OrderedDict()
 
     def request(self, fields: Sequence[Field]) -> None:
         """Start to read fields, unless they are here, and let go of those not asked for the longest."""
-        for field in fields:
-            if field in self.faults:
-                continue
+        for field in (field for field in fields if field not in self.faults):
             if field not in self.latest:
-                files = self.index[field]
-                self.latest[field] = {band: self.pool.submit(read_frame, files[band]) for band in self.bands}
+                files, bands = self.index[field], self.stamps.bands
+                self.latest[field] = {band: self.pool.submit(read_frame, files[band]) for band in bands}
             self.latest.move_to_end(field)
         while len(self.latest) > FIELDS_IN_MEMORY:
             for future in self.latest.popitem(last=False)[1].values():
@@ -268,20 +216,15 @@ class _FrameReader:
         try:
             for band, future in self.latest[field].items():
                 frames[band] = future.result()
-            reference = frames[reference_band(self.bands)][1]
+            reference = frames[self.stamps.reference][1]
             for band, (image, wcs) in frames.items():
-                if fault := check_wcs(wcs, image.shape) or _check_offset(wcs, reference, image.shape):
+                fault, off = check_wcs(wcs, image.shape), distance(wcs, reference, image.shape)
+                if not fault and not off < BAND_OFFSET:
+                    fault = f"the WCS lies {off:.0f} pixels from the reference band's"
+                if fault:
                     raise DataError(f"{self.index[field][band]}: {fault}")
         except DataError as error:
             self.faults[field] = f"{field}: band {band} cannot be used: {error}"
             log.warning("%s", self.faults[field])
             return None
         return list(frames.values())
-
-
-def _check_offset(wcs: WCS, reference: WCS, shape: tuple[int, int]) -> str:
-    """Return what is wrong where a band's frame lies too far from that of the reference band, or nothing."""
-    x, y = (axis[:1] for axis in corners(shape))
-    at = reference.world_to_pixel_values(*wcs.pixel_to_world_values(x, y))
-    offset = float(np.hypot(at[0] - x, at[1] - y)[0])
-    return "" if offset < BAND_OFFSET else f"the WCS lies {offset:.0f} pixels from the reference band's"

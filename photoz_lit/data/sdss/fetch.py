@@ -13,14 +13,14 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import requests
 import urllib3
 from astropy.io import fits
 
-from photoz_lit.data.sdss.frames import Field
+from photoz_lit.data.sdss.frames import UNREADABLE, Field
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -72,10 +72,9 @@ def get(
         raise Fault(f"the server cannot be reached: {error}", unreachable=not hung_up) from error
     except requests.Timeout as error:
         raise Fault(f"no answer within {timeout:g} s") from error
-    except requests.exceptions.ChunkedEncodingError as error:
-        raise Fault(f"the connection broke ({error})") from error
     except requests.RequestException as error:
-        raise Fault(str(error), passing=False) from error
+        broke = isinstance(error, requests.exceptions.ChunkedEncodingError)
+        raise Fault(str(error), passing=broke) from error
 
 
 def refusal(response: requests.Response, words: str = "") -> Fault:
@@ -110,7 +109,7 @@ class Archive:
         """Yield the files by band of groups of fields, in order, and why fields lack some; others arrive.
 
         A field's frames are removed after the last group that has it, unless one of them is missing: then
-        they stay for another try. Close the iterator (`contextlib.closing`) to stop early.
+        they stay for another try. Close the iterator to stop early.
         """
         last = {field: i for i, fields in enumerate(jobs) for field in fields}
         coming: dict[Field, dict[str, Future[Path]]] = {}
@@ -124,7 +123,7 @@ class Archive:
                         coming[field] = {band: pool.submit(line.get, field, band) for band in bands}
                 paths: dict[Field, dict[str, Path]] = {field: {} for field in fields}
                 failures: dict[Field, str] = {}
-                for field, band in ((field, band) for field in fields for band in bands):
+                for field, band in product(fields, bands):
                     try:
                         paths[field][band] = coming[field][band].result()
                     except Fault as fault:
@@ -150,11 +149,8 @@ class _Line:
     """The connections of one run of `Archive.fetch`, shared by its threads."""
 
     def __init__(self, archive: Archive) -> None:
-        self.archive, self.session, self.stopped = (
-            archive,
-            new_session(archive.connections),
-            threading.Event(),
-        )
+        self.archive, self.session = archive, new_session(archive.connections)
+        self.stopped = threading.Event()
 
     def get(self, field: Field, band: str) -> Path:
         """Fetch one file unless it is there; retry, resume, check, rename."""
@@ -203,22 +199,19 @@ class _Line:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes that are there."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def damage(path: Path) -> str:
     """Say what is wrong with a compressed frame: its checksums, the image that its header announces."""
     try:
-        with bz2.open(path) as file:
-            content = file.read()
-    except (EOFError, OSError, ValueError) as error:
+        content = bz2.decompress(path.read_bytes())
+    except (OSError, ValueError) as error:
         return f"not a whole bz2 file ({error})"
     try:
         stream = BytesIO(content)
-        header = fits.Header.fromfile(stream)
-        image = abs(header["BITPIX"]) // 8 * header["NAXIS1"] * header["NAXIS2"]
-    except (KeyError, OSError, ValueError) as error:
+        image = fits.Header.fromfile(stream).data_size
+    except UNREADABLE as error:
         return f"not a FITS file with an image in front ({error})"
     here = len(content) - stream.tell()
     return "" if 0 < image <= here else f"the image has {here} of {image} bytes"

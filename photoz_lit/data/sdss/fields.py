@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 
-from photoz_lit.data.sdss.frames import Array, Field, Footprint, footprint
+from photoz_lit.data.sdss.frames import Array, Field, Footprint, Index, footprint
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,13 @@ class Stamps:
     north_up: bool = False
 
     @property
+    def reference(self) -> str:
+        """The band that gives the stamps their orientation and the catalogue's pixels their meaning."""
+        return "r" if "r" in self.bands else self.bands[0]
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of a galaxy's cutout."""
+        """Of a galaxy's cutout."""
         return len(self.bands), self.pixels, self.pixels
 
     @property
@@ -54,14 +59,11 @@ class Stamps:
 
 
 class Positions(NamedTuple):
-    """Where galaxies are: on the sky, and on the reference band's frame of the catalogue's own field.
+    """Where galaxies are, (n,): on the sky, and on the reference band's frame of their own field."""
 
-    Degrees; pixels counted from the middle of the first, NaN where the catalogue has none. Shapes (n,).
-    """
-
-    ra: Array
+    ra: Array  # deg
     dec: Array
-    x: Array
+    x: Array  # pixels from the middle of the first, NaN where the catalogue has none
     y: Array
 
     @classmethod
@@ -69,84 +71,77 @@ class Positions(NamedTuple):
         cls, ra: ArrayLike, dec: ArrayLike, rowc: ArrayLike = np.nan, colc: ArrayLike = np.nan
     ) -> Positions:
         """Put together what the catalogue says; it counts pixels from the corner of the first."""
-        return cls(
-            *np.broadcast_arrays(
-                *(np.asarray(v, float) for v in (ra, dec)), *(np.subtract(v, 0.5) for v in (colc, rowc))
-            )
-        )
+        sky = (np.asarray(values, float) for values in (ra, dec))
+        return cls(*np.broadcast_arrays(*sky, *(np.subtract(values, 0.5) for values in (colc, rowc))))
 
     def take(self, rows: Rows) -> Positions:
         """Return the positions of some galaxies."""
         return Positions(*(values[rows] for values in self))
 
 
-def reference_band(bands: Sequence[str]) -> str:
-    """Return the band that gives the stamps their orientation and catalogue pixels their meaning."""
-    return "r" if "r" in bands else bands[0]
-
-
-def read_footprints(
-    index: Mapping[Field, Mapping[str, Path]], bands: Sequence[str], *, max_workers: int = 2
-) -> dict[Field, Footprint]:
+def read_footprints(index: Index, stamps: Stamps, pool: Executor) -> dict[Field, Footprint]:
     """Read where fields lie, from the header of the reference band, or of the next that can be read.
 
     Fields without any readable frame are left out, with a warning in the log.
     """
-    reference = reference_band(bands)
 
-    def read(field: Field) -> Footprint | None:
-        files = index[field]
-        for band in sorted((band for band in bands if band in files), key=lambda band: band != reference):
+    def read(files: Mapping[str, Path]) -> Footprint | None:
+        for band in sorted(stamps.bands, key=lambda band: band != stamps.reference):
+            if band not in files:
+                continue
             try:
                 return footprint(files[band])
             except DataError as error:
                 log.warning("%s", error)
         return None
 
-    with ThreadPoolExecutor(max_workers) as pool:
-        found = zip(index, pool.map(read, index), strict=True)
-        return {field: place for field, place in found if place is not None}
+    found = zip(index, pool.map(read, index.values()), strict=True)
+    return {field: place for field, place in found if place is not None}
 
 
 def check_footprints(footprints: Mapping[Field, Footprint]) -> dict[Field, str]:
     """Say what is wrong with fields whose WCS cannot be right, by itself or by its neighbours across RA 0."""
-    faults = {
-        field: check_wcs(*place) or _misplaced(field, footprints) for field, place in footprints.items()
+    return {
+        field: f"{field}: {fault}"
+        for field, place in footprints.items()
+        if (fault := check_wcs(*place) or _misplaced(field, footprints))
     }
-    return {field: f"{field}: {fault}" for field, fault in faults.items() if fault}
 
 
 def check_wcs(wcs: WCS, shape: tuple[int, int]) -> str:
     """Say what is wrong with a frame's WCS: the scale at corners and middle, the way to the sky and back."""
-    x, y = corners(shape)
+    x, y = _corners(shape)
     ra, dec = wcs.pixel_to_world_values(x, y)
-    scales = [separation((ra, dec), wcs.pixel_to_world_values(*end)) for end in ((x + 1, y), (x, y + 1))]
+    scales = [_separation((ra, dec), wcs.pixel_to_world_values(*end)) for end in ((x + 1, y), (x, y + 1))]
     if not (np.abs(np.array(scales) / PIXEL - 1) < SCALE_TOLERANCE).all():
         return f"the WCS has pixels of {np.min(scales):.4f} to {np.max(scales):.4f} arcsec, not {PIXEL}"
     back = wcs.pixel_to_world_values(*wcs.world_to_pixel_values(ra % 360, dec))
-    if not (separation((ra, dec), back) < ROUND_TRIP).all():
+    if not (_separation((ra, dec), back) < ROUND_TRIP).all():
         return f"the WCS does not lead from the sky back to the same position within {ROUND_TRIP} arcsec"
     return ""
 
 
-def corners(shape: tuple[int, int]) -> tuple[Array, Array]:
+def _corners(shape: tuple[int, int]) -> tuple[Array, Array]:
     """Return x and y of a frame's middle and corners."""
-    height, width = shape
-    return (
-        np.array([(width - 1) / 2, 0, width - 1, 0, width - 1]),
-        np.array([(height - 1) / 2, 0, 0, height - 1, height - 1]),
-    )
+    top, right = shape[0] - 1, shape[1] - 1
+    return np.array([right / 2, 0, right, 0, right]), np.array([top / 2, 0, 0, top, top])
 
 
-def separation(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
+def _separation(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
     """Return the angle between positions in degrees, arcsec; RA counts modulo 360."""
     angle = angular_separation(*np.radians(first), *np.radians(second))
     return np.asarray(np.degrees(angle) * 3600)
 
 
+def distance(wcs: WCS, reference: WCS, shape: tuple[int, int], rows: int = 0) -> float:
+    """Return how far the middle of a frame lies from where a reference so many rows on has it, pixels."""
+    x, y = (axis[:1] for axis in _corners(shape))
+    at = reference.world_to_pixel_values(*wcs.pixel_to_world_values(x, y))
+    return float(np.hypot(at[0] - x, at[1] - y + rows)[0])
+
+
 def _spans_zero(wcs: WCS, shape: tuple[int, int]) -> bool:
-    """Return whether a frame lies across RA 0."""
-    ra = wcs.pixel_to_world_values(*corners(shape))[0] % 360
+    ra = wcs.pixel_to_world_values(*_corners(shape))[0] % 360
     return bool(np.ptp(ra) > 180)
 
 
@@ -155,13 +150,11 @@ def _misplaced(field: Field, footprints: Mapping[Field, Footprint]) -> str:
     wcs, shape = footprints[field]
     if not _spans_zero(wcs, shape):
         return ""
-    middle = tuple(axis[:1] for axis in corners(shape))
     for step in (-1, 1):
         neighbour = field._replace(field=field.field + step)
         if neighbour not in footprints or _spans_zero(*footprints[neighbour]):
             continue
-        x, y = footprints[neighbour][0].world_to_pixel_values(*wcs.pixel_to_world_values(*middle))
-        off = float(np.hypot(x - middle[0], y - middle[1] + step * FIELD_STEP)[0])
+        off = distance(wcs, footprints[neighbour][0], shape, step * FIELD_STEP)
         if MISPLACED[0] < off < MISPLACED[1]:
             return f"the WCS, across RA 0, lies {off:.0f} pixels from where that of {neighbour} places it"
     return ""
@@ -177,35 +170,19 @@ class FieldPlan(NamedTuple):
 
 
 def plan_fields(
-    galaxies: Positions,
-    footprints: Mapping[Field, Footprint],
-    stamps: Stamps,
-    avoid: Container[Field] = (),
+    galaxies: Positions, footprints: Mapping[Field, Footprint], reach: float, avoid: Container[Field] = ()
 ) -> tuple[list[FieldPlan], Rows]:
-    """Decide which field each galaxy is cut from, and which others complete it.
+    """Plan by field, in order, what is cut from it; return the rows of galaxies on no frame too.
 
-    Parameters
-    ----------
-    galaxies : Positions
-        A field whose WCS agrees with the catalogue's pixels goes first. Where that field is to be avoided,
-        there is nothing to compare on others.
-    footprints, stamps
-        Where the fields lie, and how galaxies are cut.
-    avoid : container of Field
-        Fields to be used for galaxies on no other frame only.
-
-    Returns
-    -------
-    plans : list of FieldPlan, in the order of fields
-        A galaxy is cut from the field where it lies farthest from the edge. Others complete stamps that come
-        close to it, the one that is near most of them first.
-    off : ndarray of int
-        Rows of galaxies that lie on no frame.
+    A galaxy is cut from the field where it lies farthest from the edge; one whose WCS agrees with the
+    catalogue's pixels goes first, and those to avoid serve only galaxies on no other. Where the galaxy's own
+    field is avoided, its pixels say nothing of others. Where a stamp's reach (pixels) comes close to the
+    edge, other fields complete it, those first that are near most stamps.
     """
     if not (fine := np.isfinite(galaxies.ra) & np.isfinite(galaxies.dec)).all():
         raise DataError(f"row {np.argmin(fine)}: ra and dec must be finite; {(~fine).sum()} rows are not")
     fields = sorted(footprints)
-    pairs = _covering(galaxies, [footprints[field] for field in fields], stamps.reach)
+    pairs = _covering(galaxies, [footprints[field] for field in fields], reach)
     avoided = np.isin(pairs.field, [i for i, field in enumerate(fields) if field in avoid])
     known = galaxies.take(pairs.galaxy)
     offset = np.hypot(pairs.x - known.x, pairs.y - known.y)
@@ -216,7 +193,7 @@ def plan_fields(
     first = np.flatnonzero(np.diff(galaxy, prepend=-1))
     best = np.repeat(first, np.diff(first, append=len(galaxy)))  # of each pair's galaxy
     is_best = best == np.arange(len(galaxy))
-    use = (inside[best] >= 0) & (is_best | (inside[best] < stamps.reach))
+    use = (inside[best] >= 0) & (is_best | (inside[best] < reach))
 
     plans = []
     by_home = np.flatnonzero(use)[np.argsort(field[best[use]], kind="stable")]
@@ -235,8 +212,6 @@ def _split(values: Rows, keys: Rows) -> list[Rows]:
 
 
 class _Pairs(NamedTuple):
-    """Galaxies and frames that are near each other."""
-
     galaxy: Rows
     field: Rows
     x: Array  # of the galaxy on the frame
@@ -250,8 +225,8 @@ def _covering(galaxies: Positions, footprints: Sequence[Footprint], reach: float
     nothing, none = np.empty(0), np.empty(0, np.intp)
     found = [_Pairs(none, none, nothing, nothing, nothing)]  # something to put together without any frame
     for i, (wcs, shape) in enumerate(footprints):
-        sky = wcs.pixel_to_world_values(*corners(shape))
-        radius = separation((sky[0][:1], sky[1][:1]), sky).max() / 3600 + reach * PIXEL / 3600
+        sky = wcs.pixel_to_world_values(*_corners(shape))
+        radius = _separation((sky[0][:1], sky[1][:1]), sky).max() / 3600 + reach * PIXEL / 3600
         chord = 2 * np.sin(np.radians(radius) / 2)
         near = np.array(tree.query_ball_point(_unit_vectors(sky[0][0], sky[1][0]), chord), np.intp)
         x, y = wcs.world_to_pixel_values(galaxies.ra[near], galaxies.dec[near])

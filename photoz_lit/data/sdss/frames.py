@@ -5,11 +5,10 @@ columns, in nanomaggies per pixel with the sky subtracted. The data model:
 https://data.sdss.org/datamodel/files/BOSS_PHOTOOBJ/frames/RERUN/RUN/CAMCOL/frame.html
 """
 
-from __future__ import annotations
-
 import bz2
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -43,20 +42,18 @@ class Field(NamedTuple):
         return f"run {self.run} camcol {self.camcol} field {self.field}"
 
     def filename(self, band: str) -> str:
-        """Return the name of a frame's file in the archive."""
+        """Name a frame's file as the archive does."""
         return f"frame-{band}-{self.run:06d}-{self.camcol}-{self.field:04d}.fits.bz2"
 
 
-def find_frames(folder: Path, bands: Sequence[str]) -> dict[Field, dict[str, Path]]:
-    """Find the frames of some bands in a folder and the folders in it, such as a copy of the archive's.
+Index = Mapping[Field, Mapping[str, Path]]  # files by field and band
 
-    Returns
-    -------
-    dict
-        Files by band of each field, in the order of fields and of `bands`. A field may lack bands. Where a
-        frame is there compressed and decompressed, the decompressed file, which is read faster.
+
+def find_frames(folder: Path, bands: Sequence[str]) -> dict[Field, dict[str, Path]]:
+    """Find the frames in a folder and below, by field and band, in the order of both; a field may lack bands.
+
+    Of a frame that is there twice, the decompressed file is taken, which is read faster.
     """
-    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of frames (relative paths start at {Path.cwd()})")
     found: dict[Field, dict[str, Path]] = {}
@@ -71,67 +68,47 @@ def find_frames(folder: Path, bands: Sequence[str]) -> dict[Field, dict[str, Pat
             f"{folder}: no frames of bands {', '.join(bands)} here or below. "
             "Files are looked for by the archive's names, frame-BAND-RRRRRR-C-FFFF.fits.bz2 or .fits"
         )
-    return {
-        field: {band: files[band] for band in bands if band in files}
-        for field, files in sorted(found.items())
-    }
+    fields = sorted(found.items())
+    return {field: {band: files[band] for band in bands if band in files} for field, files in fields}
 
 
 def read_frame(path: Path) -> tuple[Image, WCS]:
-    """Read the image of a frame; what follows it in the file is not looked at.
-
-    Returns
-    -------
-    image : ndarray of float32, shape (rows, columns)
-        Nanomaggies per pixel.
-    wcs : WCS
-    """
-    with _open(path) as stream:
-        header = _read_header(stream, path)
+    """Read the image of a frame, (rows, columns) in nanomaggies; what follows it is not looked at."""
+    with _opened(path) as (stream, header):
         wcs = _celestial_wcs(header, path)
-        try:
-            data = stream.read(header.data_size_padded)
-            if len(data) < header.data_size:
-                raise EOFError(f"{len(data)} of {header.data_size} bytes of the image")
-            hdu = fits.PrimaryHDU.fromstring(header.tostring().encode("ascii") + data)
-            image = np.asarray(hdu.data, np.float32)
-        except UNREADABLE as error:
-            raise DataError(f"{path}: truncated or corrupt ({error}); fetch it anew") from error
-    return image, wcs
+        data = stream.read(header.data_size_padded)
+        if len(data) < header.data_size:
+            raise EOFError(f"{len(data)} of {header.data_size} bytes of the image")
+        hdu = fits.PrimaryHDU.fromstring(header.tostring().encode("ascii") + data)
+        return np.asarray(hdu.data, np.float32), wcs
 
 
 def footprint(path: Path) -> Footprint:
-    """Read where a frame lies, from its header alone; of a compressed file, the first block is enough."""
-    with _open(path) as stream:
-        header = _read_header(stream, path)
-    return _celestial_wcs(header, path), (header["NAXIS2"], header["NAXIS1"])
+    """Read where a frame lies; of a compressed file, the first block is enough."""
+    with _opened(path) as (_, header):
+        return _celestial_wcs(header, path), (header["NAXIS2"], header["NAXIS1"])
 
 
-def _open(path: Path) -> BinaryIO:
-    """Open a file, compressed or not."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, fits.Header]]:
+    """Open a file, compressed or not, and read the header of an image in nanomaggies."""
     try:
-        return cast(BinaryIO, bz2.open(path) if Path(path).suffix == ".bz2" else Path(path).open("rb"))
-    except OSError as error:
+        with cast(BinaryIO, bz2.open(path) if path.suffix == ".bz2" else path.open("rb")) as stream:
+            first = stream.read(80)
+            if not first.startswith(b"SIMPLE  ="):
+                raise DataError(f"{path}: no FITS file (it starts with {first[:20]!r})")
+            stream.seek(0)
+            header = fits.Header.fromfile(stream)
+            shape = [int(header[f"NAXIS{i + 1}"]) for i in range(header["NAXIS"])]
+            if len(shape) != 2 or min(shape) < 1:
+                raise DataError(f"{path}: no image in the first HDU, but axes {shape}; expected two")
+            if (unit := str(header.get("BUNIT", "")).strip()).lower() not in UNITS:
+                raise DataError(f"{path}: BUNIT is {unit!r}, not 'nanomaggy': it must be a calibrated frame")
+            yield stream, header
+    except (FileNotFoundError, PermissionError) as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
-
-
-def _read_header(stream: BinaryIO, path: Path) -> fits.Header:
-    """Read the first header and check that an image in nanomaggies follows."""
-    try:
-        first = stream.read(80)
-        if not first.startswith(b"SIMPLE  ="):
-            raise DataError(f"{path}: no FITS file (it starts with {first[:20]!r})")
-        stream.seek(0)
-        header = fits.Header.fromfile(stream)
-        shape = [int(header[f"NAXIS{i + 1}"]) for i in range(header["NAXIS"])]
-        unit = str(header.get("BUNIT", "")).strip()
     except UNREADABLE as error:
         raise DataError(f"{path}: truncated or corrupt ({error}); fetch it anew") from error
-    if len(shape) != 2 or min(shape) < 1:
-        raise DataError(f"{path}: no image in the first HDU, but axes {shape}; expected columns and rows")
-    if unit.lower() not in UNITS:
-        raise DataError(f"{path}: BUNIT is {unit!r}, not 'nanomaggy'; only calibrated frames can be used")
-    return header
 
 
 def _celestial_wcs(header: fits.Header, path: Path) -> WCS:

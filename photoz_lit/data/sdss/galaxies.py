@@ -17,14 +17,12 @@ from photoz_lit.errors import DataError
 log = logging.getLogger(__name__)
 
 PLACE = ("run", "camcol", "field")
-PIXEL_POSITION = ("rowc", "colc")
 
 
 def read_positions(path: Path, rules: TableRules, limit: int | None, *, places: bool) -> Table:
-    """Read a table of positions as `Walk` needs it; `places`: with run, camcol and field.
+    """Read a table of positions as `Walk` needs it; `places`: with run, camcol and field, -1 in empty cells.
 
-    Otherwise columns of such names, which may be anything, are not looked at. Empty cells are -1 in them, and
-    NaN in rowc and colc.
+    Otherwise columns of such names, which may be anything, are not looked at.
     """
     raw, origin = read_table(path), str(path)
 
@@ -46,7 +44,7 @@ def read_positions(path: Path, rules: TableRules, limit: int | None, *, places: 
             path,
         )
         table["ebv_known"] = False
-    for name in PIXEL_POSITION:
+    for name in ("rowc", "colc"):
         if theirs := found(name):
             table[name] = numbers(raw, theirs, origin)[rows]
     if places and (missing := [name for name in PLACE if found(name) is None]):

@@ -27,8 +27,11 @@ class Manifest:
     """The lines of a file, which may not be there yet, of galaxies with these ids."""
 
     def __init__(self, path: Path, object_id: Sequence[Any] | NDArray[Any]) -> None:
-        self.path, self.object_id = path, object_id
+        self.path, self.object_id, n = path, object_id, len(object_id)
         self.lines: dict[int, dict[str, Any]] = {}
+        self.settled = np.zeros(n, bool)  # needs no other try
+        self.flag = np.full(n, "frame", "U8")  # those without a line count as lacking their frame
+        self.missing_fraction = np.ones(n, np.float32)  # part of the cutout that lies off the frames
         if not path.is_file():
             return
         content = path.read_bytes()
@@ -37,44 +40,22 @@ class Manifest:
         try:
             with path.open(newline="") as file:
                 for line in csv.DictReader(file, strict=True):
-                    float(line["missing_fraction"])
-                    row = int(line["row"])
-                    if line["status"] not in STATUS or str(object_id[row]) != line["object_id"]:
-                        raise ValueError(
-                            f"row {row} is of another galaxy, or has the status {line['status']!r}"
-                        )
-                    self.lines[row] = line
+                    row, status = int(line["row"]), line["status"]
+                    if status not in STATUS or str(object_id[row]) != line["object_id"]:
+                        raise ValueError(f"row {row} is of another galaxy, or has the status {status!r}")
+                    self._note(row, line)
         except (ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
             raise DataError(
                 f"{path}: damaged ({error}). Remove {path.parent} and prepare the data set again"
             ) from error
 
-    @property
-    def settled(self) -> NDArray[np.bool_]:
-        """Which galaxies need no other try, (n,)."""
-        settled = np.zeros(len(self.object_id), bool)
-        settled[[row for row, line in self.lines.items() if not line["again"]]] = True
-        return settled
-
-    @property
-    def flag(self) -> NDArray[np.str_]:
-        """Flag of each galaxy, (n,); those without a line count as lacking their frame."""
-        flag = np.full(len(self.object_id), "frame", "U8")
-        for row, line in self.lines.items():
-            flag[row] = "" if line["status"] == "done" else line["status"]
-        return flag
-
-    @property
-    def missing_fraction(self) -> NDArray[np.float32]:
-        """Part of each cutout that lies off the frames, (n,)."""
-        missing = np.ones(len(self.object_id), np.float32)
-        for row, line in self.lines.items():
-            missing[row] = line["missing_fraction"]
-        return missing
+    def _note(self, row: int, line: dict[str, Any]) -> None:
+        self.lines[row], self.settled[row] = line, not line["again"]
+        self.flag[row] = "" if line["status"] == "done" else line["status"]
+        self.missing_fraction[row] = float(line["missing_fraction"])
 
     def add(self, field: FieldCutouts, flags: list[str]) -> None:
         """Add the galaxies of a field, once their cutouts are on disk."""
-        lines = []
         for i, (row, flag) in enumerate(zip(field.rows.tolist(), flags, strict=True)):
             missing, incomplete = field.missing_fraction[i], field.incomplete[i]
             reasons = {
@@ -84,7 +65,7 @@ class Manifest:
                 "pixels": "a value does not fit the type: data.dtype=float32",
             }
             again = flag == "frame" or (flag == "edge" and incomplete != "")
-            self.lines[row] = {
+            line = {
                 "row": row,
                 "object_id": self.object_id[row],
                 "status": flag or "done",
@@ -93,8 +74,8 @@ class Manifest:
                 "field": field.field or "",
                 "reason": " ".join(reasons[flag].split()),
             }
-            lines.append(self.lines[row])
-        _write(self.path, lines, "a")
+            self._note(row, line)
+        _write(self.path, [self.lines[row] for row in field.rows.tolist()], "a")
 
     def reasons(self) -> str:
         """Say why galaxies were not cut, the commonest reasons first."""

@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.csv
 import requests
 from astropy.table import Table, vstack
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
 from photoz_lit.data.sdss.fetch import Fault, get, new_session, pause, refusal
@@ -25,6 +25,7 @@ from photoz_lit.files import beside
 log = logging.getLogger(__name__)
 
 PAGE = "en/tools/search/x_results.aspx"
+REQUEST = {"format": "csv", "searchtool": "SQL"}
 BANDS = "ugriz"
 PAGE_ROWS = 50_000  # the server cuts answers off at 500,000 (its help, "Query Timeouts and Row Limits")
 LONGEST_REQUEST = 2048  # characters after the `?`: the SkyServer's web server (ASP.NET) refuses longer ones
@@ -62,10 +63,7 @@ def sql(selection: Selection, *, rows: int | None = None, after: int = 0) -> str
     """Write the query (T-SQL) for so many rows, by default the limit, after a specObjID."""
     rows = selection.limit if rows is None else rows
     conditions = [
-        "s.class = 'GALAXY'",
-        "s.zWarning = 0",
-        "s.sciencePrimary = 1",
-        "p.mode = 1",
+        "s.class = 'GALAXY' AND s.zWarning = 0 AND s.sciencePrimary = 1 AND p.mode = 1",
         f"s.z BETWEEN {selection.z_min!r} AND {selection.z_max!r}",
         "p.petroMag_r > 0",  # not measured is -9999
         f"p.petroMag_r - p.extinction_r <= {selection.r_max!r}",
@@ -85,41 +83,50 @@ def sql(selection: Selection, *, rows: int | None = None, after: int = 0) -> str
     columns = ",".join(OTHERS.get(name, f"p.{name}") for name in KINDS)
     tables = "FROM SpecObj AS s JOIN PhotoObj AS p ON p.objID = s.bestObjID"
     text = f"SELECT {top}{columns} {tables} WHERE {' AND '.join(conditions)} ORDER BY s.specObjID"
-    if (length := len(urlencode(_request(text)))) > LONGEST_REQUEST - (0 if after else 60):
+    if (length := len(urlencode({**REQUEST, "cmd": text}))) > LONGEST_REQUEST - (0 if after else 60):
         raise DataError(
             f"the query has {length} characters; the SkyServer takes {LONGEST_REQUEST}: name fewer data.runs"
         )
     return text
 
 
-def _request(text: str) -> dict[str, str]:
-    return {"cmd": text, "format": "csv", "searchtool": "SQL"}
-
-
 def query(selection: Selection, folder: Path, server: str) -> Table:
     """Fetch the catalogue, going on where an interrupted query stopped.
 
-    Parameters
-    ----------
-    selection : Selection
-        Which galaxies.
-    folder : Path
-        Keeps each page as the server sent it; of this query alone.
-    server : str
-        Address of a data release at the SkyServer. What it refuses is told in its own words.
+    `folder`, of this query alone, keeps each page as the server sent it; `server` is the address of a data
+    release at the SkyServer. Returns one row a galaxy by specObjID, with the columns `KINDS`: magnitudes and
+    extinctions in mag, ra and dec in deg, rowc and colc in pixels of the r frame (the centre of the first
+    pixel is 0.5).
 
-    Returns
-    -------
-    table : Table
-        One row a galaxy by specObjID, with the columns `KINDS`: magnitudes and extinctions in mag, ra and
-        dec in deg, rowc and colc in pixels of the r frame (the centre of the first pixel is 0.5).
-        Identifiers are exact.
+    Raises
+    ------
+    DataError
+        What the server refuses, in its own words; there is no such galaxy; a page is spoilt.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pages = []
-    for page in _pages(selection, folder, server):
-        pages.append(page)
-        log.info("%d galaxies so far", sum(len(p) for p in pages))
+    pages: list[Table] = []
+    got, after = 0, 0
+    with new_session() as session:
+        while selection.limit is None or got < selection.limit:
+            path = folder / f"page-{len(pages):04d}.csv"
+            if not path.is_file():
+                rows = PAGE_ROWS if selection.limit is None else min(PAGE_ROWS, selection.limit - got)
+                if pages:
+                    time.sleep(PAUSE)
+                answer = _ask(session, server, sql(selection, rows=rows, after=after))
+                with beside(path) as partial:
+                    partial.write_bytes(answer)
+            try:
+                page = _read_page(path.read_bytes(), after)
+            except ValueError as error:
+                raise DataError(
+                    f"{path}: not a page of the catalogue ({error}). Remove it and start again"
+                ) from error
+            if len(page) == 0:  # a short one need not be the last: a server may cut answers below its limit
+                break
+            pages.append(page)
+            got, after = got + len(page), int(page["specObjID"][-1])
+            log.info("%d galaxies so far", got)
     if not pages:
         raise DataError(
             f"{server} has no galaxy with z in {selection.z_min:g}-{selection.z_max:g}, r <= "
@@ -129,74 +136,39 @@ def query(selection: Selection, folder: Path, server: str) -> Table:
     return vstack(pages, join_type="exact", metadata_conflicts="silent")
 
 
-def _pages(selection: Selection, folder: Path, server: str) -> Iterator[Table]:
-    """Yield pages, from disk where they are there, until one is empty or the limit is reached.
-
-    A short page is not taken for the last: a server may cut answers below its documented limit.
-    """
-    got, after, number = 0, 0, 0
-    with new_session() as session:
-        while selection.limit is None or got < selection.limit:
-            path = folder / f"page-{number:04d}.csv"
-            if not path.is_file():
-                rows = PAGE_ROWS if selection.limit is None else min(PAGE_ROWS, selection.limit - got)
-                if number:
-                    time.sleep(PAUSE)
-                answer = _ask(session, server, sql(selection, rows=rows, after=after))
-                with beside(path) as partial:
-                    partial.write_bytes(answer)
-            try:
-                page = read_page(path.read_bytes())
-            except ValueError as error:
-                raise DataError(
-                    f"{path}: not a page of the catalogue ({error}). Remove it and start again"
-                ) from error
-            last = np.concatenate([np.array([after], np.uint64), np.asarray(page["specObjID"])])
-            if not (last[1:] > last[:-1]).all():
-                raise DataError(
-                    f"{path}: galaxies are not in order of specObjID after {after}; pages would not join"
-                )
-            if len(page) == 0:
-                return
-            yield page
-            got, after, number = got + len(page), int(page["specObjID"][-1]), number + 1
-
-
-def read_page(answer: bytes) -> Table:
-    """Read the server's CSV (a line `#Table1`, a header, rows) with exact 64-bit integers.
-
-    Raises
-    ------
-    ValueError
-        It is no such CSV, lacks a column, or has a value of the wrong kind.
-    """
+def _read_page(answer: bytes, after: int = 0) -> Table:
+    """Read the server's CSV (a line `#Table1`, a header, rows); ValueError where it cannot be used."""
     first, _, rest = answer.lstrip(b"\xef\xbb\xbf\r\n ").partition(b"\n")
     if not first.startswith(b"#Table"):
         raise ValueError("it does not begin with #Table1")
-    header = rest.partition(b"\n")[0].decode("utf-8", errors="replace").strip().split(",")
-    theirs = {name.lower(): name for name in header}  # SQL Server does not care for case
-    if missing := [name for name in KINDS if name.lower() not in theirs]:
+    header, _, rows = rest.partition(b"\n")
+    header = header.lower()  # SQL Server does not care for case
+    if missing := [name for name in KINDS if name.lower().encode() not in header.strip().split(b",")]:
         raise ValueError(f"it has no column {', '.join(missing)}")
-    types = {theirs[name.lower()]: getattr(pyarrow, kind)() for name, kind in KINDS.items()}
+    types = {name.lower(): getattr(pyarrow, kind)() for name, kind in KINDS.items()}
     options = pyarrow.csv.ConvertOptions(column_types=types)
-    read = pyarrow.csv.read_csv(io.BytesIO(rest), convert_options=options)
-    columns = {name: read[theirs[name.lower()]] for name in KINDS}
+    read = pyarrow.csv.read_csv(io.BytesIO(header + b"\n" + rows), convert_options=options)
+    columns = {name: read[name.lower()] for name in KINDS}
     if empty := [name for name, kind in KINDS.items() if kind != "float64" and columns[name].null_count]:
         raise ValueError(f"column {', '.join(empty)} has empty cells")
-    return Table({name: np.array(columns[name].to_numpy(), dtype=kind) for name, kind in KINDS.items()})
+    page = Table({name: np.array(columns[name].to_numpy(), dtype=kind) for name, kind in KINDS.items()})
+    numbers = np.concatenate([np.array([after], np.uint64), np.asarray(page["specObjID"])])
+    if not (numbers[1:] > numbers[:-1]).all():
+        raise ValueError(f"galaxies are not in order of specObjID after {after}: pages would not join")
+    return page
 
 
 def _ask(session: requests.Session, server: str, text: str) -> bytes:
-    """Send one query, again after passing faults, and return the server's CSV."""
     tries = 0
     while True:
         tries += 1
         try:
-            response = get(session, f"{server.rstrip('/')}/{PAGE}", TIMEOUT, params=_request(text))
+            params = {**REQUEST, "cmd": text}
+            response = get(session, f"{server.rstrip('/')}/{PAGE}", TIMEOUT, params=params)
             if response.status_code != 200:
                 raise refusal(response, f": {_words(response.content)}")
             try:
-                read_page(response.content)
+                _read_page(response.content)
             except ValueError as error:
                 raise Fault(f"not the expected table, {error}: {_words(response.content)}") from error
             return response.content
@@ -210,39 +182,31 @@ def _ask(session: requests.Session, server: str, text: str) -> bytes:
             time.sleep(seconds)
 
 
-def _words(content: bytes, most: int = 500) -> str:
+def _words(content: bytes) -> str:
     """Return what an error page says, without its markup."""
     text = content.decode("utf-8", errors="replace")
     text = re.sub(r"(?is)<(script|style|head)\b.*?</\1>", " ", text)
     text = " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split())
-    return f"'{text[:most]}'" if text else "an empty answer"
+    return f"'{text[:500]}'" if text else "an empty answer"
 
 
 def standard_columns(table: Table) -> Table:
     """Turn the columns of `query` into the project's.
 
-    Returns
-    -------
-    table : Table
-        object_id, spec_z, dered_petro_r (mag), ebv (mag), ra, dec (deg), run, camcol, field, rowc, colc
-        (r-frame pixels), dereddened model magnitudes mag_[ugriz] and mag_err_[ugriz] (mag; NaN where the
-        survey has none).
+    mag_[ugriz] are dereddened model magnitudes; they and their errors are NaN where the survey has none.
     """
     out = Table({"object_id": table["objID"], "spec_z": table["z"]})
     out["dered_petro_r"] = np.asarray(table["petroMag_r"]) - np.asarray(table["extinction_r"])
     out["ebv"] = _catalogue_ebv(table)
     for name in ("ra", "dec", "run", "camcol", "field", "rowc", "colc"):
         out[name] = table[name]
+    for ours, theirs in (("mag", "modelMag"), ("mag_err", "modelMagErr")):
+        for band in BANDS:
+            values = np.asarray(table[f"{theirs}_{band}"])
+            out[f"{ours}_{band}"] = np.where(values <= NOT_MEASURED + 1, np.nan, values)
     for band in BANDS:
-        out[f"mag_{band}"] = _measured(table[f"modelMag_{band}"]) - np.asarray(table[f"extinction_{band}"])
-    for band in BANDS:
-        out[f"mag_err_{band}"] = _measured(table[f"modelMagErr_{band}"])
+        out[f"mag_{band}"] -= table[f"extinction_{band}"]
     return out
-
-
-def _measured(column: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(column, dtype=np.float64)
-    return np.where(values <= NOT_MEASURED + 1, np.nan, values)
 
 
 def _catalogue_ebv(table: Table) -> NDArray[np.float64]:

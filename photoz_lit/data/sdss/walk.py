@@ -1,7 +1,8 @@
 """From a table of galaxies to a store of their cutouts, field by field, whatever interrupts it."""
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.sdss.cut import FieldCutouts, cut_fields, uncut
 from photoz_lit.data.sdss.fetch import Archive
-from photoz_lit.data.sdss.fields import Positions, Stamps
-from photoz_lit.data.sdss.frames import ROWS, Field, find_frames
+from photoz_lit.data.sdss.fields import Positions, Rows, Stamps
+from photoz_lit.data.sdss.frames import ROWS, Field, Index, find_frames
 from photoz_lit.data.sdss.manifest import Manifest
 from photoz_lit.data.store import Store, finish_store, has_inputs, is_complete, open_rows, partial_folder
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
+
+Cutouts = Generator[FieldCutouts, None, None]
 
 CUTTING = 60.0  # galaxies a second and core, about: for the estimate
 MEAN_BYTES = 3.35e6  # a compressed frame: measured on eleven of three fields, 2.9 to 3.8 MB
@@ -42,10 +45,7 @@ class Walk:
     workers: int  # threads that read frames
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Callable[[int, int], None]) -> Store:
-        """Cut all galaxies and write the store; what an interrupted run cut is kept.
-
-        `facts` say what it was made from; `progress` is told how many more are done, and of how many.
-        """
+        """Cut all galaxies and write the store; what an interrupted run cut is kept."""
         n, known = len(self.galaxies), self.galaxies.colnames
         shape = (n, *self.stamps.shape)
         given = np.asarray(self.galaxies["flag"]) if "flag" in known else np.full(n, "", "U8")
@@ -91,15 +91,13 @@ class Walk:
         inputs.flush()  # type: ignore[attr-defined]  # a memory map
         return [str(flag) for flag in flags]
 
-    def _cutouts(self, rows: NDArray[np.int64]) -> Generator[FieldCutouts, None, None]:
+    def _cutouts(self, rows: Rows) -> Cutouts:
         if isinstance(self.frames, Archive):
             yield from self._from_archive(self.frames, rows)
         elif len(rows):
             yield from self._cut(find_frames(self.frames, self.stamps.bands), rows)
 
-    def _cut(
-        self, index: Mapping[Field, Mapping[str, Path]], rows: NDArray[np.int64]
-    ) -> Generator[FieldCutouts, None, None]:
+    def _cut(self, index: Index, rows: Rows) -> Cutouts:
         """Cut some galaxies; the rows that come out are those of the whole table."""
         part = self.galaxies[rows]
         pixel = [part[name] if name in part.colnames else np.nan for name in ("rowc", "colc")]
@@ -107,18 +105,15 @@ class Walk:
         for field in cut_fields(positions, index, self.stamps, self.workers):
             yield replace(field, rows=rows[field.rows])
 
-    def _from_archive(self, archive: Archive, rows: NDArray[np.int64]) -> Generator[FieldCutouts, None, None]:
+    def _from_archive(self, archive: Archive, rows: Rows) -> Cutouts:
         """Cut the galaxies of a field as soon as its frames, and those of its neighbours, are there."""
-        own, needed = self.fields(rows)
-        lost = np.array([row for row in rows if row not in own], np.int64)
+        members, needed = self._fields(rows)
+        lost = np.setdiff1d(rows, [row for mine in members.values() for row in mine])
         yield from uncut(None, lost, self.stamps, "its run, camcol or field is not in the table")
-        members: dict[Field, list[int]] = {}
-        for row, field in own.items():
-            members.setdefault(field, []).append(row)
         homes = sorted(members)
         with closing(archive.fetch([sorted(needed[home]) for home in homes], self.stamps.bands)) as arriving:
             for home, (paths, failures) in zip(homes, arriving, strict=True):
-                mine = np.array(members[home], np.int64)
+                mine = np.array(members[home])
                 if home in failures:
                     yield from uncut(home, mine, self.stamps, failures[home])
                     continue
@@ -127,22 +122,20 @@ class Walk:
                 for part in self._cut(index, mine):
                     yield replace(part, incomplete=[reason if m else "" for m in part.missing_fraction])
 
-    def fields(self, rows: NDArray[np.int64]) -> tuple[dict[int, Field], dict[Field, set[Field]]]:
-        """Say which field galaxies lie on, by row where the table names it, and which fields each needs.
-
-        A neighbour is needed where a galaxy is close to the edge.
-        """
+    def _fields(self, rows: Rows) -> tuple[dict[Field, list[int]], dict[Field, set[Field]]]:
+        """Return the rows of each field that the table names, and which fields they need, neighbours too."""
         part = self.galaxies[rows]
         names = np.stack([np.asarray(part[n], dtype=np.int64) for n in ("run", "camcol", "field")], axis=1)
         rowc = np.asarray(part["rowc"], float) if "rowc" in part.colnames else np.full(len(part), ROWS / 2)
         step = np.where(rowc < self.stamps.reach, -1, np.where(rowc > ROWS - self.stamps.reach, 1, 0))
-        own: dict[int, Field] = {}
-        needed: dict[Field, set[Field]] = {}
+        members: dict[Field, list[int]] = defaultdict(list)
+        needed: dict[Field, set[Field]] = defaultdict(set)
         for row, name, s in zip(rows.tolist(), names.tolist(), step.tolist(), strict=True):
             if min(name) >= 0:
-                own[row] = field = Field(*name)
-                needed.setdefault(field, {field}).add(field._replace(field=field.field + s))
-        return own, needed
+                field = Field(*name)
+                members[field].append(row)
+                needed[field] |= {field, field._replace(field=field.field + s)}
+        return members, needed
 
     def estimate(self) -> str:
         """Say what a preparation takes: galaxies, fields, download, time, disk."""
@@ -150,7 +143,7 @@ class Walk:
         cutouts = n * int(np.prod(self.stamps.shape)) * np.dtype(self.dtype).itemsize
         words, seconds = f"{n} galaxies; cutouts take {cutouts / 1e9:.2f} GB", n / CUTTING
         if isinstance(self.frames, Archive):
-            fields = set().union(*self.fields(np.arange(n))[1].values())
+            fields = set().union(*self._fields(np.arange(n))[1].values())
             size = len(fields) * len(self.stamps.bands) * MEAN_BYTES
             seconds = max(seconds, size / (self.frames.connections * BYTES_PER_SECOND))
             words += f"; {len(fields)} fields, {size / 1e9:.2f} GB to fetch (removed once cut)"
@@ -158,10 +151,7 @@ class Walk:
 
 
 def reopen(store: Store) -> int:
-    """Make a finished store unfinished where another try may get frames; return for how many galaxies.
-
-    Its `store.json` stays, which tells `Walk.write` that it can be finished whatever happens.
-    """
+    """Make a finished store unfinished where another try may get frames; return for how many galaxies."""
     try:
         settled = Manifest(store.folder / "manifest.csv", store.catalogue["object_id"]).settled
     except DataError as error:
@@ -170,6 +160,6 @@ def reopen(store: Store) -> int:
     n = int((~settled & np.isin(store.flags, ("frame", "edge"))).sum())
     if n:
         partial = partial_folder(store.folder)
-        store.folder.rename(partial)
+        store.folder.rename(partial)  # its `store.json` tells `Walk.write` that it can be used as it is
         (partial / "data_report.html").unlink(missing_ok=True)
     return n

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.data.pixels import inspect_cutouts
-from photoz_lit.data.sources.settings import (
-    Plan,
-    Survey,
-    TableSettings,
-    facts_of,
-    need,
-)
+from photoz_lit.data.sources.settings import Plan, Survey, TableSettings, facts_of, need
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -75,34 +70,36 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
     from photoz_lit.data.mock.render import render_cutouts
     from photoz_lit.data.splits import NUMBERED
 
-    real, low, high = None, survey.z_min, survey.z_max
+    real = None
     if settings.mock_catalogue is not None:
         rules = settings.rules(
             survey, target, magnitudes=settings.magnitudes, magnitude_errors=settings.magnitude_errors
         )
         rules = rules if target.is_redshift else replace(rules, z_range=Z_RANGE)
-        real = read_real_galaxies(Path(settings.mock_catalogue), rules)
+        real = _read_real_galaxies(Path(settings.mock_catalogue), rules)
     n, seed = settings.n_galaxies, settings.mock_seed
+    render = partial(render_cutouts, seed=seed, pixels=survey.pixels)
     try:
         galaxies = draw_galaxies(n, seed, catalogue=real)
     except ValueError as error:
         raise DataError(f"{settings.mock_catalogue or 'data=mock'}: {error}") from error
-    outside = (galaxies["spec_z"] < low) | (galaxies["spec_z"] > high)
+    outside = (galaxies["spec_z"] < survey.z_min) | (galaxies["spec_z"] > survey.z_max)
     if target.is_redshift and outside.any():
         raise DataError(
-            f"data=mock: spec_z is outside the survey's {low:g}-{high:g} in {outside.sum()} of "
-            f"{n} galaxies: widen survey.z_min and survey.z_max, or mend data.mock_catalogue"
+            f"data=mock: spec_z is outside the survey's {survey.z_min:g}-{survey.z_max:g} in "
+            f"{outside.sum()} of {n} galaxies: widen survey.z_min and survey.z_max, or mend "
+            "data.mock_catalogue"
         )
 
     def chunks(start: int) -> Iterator[NDArray[np.float32]]:
         parts = [galaxies[i : i + CHUNK] for i in range(start, n, CHUNK)]
         if workers == 1 or len(parts) == 1:
-            yield from (render_cutouts(part, seed, pixels=survey.pixels) for part in parts)
+            yield from map(render, parts)
             return
         # Workers start afresh: a fork of a process that has run torch's threads can hang.
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
-            yield from pool.map(_render, parts, [seed] * len(parts), [survey.pixels] * len(parts))
+            yield from pool.map(render, parts)
 
     table = galaxies[[c for c in galaxies.colnames if not c.startswith("true_")]]
     if real is not None:  # a galaxy that was drawn twice is one object: no split shares it with another
@@ -114,7 +111,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
 
 
 def _end_with_parent() -> None:
-    """End this worker when the main process is gone, killed even: it would wait for work for ever."""
+    """End this worker when the main process is gone, or it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -125,32 +122,11 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _render(part: "Table", seed: int, pixels: int) -> NDArray[np.float32]:
-    from photoz_lit.data.mock.render import render_cutouts
+def _read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
+    """Read galaxies as `draw_galaxies` takes them, with object_id and what is known of ra, dec and split.
 
-    return render_cutouts(part, seed, pixels=pixels)
-
-
-def read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
-    """Read a catalogue of real galaxies to draw a simulated survey from.
-
-    Parameters
-    ----------
-    path : Path
-        Table with spec_z and magnitudes; ebv, dered_petro_r, errors, object_id, ra and dec are used if there.
-    rules : TableRules
-        Names of its columns, and what to check. Magnitudes are named in the order u g r i z; none stand for
-        mag_u to mag_z, with mag_err_u to mag_err_z where the table has them.
-
-    Returns
-    -------
-    Table
-        object_id, spec_z, dered_petro_r, mag_u to mag_z; if known ebv, mag_err_u to mag_err_z, ra, dec, split
-
-    Raises
-    ------
-    DataError
-        A column is missing or a value cannot be used; the message names both.
+    Magnitudes are named in the order u g r i z; none stand for mag_u to mag_z, with mag_err_u to mag_err_z
+    where the table has them.
     """
     from photoz_lit.data.catalogue import standard_table
     from photoz_lit.data.columns import find_column
@@ -159,26 +135,24 @@ def read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
     from photoz_lit.data.splits import with_ids
 
     table = read_table(path)
-    ours = [f"mag_{band}" for band in BANDS]
-    our_errors = [f"mag_err_{band}" for band in BANDS]
+
+    def has(name: str) -> bool:
+        return name in rules.columns or find_column(table, name, str(path)) is not None
+
+    ours, our_errors = ([f"{name}_{band}" for band in BANDS] for name in ("mag", "mag_err"))
     theirs = list(rules.magnitudes) or ours
     if len(theirs) != len(ours):
         raise DataError(
             f"data.magnitudes names {len(theirs)} columns of {path}: name those of u, g, r, i and z, in order"
         )
-    errors = list(rules.magnitude_errors)
-    if not errors and all(find_column(table, name, str(path)) for name in our_errors):
-        errors = our_errors
-    columns = dict(rules.columns)
-    if "dered_petro_r" not in columns and find_column(table, "dered_petro_r", str(path)) is None:
-        columns["dered_petro_r"] = theirs[BANDS.index("r")]
-    has_ebv = "ebv" in columns or find_column(table, "ebv", str(path)) is not None
-    if not has_ebv:
+    errors = list(rules.magnitude_errors) or (our_errors if all(map(has, our_errors)) else [])
+    no_r = {} if has("dered_petro_r") else {"dered_petro_r": theirs[BANDS.index("r")]}
+    if not (has_ebv := has("ebv")):
         table["ebv"] = 0.0
     low, high = rules.z_range
     rules = replace(
         rules,
-        columns=columns,
+        columns={**rules.columns, **no_r},
         z_range=(max(low, LEAST_SPEC_Z), high),
         magnitudes=theirs,
         magnitude_errors=errors,

@@ -48,16 +48,12 @@ class Settings(TableSettings):
 
 def check(settings: Settings, survey: Survey) -> None:
     """Check what belongs together."""
-    region = settings.region
+    ra, dec = settings.region[:2], settings.region[2:]
+    in_order = len(dec) == 2 and -90 <= dec[0] < dec[1] <= 90
     need(
-        region == []
-        or (
-            len(region) == 4
-            and 0 <= min(region[:2]) <= max(region[:2]) <= 360
-            and -90 <= region[2] < region[3] <= 90
-        ),
-        f"data.region={region} must be four numbers in degrees, [ra_min,ra_max,dec_min,dec_max]: ra of 0 to "
-        "360 (ra_min > ra_max goes through 0), dec_min below dec_max, of -90 to 90",
+        not ra or (in_order and 0 <= min(ra) <= max(ra) <= 360),
+        f"data.region={settings.region} must be four numbers in degrees, [ra_min,ra_max,dec_min,dec_max]: ra "
+        "of 0 to 360 (ra_min > ra_max goes through 0), dec_min below dec_max, of -90 to 90",
     )
     need(
         settings.frames is None or settings.positions is not None,
@@ -67,13 +63,8 @@ def check(settings: Settings, survey: Survey) -> None:
 
 def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
     """Return what the store depends on: frames never change, and what comes later joins the same store."""
-    own = facts_of(
-        settings,
-        survey,
-        target,
-        of_survey=("bands", "pixels", "pixel_scale"),
-        nothing=("frames", "frames_url", "connections"),
-    )
+    counts, nothing = ("bands", "pixels", "pixel_scale"), ("frames", "frames_url", "connections")
+    own = facts_of(settings, survey, target, of_survey=counts, nothing=nothing)
     return own | {"frames": settings.frames}
 
 
@@ -111,9 +102,8 @@ class Cutting:
         archive = Archive(d.frames_url, partial / "frames", d.connections)
         frames = archive if d.frames is None else Path(d.frames)
         stamps = Stamps(s.bands, s.pixels, s.pixel_scale, d.north_up)
-        return Walk(galaxies, frames, stamps, d.max_missing, d.dtype, self.workers).write(
-            folder, facts, progress
-        )
+        walk = Walk(galaxies, frames, stamps, d.max_missing, d.dtype, self.workers)
+        return walk.write(folder, facts, progress)
 
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Cutting:

@@ -6,6 +6,7 @@ from astropy.io import fits
 
 from photoz_lit.data.mock import render
 from photoz_lit.data.mock.instrument import (
+    DARK_VARIANCE,
     EXTINCTION,
     GAIN,
     NANOMAGGIES_PER_COUNT,
@@ -99,7 +100,7 @@ def test_noise_is_that_of_sky_and_photons():
     scene = np.full((5, 300, 300), 2.0, np.float32)
     sky = np.array([0.25, 0.3, 0.65, 1.1, 3.1])
     variance = (render.add_noise(scene, sky, rng) - scene).var(axis=(1, 2))
-    dark = render.DARK_VARIANCE * NANOMAGGIES_PER_COUNT**2
+    dark = DARK_VARIANCE * NANOMAGGIES_PER_COUNT**2
     expected = (sky + 2.0) * NANOMAGGIES_PER_COUNT / GAIN + dark
     np.testing.assert_allclose(variance, expected, rtol=0.03)
 

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from photoz_lit.data.sdss.frames import Field, find_frames
 from photoz_lit.errors import DataError
 
 FIELD = Field(94, 1, 12)
-STAMPS = Stamps("r")
+REACH = Stamps("r").reach
 
 
 def test_footprints_from_another_band_where_the_first_is_unreadable(tmp_path: Path, caplog):
@@ -24,7 +25,8 @@ def test_footprints_from_another_band_where_the_first_is_unreadable(tmp_path: Pa
     write_frame(tmp_path, FIELD, "g", image, frame_header(10, 0))
     write_frame(tmp_path, FIELD, "r", image, frame_header(11, 0)).write_bytes(b"broken")
     write_frame(tmp_path, Field(94, 1, 13), "r", image, frame_header(12, 0)).write_bytes(b"broken")
-    found = read_footprints(find_frames(tmp_path, "gr"), "gr")
+    with ThreadPoolExecutor(1) as pool:
+        found = read_footprints(find_frames(tmp_path, "gr"), Stamps("gr"), pool)
     assert list(found) == [FIELD]
     assert found[FIELD][0].wcs.crval[0] == 10
     assert "frame-r-000094-1-0013" in caplog.text
@@ -38,7 +40,8 @@ def test_sound_wcs_passes_on_both_sides_of_zero(ra: float):
 def test_real_frames_pass(real_data: Path):
     found = find_frames(real_data, "ugriz")
     assert len(found) == 3
-    footprints = read_footprints(found, "ugriz")
+    with ThreadPoolExecutor(2) as pool:
+        footprints = read_footprints(found, Stamps("ugriz"), pool)
     assert footprints.keys() == found.keys()
     assert check_footprints(footprints) == {}
 
@@ -70,7 +73,7 @@ def test_plan_takes_the_field_where_the_galaxy_is_farthest_from_the_edge():
         field: (frame_wcs(*centre, angle=rng.uniform(0, 360)), SHAPE) for field, centre in centres.items()
     }
     ra, dec = rng.uniform(-0.15, 0.15, 500) % 360, rng.uniform(49.97, 50.13, 500)
-    plans, off = plan_fields(Positions.of(ra, dec), places, STAMPS)
+    plans, off = plan_fields(Positions.of(ra, dec), places, REACH)
     assert sorted(np.concatenate([off, *(plan.rows for plan in plans)])) == list(range(500))
     inside = {}
     for field, (wcs, _) in places.items():
@@ -93,31 +96,31 @@ def test_plan_believes_the_catalogue_pixels():
     """The same place on two fields: the one whose pixels the catalogue has, although nearer to its edge."""
     fields = {Field(1, 1, 1): (frame_wcs(10, 0), SHAPE), Field(1, 1, 2): (frame_wcs(10.01, 0), SHAPE)}
     x, y = fields[Field(1, 1, 2)][0].world_to_pixel_values([10.0], [0.0])
-    assert plan_fields(Positions.of([10.0], [0.0]), fields, STAMPS)[0][0].field == Field(1, 1, 1)
-    plans, _ = plan_fields(Positions.of([10.0], [0.0], rowc=y + 0.5, colc=x + 0.5), fields, STAMPS)
+    assert plan_fields(Positions.of([10.0], [0.0]), fields, REACH)[0][0].field == Field(1, 1, 1)
+    plans, _ = plan_fields(Positions.of([10.0], [0.0], rowc=y + 0.5, colc=x + 0.5), fields, REACH)
     assert [plan.field for plan in plans] == [Field(1, 1, 2)]
 
 
 def test_plan_avoids_a_field_where_it_can():
     fields = {Field(1, 1, 1): (frame_wcs(10, 0), SHAPE), Field(1, 1, 2): (frame_wcs(10.01, 0), SHAPE)}
-    (plan,), _ = plan_fields(Positions.of([10.0], [0.0]), fields, STAMPS, [Field(1, 1, 1)])
+    (plan,), _ = plan_fields(Positions.of([10.0], [0.0]), fields, REACH, [Field(1, 1, 1)])
     assert plan.field == Field(1, 1, 2)
     assert plan.completing == []
     (plan,), _ = plan_fields(
-        Positions.of([10.0], [0.0]), {Field(1, 1, 1): fields[Field(1, 1, 1)]}, STAMPS, [Field(1, 1, 1)]
+        Positions.of([10.0], [0.0]), {Field(1, 1, 1): fields[Field(1, 1, 1)]}, REACH, [Field(1, 1, 1)]
     )
     assert plan.field == Field(1, 1, 1)
 
 
 def test_plan_without_frames_or_galaxies():
-    plans, off = plan_fields(Positions.of([10.0], [0.0]), {}, STAMPS)
+    plans, off = plan_fields(Positions.of([10.0], [0.0]), {}, REACH)
     assert plans == []
     assert off.tolist() == [0]
-    plans, off = plan_fields(Positions.of([], []), {FIELD: (frame_wcs(10, 0), SHAPE)}, STAMPS)
+    plans, off = plan_fields(Positions.of([], []), {FIELD: (frame_wcs(10, 0), SHAPE)}, REACH)
     assert plans == []
     assert len(off) == 0
 
 
 def test_position_that_is_no_number():
     with pytest.raises(DataError, match="row 1: ra and dec must be finite; 1 rows are not"):
-        plan_fields(Positions.of([10.0, np.nan], [0.0, 0.0]), {}, STAMPS)
+        plan_fields(Positions.of([10.0, np.nan], [0.0, 0.0]), {}, REACH)
