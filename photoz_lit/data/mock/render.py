@@ -135,10 +135,7 @@ def _galaxy_colours(rng: np.random.Generator) -> Array:
 
 
 def draw_scene(sources: list[Source], seeing: Array, pixels: int) -> Image:
-    """Draw sources through seeing and pixel, without noise: nanomaggies per pixel, (5, pixels, pixels).
-
-    `seeing` is the full width at half maximum of the point spread function in each band, pixels, (5,).
-    """
+    """Draw sources through seeing (FWHM, pixels, (5,)) and pixel: nanomaggies per pixel, without noise."""
     extents = (s.radius * (BULGE_RADII_ON_GRID if s.bulge else DISC_RADII_ON_GRID) for s in sources)
     extent = max(1.5 * pixels, *extents)
     side = next((side for side in GRIDS if side >= extent), GRIDS[-1])
@@ -202,7 +199,6 @@ def _width_of_narrow_gaussian() -> float:
 
 
 def _transform_seeing(seeing: Array, grid: Grid) -> Image:
-    """Return the transform of seeing and pixel in each band, shape (5, side, side // 2 + 1)."""
     sigma = (_width_of_narrow_gaussian() * seeing).astype(np.float32)[:, None, None]
 
     def gaussian(width: float, share: float) -> Image:
@@ -214,10 +210,7 @@ def _transform_seeing(seeing: Array, grid: Grid) -> Image:
 
 
 def add_noise(scene: Image, sky: Array, rng: np.random.Generator) -> Image:
-    """Add the noise of photons and of the camera; counts are large enough for a normal law.
-
-    `scene` (5, y, x) is in nanomaggies per pixel above the sky (5,), which is subtracted already.
-    """
+    """Add the noise of photons and camera to what is above the sky; counts are large: a normal law."""
     count, gain = instrument.NANOMAGGIES_PER_COUNT, instrument.GAIN
     photon = (count / gain).astype(np.float32)[:, None, None]
     floor = (sky * count / gain + instrument.DARK_VARIANCE * count**2).astype(np.float32)

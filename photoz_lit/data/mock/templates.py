@@ -1,8 +1,8 @@
 """Colours and k-corrections of four galaxy spectra on a redshift grid.
 
-The spectra are those of Coleman, Wu & Weedman (1980, ApJS 43, 393) for E, Sbc, Scd and Im galaxies as
-recalibrated by Benitez et al. (2004, ApJS 150, 1), the filters the SDSS 2010 curves (Doi et al. 2010, AJ 139,
-1628). Only the table derived from both is part of this package; `tests/data/mock/make_templates.py` made it.
+The spectra are those of Coleman, Wu & Weedman (1980, ApJS 43, 393) as recalibrated by Benitez et al. (2004,
+ApJS 150, 1), the filters the SDSS 2010 curves (Doi et al. 2010, AJ 139, 1628).
+`tests/data/mock/make_templates.py` made the table of both.
 """
 
 from functools import cache

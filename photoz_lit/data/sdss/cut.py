@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from photoz_lit.data.sdss.fields import (
-    BAND_OFFSET,
     POSITION_TOLERANCE,
     FieldPlan,
     Positions,
@@ -31,7 +30,6 @@ from photoz_lit.data.sdss.fields import (
     Stamps,
     check_footprints,
     check_wcs,
-    distance,
     plan_fields,
     read_footprints,
 )
@@ -135,7 +133,8 @@ def cut_fields(galaxies: Positions, index: Index, stamps: Stamps, workers: int =
         reader = _FrameReader(index, stamps, faults, pool)
         while len(rows):
             avoid, again = set(faults), [np.empty(0, np.intp)]
-            plans, off = plan_fields(galaxies.take(rows), footprints, stamps.reach, avoid)
+            rest = Positions(*(values[rows] for values in galaxies))
+            plans, off = plan_fields(rest, footprints, stamps.reach, avoid)
             yield from uncut(None, rows[off], stamps, "on none of the frames")
             for i, plan in enumerate(plans):
                 reader.request([upcoming.field for upcoming in plans[i : i + 2]])
@@ -218,10 +217,7 @@ class _FrameReader:
                 frames[band] = future.result()
             reference = frames[self.stamps.reference][1]
             for band, (image, wcs) in frames.items():
-                fault, off = check_wcs(wcs, image.shape), distance(wcs, reference, image.shape)
-                if not fault and not off < BAND_OFFSET:
-                    fault = f"the WCS lies {off:.0f} pixels from the reference band's"
-                if fault:
+                if fault := check_wcs(wcs, image.shape, reference):
                     raise DataError(f"{self.index[field][band]}: {fault}")
         except DataError as error:
             self.faults[field] = f"{field}: band {band} cannot be used: {error}"

@@ -1,8 +1,7 @@
 """The survey's servers: one request with its faults sorted, patience, and frames fetched ahead of their use.
 
-Frames arrive in parallel in `.partial` files, which a later try goes on with, and get their names when they
-are whole and undamaged. The archive's frames never change, so that parts of two tries fit together; where
-they do not, the check finds out.
+Frames arrive in parallel in `.partial` files, which a later try goes on with, since the archive's never
+change, and get their names when they are whole and undamaged.
 """
 
 import bz2

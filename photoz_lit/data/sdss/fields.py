@@ -74,16 +74,9 @@ class Positions(NamedTuple):
         sky = (np.asarray(values, float) for values in (ra, dec))
         return cls(*np.broadcast_arrays(*sky, *(np.subtract(values, 0.5) for values in (colc, rowc))))
 
-    def take(self, rows: Rows) -> Positions:
-        """Return the positions of some galaxies."""
-        return Positions(*(values[rows] for values in self))
-
 
 def read_footprints(index: Index, stamps: Stamps, pool: Executor) -> dict[Field, Footprint]:
-    """Read where fields lie, from the header of the reference band, or of the next that can be read.
-
-    Fields without any readable frame are left out, with a warning in the log.
-    """
+    """Read where fields lie, by the reference band or the next that can be read; leave out those without."""
 
     def read(files: Mapping[str, Path]) -> Footprint | None:
         for band in sorted(stamps.bands, key=lambda band: band != stamps.reference):
@@ -108,8 +101,8 @@ def check_footprints(footprints: Mapping[Field, Footprint]) -> dict[Field, str]:
     }
 
 
-def check_wcs(wcs: WCS, shape: tuple[int, int]) -> str:
-    """Say what is wrong with a frame's WCS: the scale at corners and middle, the way to the sky and back."""
+def check_wcs(wcs: WCS, shape: tuple[int, int], reference: WCS | None = None) -> str:
+    """Say what is wrong with a frame's WCS: scale, way to the sky and back, place by the reference band's."""
     x, y = _corners(shape)
     ra, dec = wcs.pixel_to_world_values(x, y)
     scales = [_separation((ra, dec), wcs.pixel_to_world_values(*end)) for end in ((x + 1, y), (x, y + 1))]
@@ -118,6 +111,8 @@ def check_wcs(wcs: WCS, shape: tuple[int, int]) -> str:
     back = wcs.pixel_to_world_values(*wcs.world_to_pixel_values(ra % 360, dec))
     if not (_separation((ra, dec), back) < ROUND_TRIP).all():
         return f"the WCS does not lead from the sky back to the same position within {ROUND_TRIP} arcsec"
+    if reference is not None and not (off := _distance(wcs, reference, shape)) < BAND_OFFSET:
+        return f"the WCS lies {off:.0f} pixels from the reference band's"
     return ""
 
 
@@ -133,7 +128,7 @@ def _separation(first: tuple[Array, Array], second: tuple[Array, Array]) -> Arra
     return np.asarray(np.degrees(angle) * 3600)
 
 
-def distance(wcs: WCS, reference: WCS, shape: tuple[int, int], rows: int = 0) -> float:
+def _distance(wcs: WCS, reference: WCS, shape: tuple[int, int], rows: int = 0) -> float:
     """Return how far the middle of a frame lies from where a reference so many rows on has it, pixels."""
     x, y = (axis[:1] for axis in _corners(shape))
     at = reference.world_to_pixel_values(*wcs.pixel_to_world_values(x, y))
@@ -141,8 +136,7 @@ def distance(wcs: WCS, reference: WCS, shape: tuple[int, int], rows: int = 0) ->
 
 
 def _spans_zero(wcs: WCS, shape: tuple[int, int]) -> bool:
-    ra = wcs.pixel_to_world_values(*_corners(shape))[0] % 360
-    return bool(np.ptp(ra) > 180)
+    return bool(np.ptp(wcs.pixel_to_world_values(*_corners(shape))[0] % 360) > 180)
 
 
 def _misplaced(field: Field, footprints: Mapping[Field, Footprint]) -> str:
@@ -154,7 +148,7 @@ def _misplaced(field: Field, footprints: Mapping[Field, Footprint]) -> str:
         neighbour = field._replace(field=field.field + step)
         if neighbour not in footprints or _spans_zero(*footprints[neighbour]):
             continue
-        off = distance(wcs, footprints[neighbour][0], shape, step * FIELD_STEP)
+        off = _distance(wcs, footprints[neighbour][0], shape, step * FIELD_STEP)
         if MISPLACED[0] < off < MISPLACED[1]:
             return f"the WCS, across RA 0, lies {off:.0f} pixels from where that of {neighbour} places it"
     return ""
@@ -184,8 +178,7 @@ def plan_fields(
     fields = sorted(footprints)
     pairs = _covering(galaxies, [footprints[field] for field in fields], reach)
     avoided = np.isin(pairs.field, [i for i, field in enumerate(fields) if field in avoid])
-    known = galaxies.take(pairs.galaxy)
-    offset = np.hypot(pairs.x - known.x, pairs.y - known.y)
+    offset = np.hypot(pairs.x - galaxies.x[pairs.galaxy], pairs.y - galaxies.y[pairs.galaxy])
     own_is_avoided = np.isin(pairs.galaxy, pairs.galaxy[avoided & (offset <= POSITION_TOLERANCE)])
     offset[own_is_avoided & ~avoided] = np.nan
     order = np.lexsort((-pairs.inside, offset > POSITION_TOLERANCE, avoided, pairs.inside < 0, pairs.galaxy))
@@ -207,7 +200,6 @@ def plan_fields(
 
 
 def _split(values: Rows, keys: Rows) -> list[Rows]:
-    """Split values where their keys, which are sorted, change."""
     return np.split(values, np.flatnonzero(np.diff(keys)) + 1) if len(values) else []
 
 
@@ -237,6 +229,5 @@ def _covering(galaxies: Positions, footprints: Sequence[Footprint], reach: float
 
 
 def _unit_vectors(ra: ArrayLike, dec: ArrayLike) -> Array:
-    """Return points on the unit sphere, shape (..., 3)."""
     lon, lat = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)

@@ -74,8 +74,7 @@ def find_frames(folder: Path, bands: Sequence[str]) -> dict[Field, dict[str, Pat
 
 def read_frame(path: Path) -> tuple[Image, WCS]:
     """Read the image of a frame, (rows, columns) in nanomaggies; what follows it is not looked at."""
-    with _opened(path) as (stream, header):
-        wcs = _celestial_wcs(header, path)
+    with _opened(path) as (stream, header, wcs):
         data = stream.read(header.data_size_padded)
         if len(data) < header.data_size:
             raise EOFError(f"{len(data)} of {header.data_size} bytes of the image")
@@ -85,12 +84,12 @@ def read_frame(path: Path) -> tuple[Image, WCS]:
 
 def footprint(path: Path) -> Footprint:
     """Read where a frame lies; of a compressed file, the first block is enough."""
-    with _opened(path) as (_, header):
-        return _celestial_wcs(header, path), (header["NAXIS2"], header["NAXIS1"])
+    with _opened(path) as (_, header, wcs):
+        return wcs, (header["NAXIS2"], header["NAXIS1"])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, fits.Header]]:
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, fits.Header, WCS]]:
     """Open a file, compressed or not, and read the header of an image in nanomaggies."""
     try:
         with cast(BinaryIO, bz2.open(path) if path.suffix == ".bz2" else path.open("rb")) as stream:
@@ -104,7 +103,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, fits.Header]]:
                 raise DataError(f"{path}: no image in the first HDU, but axes {shape}; expected two")
             if (unit := str(header.get("BUNIT", "")).strip()).lower() not in UNITS:
                 raise DataError(f"{path}: BUNIT is {unit!r}, not 'nanomaggy': it must be a calibrated frame")
-            yield stream, header
+            yield stream, header, _celestial_wcs(header, path)
     except (FileNotFoundError, PermissionError) as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
     except UNREADABLE as error:
@@ -113,20 +112,16 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, fits.Header]]:
 
 def _celestial_wcs(header: fits.Header, path: Path) -> WCS:
     """Return the header's WCS, of right ascension and declination."""
-    header = header.copy()
     try:
         # The survey's headers predate this keyword's name. Mended rather than astropy's warning filtered:
         # frames are read in threads, and all threads share the filters. So with `fix`, for dates.
         if "RADECSYS" in header and "RADESYS" not in header:
             header.rename_keyword("RADECSYS", "RADESYS")
         wcs = WCS(header, fix=False)
-        celestial = wcs.has_celestial and [kind[:4] for kind in wcs.wcs.ctype] == ["RA--", "DEC-"]
-        if celestial:
-            wcs.world_to_pixel_values(*wcs.wcs.crval)  # fails if the matrix has no inverse
+        if not wcs.has_celestial or [kind[:4] for kind in wcs.wcs.ctype] != ["RA--", "DEC-"]:
+            raise ValueError(f"CTYPE {', '.join(wcs.wcs.ctype)!r}; expected RA---TAN, DEC--TAN")
+        wcs.world_to_pixel_values(*wcs.wcs.crval)  # fails if the matrix has no inverse
     except Exception as error:  # wcslib has an error class for each keyword; the user needs the file's name
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: unusable sky coordinates in the header ({reason})") from error
-    if not celestial:
-        kinds = ", ".join(wcs.wcs.ctype)
-        raise DataError(f"{path}: no sky coordinates (CTYPE {kinds!r}); expected RA---TAN, DEC--TAN")
     return wcs

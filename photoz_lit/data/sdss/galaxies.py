@@ -29,12 +29,6 @@ def read_positions(path: Path, rules: TableRules, limit: int | None, *, places: 
     def found(name: str) -> str | None:
         return find_column(raw, rules.columns.get(name, name), origin)
 
-    for name in ("ra", "dec"):
-        if found(name) is None:
-            raise DataError(
-                f"{path}: no column '{rules.columns.get(name, name)}': data.positions needs ra and dec in "
-                f"degrees. Its columns are: {', '.join(raw.colnames)}. Name yours by data.columns.{name}=..."
-            )
     table, rows = standard_table(raw, origin, replace(rules, needed=("ra", "dec")))
     table = with_ids(table)
     if found("ebv") is None and rules.ebv_maps is None:

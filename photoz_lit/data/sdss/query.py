@@ -15,7 +15,6 @@ import pyarrow
 import pyarrow.csv
 import requests
 from astropy.table import Table, vstack
-from numpy.typing import NDArray
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
 from photoz_lit.data.sdss.fetch import Fault, get, new_session, pause, refusal
@@ -47,8 +46,7 @@ OTHERS = {"specObjID": "s.specObjID", "z": "s.z", "rowc": "p.rowc_r AS rowc", "c
 class Selection:
     """Which galaxies to take.
 
-    With a limit they are the first by specObjID, hence by plate: they lie close together on the sky and share
-    frames, but are no fair sample.
+    With a limit they are the first by specObjID, hence by plate: close together, and no fair sample.
     """
 
     z_min: float = 0.0  # of spec_z, both ends included
@@ -70,11 +68,10 @@ def sql(selection: Selection, *, rows: int | None = None, after: int = 0) -> str
     ]
     if selection.region:
         ra_min, ra_max, dec_min, dec_max = selection.region
-        if ra_min <= ra_max:
-            conditions.append(f"p.ra BETWEEN {ra_min!r} AND {ra_max!r}")
-        else:
-            conditions.append(f"(p.ra >= {ra_min!r} OR p.ra <= {ra_max!r})")
-        conditions.append(f"p.dec BETWEEN {dec_min!r} AND {dec_max!r}")
+        ra = f"p.ra BETWEEN {ra_min!r} AND {ra_max!r}"
+        if ra_min > ra_max:
+            ra = f"(p.ra >= {ra_min!r} OR p.ra <= {ra_max!r})"
+        conditions += [ra, f"p.dec BETWEEN {dec_min!r} AND {dec_max!r}"]
     if selection.runs:
         conditions.append(f"p.run IN ({','.join(str(run) for run in sorted(set(selection.runs)))})")
     if after:
@@ -197,7 +194,16 @@ def standard_columns(table: Table) -> Table:
     """
     out = Table({"object_id": table["objID"], "spec_z": table["z"]})
     out["dered_petro_r"] = np.asarray(table["petroMag_r"]) - np.asarray(table["extinction_r"])
-    out["ebv"] = _catalogue_ebv(table)
+    a_g, a_r = (np.asarray(table[f"extinction_{band}"]) for band in "gr")
+    expected = EXTINCTION_PER_EBV["g"] / EXTINCTION_PER_EBV["r"]
+    dusty = a_r > 0.01  # rounding hides the ratio below
+    if dusty.any() and abs((found := np.median(a_g[dusty] / a_r[dusty])) / expected - 1) > 0.01:
+        raise DataError(
+            f"the catalogue's extinction_g / extinction_r is {found:.3f}, not {expected:.3f}: they "
+            "have other coefficients than those of Stoughton et al. (2002), and E(B-V) cannot be derived "
+            "from them: use data release 17 (data.catalogue_url)"
+        )
+    out["ebv"] = a_r / EXTINCTION_PER_EBV["r"]
     for name in ("ra", "dec", "run", "camcol", "field", "rowc", "colc"):
         out[name] = table[name]
     for ours, theirs in (("mag", "modelMag"), ("mag_err", "modelMagErr")):
@@ -207,17 +213,3 @@ def standard_columns(table: Table) -> Table:
     for band in BANDS:
         out[f"mag_{band}"] -= table[f"extinction_{band}"]
     return out
-
-
-def _catalogue_ebv(table: Table) -> NDArray[np.float64]:
-    """E(B-V), mag, from extinction_r; the bands' ratio tells whether the coefficients are those of 2002."""
-    a_g, a_r = (np.asarray(table[f"extinction_{band}"], dtype=np.float64) for band in "gr")
-    expected = EXTINCTION_PER_EBV["g"] / EXTINCTION_PER_EBV["r"]
-    dusty = a_r > 0.01  # rounding hides the ratio below
-    if dusty.any() and abs(np.median(a_g[dusty] / a_r[dusty]) / expected - 1) > 0.01:
-        raise DataError(
-            f"the catalogue's extinction_g / extinction_r is {np.median(a_g[dusty] / a_r[dusty]):.3f}, not "
-            f"{expected:.3f}: its extinctions have other coefficients than those of Stoughton et al. (2002), "
-            "and E(B-V) cannot be derived from them: use data release 17 (data.catalogue_url)"
-        )
-    return a_r / EXTINCTION_PER_EBV["r"]

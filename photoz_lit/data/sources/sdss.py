@@ -47,7 +47,7 @@ class Settings(TableSettings):
 
 
 def check(settings: Settings, survey: Survey) -> None:
-    """Check what belongs together."""
+    """Check the region, and that a folder of frames comes with positions."""
     ra, dec = settings.region[:2], settings.region[2:]
     in_order = len(dec) == 2 and -90 <= dec[0] < dec[1] <= 90
     need(
@@ -70,7 +70,7 @@ def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cutting:
-    """The way from positions and frames to a store, field by field."""
+    """The plan of `data=sdss`: galaxies are asked for when the store is made, then cut field by field."""
 
     settings: Settings
     survey: Survey
@@ -78,7 +78,7 @@ class Cutting:
     workers: int
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Progress) -> "Store":
-        """Ask for the catalogue or read the positions, say what it takes, then cut field by field."""
+        """Ask for the catalogue or read the positions, then cut."""
         from photoz_lit.data.sdss.fetch import Archive
         from photoz_lit.data.sdss.fields import Stamps
         from photoz_lit.data.sdss.galaxies import ask_catalogue, read_positions
@@ -106,6 +106,4 @@ class Cutting:
         return walk.write(folder, facts, progress)
 
 
-def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Cutting:
-    """Return what cuts the galaxies; they are asked for when the store is made."""
-    return Cutting(settings, survey, target, workers)
+plan = Cutting
