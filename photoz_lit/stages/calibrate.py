@@ -9,9 +9,9 @@ goes for other quantities than redshift.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from astropy.table import Table
@@ -30,19 +30,12 @@ from photoz_lit.data.splits import object_names
 from photoz_lit.data.store import Store
 from photoz_lit.dispersion import variances
 from photoz_lit.errors import ConfigError, DataError
-from photoz_lit.files import (
-    digest,
-    locked,
-    read_arrays,
-    read_json,
-    write_arrays,
-    write_json,
-    write_table,
-)
+from photoz_lit.files import digest, locked, read_arrays, read_json, write_arrays, write_json, write_table
 from photoz_lit.fitting import member_subset
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.inference import CHUNK, Predictor, Trained, open_model
 from photoz_lit.progress import counted
+from photoz_lit.report.figures.residuals import Curve, figure_residuals
 from photoz_lit.results import read_pdf
 from photoz_lit.runs import check_origin, enter, survey_facts
 from photoz_lit.stages.prepare import plan_of, prepare, splits, store_folder, training_labels
@@ -53,25 +46,11 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Estimates:
-    """Whose photo_z are calibrated: a table, and the results folder with their p(z), if there is one."""
-
-    name: str
-    table: Table
-    target: Target
-    folder: Path | None = None
-
-    def columns(self) -> tuple[Floats, Floats, Floats]:
-        """Return truth, estimate and dered_petro_r (mag), each (n,), NaN where masked or unknown."""
-        table = self.table
-        z, estimate, r = (
-            np.ma.filled(np.ma.asarray(table[name], dtype=np.float64), np.nan)
-            if name in table.colnames
-            else np.full(len(table), np.nan)
-            for name in (self.target.column, self.target.estimate, "dered_petro_r")
-        )
-        return z, estimate, r
+def columns(table: Table, target: Target) -> tuple[Floats, Floats, Floats]:
+    """Return truth, estimate and dered_petro_r (mag), each (n,), NaN where masked or unknown."""
+    names, unknown = (target.column, target.estimate, "dered_petro_r"), np.full(len(table), np.nan)
+    z, photo_z, r = (numbers(table, n, "estimates") if n in table.colnames else unknown for n in names)
+    return z, photo_z, r
 
 
 def run(config: Config) -> None:
@@ -89,38 +68,26 @@ def run(config: Config) -> None:
 
 def of_a_run(config: Config, model: Trained) -> None:
     """Calibrate on the training and validation galaxies of a run, whose photo_z are made for it."""
-    own = replace(
-        model.config,
-        stage=config.stage,
-        model=str(model.folder),
-        run=config.run,
-        data_dir=config.data_dir,
-        output_dir=config.output_dir,
-        trainer=config.trainer,
-        calibration=config.calibration,
-    )
+    typed = ("stage", "run", "data_dir", "output_dir", "trainer", "calibration")
+    own = replace(model.config, model=str(model.folder), **{key: getattr(config, key) for key in typed})
     trained_on, there = read_json(model.folder / "origin.json").get("store"), store_folder(own)
     if trained_on != there.name:
         raise ConfigError(
             f"{model.folder} was trained on {trained_on}, its settings now give {there}: bring the galaxies "
             "that it was trained on, unchanged, to calibrate it"
         )
-    galaxies = read_estimates(model, config.calibration.galaxies)
-    assert galaxies.folder is not None
-    n_views, how = 1, []
-    if galaxies.folder != model.folder:
-        views = galaxies.folder.resolve().parent.name.partition(",symmetries=")[2]
-        n_views, how = int(views or 1), [f"of={galaxies.folder.resolve().name}"]
-        how += [f"symmetries={views}"] if views else []
-    above = Path(own.output_dir) / own.run / "calibrate" / model.folder.name
+    folder, table = read_estimates(model, own.calibration.galaxies)
+    of, above = folder.resolve(), Path(own.output_dir) / own.run / "calibrate" / model.folder.name
+    views = of.parent.name.partition(",symmetries=")[2]
+    how = [f"of={of.name}"] if folder != model.folder else []
 
     def sample() -> Sample:
-        store = prepare(own)
-        estimate = str(galaxies.table.meta.get("ESTIMATE", own.photo_z))
-        return sample_of(own, store, training_estimates(own, model, store, estimate, n_views, above))
+        store, estimate = prepare(own), str(table.meta.get("ESTIMATE", own.photo_z))
+        return sample_of(own, store, training_estimates(own, model, store, estimate, int(views or 1), above))
 
-    origin = {"model": model.digest, "estimates": digest(galaxies.folder / "photo_z.fits")}
-    work(own, above / folder_name(own, *how), galaxies, sample, model.grid, origin)
+    name = folder_name(own, *how, *([f"symmetries={views}"] if views else []))
+    origin = {"model": model.digest, "estimates": digest(folder / "photo_z.fits")}
+    work(own, above / name, table, folder, sample, model.grid, origin)
 
 
 def of_a_table(config: Config) -> None:
@@ -128,32 +95,33 @@ def of_a_table(config: Config) -> None:
     own = replace(config, data=replace(config.data, labelled=False))
     # Nothing is prepared, but the name of a store tells the table from others and from its changes.
     place = store_folder(own).name.replace(own.data.source, Path(str(own.data.path)).stem)
-    galaxies, sample = table_of(own)
+    table, sample = table_of(own)
     origin = {"store": place, "survey": str(asdict(own.survey)), "target": str(asdict(own.target))}
     origin["seed"] = str(own.seed)  # of folds and resampling
     folder = Path(own.output_dir) / own.run / "calibrate" / place / folder_name(own)
-    work(own, folder, galaxies, lambda: sample, own.survey.grid(), origin)
+    work(own, folder, table, None, lambda: sample, own.survey.grid(), origin)
 
 
 def work(
     own: Config,
     folder: Path,
-    galaxies: Estimates,
+    table: Table,
+    results: Path | None,
     sample: Callable[[], Sample],
     grid: RedshiftGrid,
     origin: dict[str, str],
 ) -> None:
-    """Calibrate and write with all that it was made with, unless that is done.
+    """Calibrate a table of estimates, with p(z) in the folder `results`, and write it, unless that is done.
 
     Of equal commands one works and the others wait; nothing is written before all is there to be written.
     """
-    began = time.monotonic()
+    began, c, s = time.monotonic(), own.calibration, own.survey
     with locked(folder.parent):
         check_origin(folder, origin)
         if (folder / "done.json").is_file():
             log.info("%s is complete: skipped", folder)
             return
-        c, s, (truth, photo_z, r) = own.calibration, own.survey, galaxies.columns()
+        truth, photo_z, r = columns(table, own.target)
         usable = np.isfinite(photo_z) & np.isfinite(r)
         calibration, facts = calibrate(
             sample(),
@@ -164,89 +132,58 @@ def work(
             expected=cast(Expected, c.target),  # checked with the settings
             paper=c.paper,
             relative=own.target.relative,
-            bin_width=BIN_WIDTH if own.target.is_redshift else (s.z_max - s.z_min) / metrics.WIDE_BINS,
+            bin_width=BIN_WIDTH if own.target.is_redshift else metrics.wide(s.grid()).width,
             seed=own.seed,
         )
         calibrated = np.full(len(usable), np.nan)
         calibrated[usable] = calibration.correct(photo_z[usable], r[usable])
-        known = usable & np.isfinite(truth)
-        results = {
-            name: judged(own, grid, galaxies, known, estimates)
-            for name, estimates in (("metrics_before", photo_z), ("metrics", calibrated))
-            if known.any()
-        }
+        known, said = np.isfinite(truth) & usable, "no truth is known"
+        scores, curves = judge(own, grid, table, results, calibrated) if known.any() else ([], None)
         enter(own, folder, origin)
-        table = galaxies.table.copy()
         table[f"{own.target.estimate}_calibrated"] = calibrated
         write_table(folder / "photo_z.fits", table)
         shape = {"start": calibration.start, "width": calibration.width}
         write_arrays(folder / "calibration.npz", {"table": calibration.table, **shape})
         write_json(folder / "survey.json", survey_facts(own))
-        for name, scores in results.items():
-            write_json(folder / f"{name}.json", scores)
-        if results:  # the figure gives a correction its own colour by its name
-            named = {own.correction.name: photo_z[known], "calibrated": calibrated[known]}
-            draw_residuals(own, folder / "residuals.png", truth[known], r[known], named)
-        done: dict[str, Any] = {
-            "label": f"{galaxies.name}, calibrated to {c.target}",
-            "group": folder.name,
-            "stage": "calibrate",
-            "run": own.run,
-            "version": __version__,
-            "model": own.model or own.data.path,
-            "estimates": str(galaxies.folder or own.data.path),
-            "target": c.target,
-            "sample": c.sample,
-            "galaxies": len(calibrated),
-            "seconds": round(time.monotonic() - began, 1),
-        }
-        write_json(folder / "done.json", done | asdict(facts))
-    said = "no truth is known"
-    if results:
-        before, after = results.values()
-        said = (
-            f"mean abs(mean dz) in bins of photo_z {before['bulk_mean']:.5f} -> {after['bulk_mean']:.5f}, "
-            f"slope_photo_z {before['slope_photo_z']:+.3f} -> {after['slope_photo_z']:+.3f}"
-        )
+        if curves:
+            write_json(folder / "metrics_before.json", scores[0])
+            write_json(folder / "metrics.json", scores[1])
+            figure_residuals(*curves, own.target).savefig(folder / "residuals.png", dpi=150)
+            told = "mean abs(mean dz) in bins of photo_z {bulk_mean:.5f}, slope_photo_z {slope_photo_z:+.3f}"
+            said = " -> ".join(told.format(**one) for one in scores)
+        done = asdict(c) | asdict(facts) | {"stage": "calibrate", "version": __version__}
+        done |= {"model": own.model or own.data.path, "galaxies": len(calibrated)}
+        write_json(folder / "done.json", done | {"seconds": round(time.monotonic() - began, 1)})
     log.info("%d galaxies calibrated on %d: %s -> %s", usable.sum(), facts.n_galaxies, said, folder)
 
 
-def judged(
-    own: Config, grid: RedshiftGrid, galaxies: Estimates, known: NDArray[np.bool_], estimates: Floats
-) -> dict[str, float]:
-    """Return the metrics of those whose truth is known, with two of the bulk bias."""
-    s, (spec_z, _, r) = own.survey, (column[known] for column in galaxies.columns())
-    numbers = metrics.evaluate(
-        spec_z,
-        estimates[known],
-        r,
-        None if galaxies.folder is None else np.concatenate(list(read_pdf(galaxies.folder)))[known],
-        grid,
-        s.slices(),
-        outlier_cut=s.outlier_cut,
-        rng=np.random.default_rng([own.seed, 5]),
-        n_bootstrap=own.n_bootstrap,
-        z_high=s.slope_high_from,
-        relative=own.target.relative,
-    )
-    return numbers | metrics.bulk_bias(spec_z, estimates[known], s.grid(), own.target.relative)
-
-
-def draw_residuals(own: Config, path: Path, spec_z: Floats, r: Floats, named: dict[str, Floats]) -> None:
-    """Draw mean residuals of estimates by name, against spec_z and photo_z, as the metrics have them."""
-    from photoz_lit.report.figures.residuals import Curve, figure_residuals
-
-    grid, relative = own.survey.grid(), own.target.relative
-    sides: tuple[list[Curve], list[Curve]] = ([], [])
-    for label, photo_z in named.items():
-        variance, _ = variances(spec_z, photo_z, r, grid, own.survey.slices())
-        binned = (
-            metrics.residuals_by_spec_z(spec_z, photo_z, variance, grid, relative),
-            metrics.residuals_by_photo_z(spec_z, photo_z, grid, metrics.MIN_COUNT, relative),
+def judge(
+    own: Config, grid: RedshiftGrid, table: Table, results: Path | None, calibrated: Floats
+) -> tuple[list[dict[str, float]], tuple[list[Curve], list[Curve]]]:
+    """Return metrics of those whose truth is known and curves of their mean residuals, before and after."""
+    s, bins, slices, relative = own.survey, own.survey.grid(), own.survey.slices(), own.target.relative
+    every = columns(table, own.target)
+    known = np.isfinite(every[0]) & np.isfinite(calibrated)
+    spec_z, photo_z, r = (column[known] for column in every)
+    pdf = None if results is None else np.concatenate(list(read_pdf(results)))[known]
+    scores, curves = list[dict[str, float]](), (list[Curve](), list[Curve]())
+    # The figure gives a correction its own colour by its name.
+    for label, estimate in ((own.correction.name, photo_z), ("calibrated", calibrated[known])):
+        of_all = metrics.evaluate(
+            *(spec_z, estimate, r, pdf, grid, slices),
+            outlier_cut=s.outlier_cut,
+            rng=np.random.default_rng([own.seed, 5]),
+            n_bootstrap=own.n_bootstrap,
+            z_high=s.slope_high_from,
+            relative=relative,
         )
-        for side, means in zip(sides, binned, strict=True):
+        scores.append(of_all | metrics.bulk_bias(spec_z, estimate, bins, relative))
+        variance, _ = variances(spec_z, estimate, r, bins, slices)
+        by_spec_z = metrics.residuals_by_spec_z(spec_z, estimate, variance, bins, relative)
+        by_photo_z = metrics.residuals_by_photo_z(spec_z, estimate, bins, metrics.MIN_COUNT, relative)
+        for side, means in zip(curves, (by_spec_z, by_photo_z), strict=True):
             side.append(Curve(label, means, metrics.fit_line(means)))
-    figure_residuals(*sides, own.target).savefig(path, dpi=150)
+    return scores, curves
 
 
 def folder_name(config: Config, *others: str) -> str:
@@ -256,14 +193,13 @@ def folder_name(config: Config, *others: str) -> str:
     return ",".join([f"target={c.target}", *others, *sample, *paper])
 
 
-def table_of(own: Config) -> tuple[Estimates, Sample]:
+def table_of(own: Config) -> tuple[Table, Sample]:
     """Read a table of estimates: what is to be calibrated, and the galaxies to measure on.
 
     The latter have the truth, and do not say `test` in the column `split`.
     """
-    plan, s, target = plan_of(own), own.survey, own.target
-    path, table, truth = str(own.data.path), plan.catalogue, target.column
-    estimates = np.concatenate(list(plan.chunks(0))).astype(np.float64)
+    plan, s, path, truth = plan_of(own), own.survey, str(own.data.path), own.target.column
+    table, estimates = plan.catalogue, np.concatenate(list(plan.chunks(0))).astype(np.float64)
     if estimates.shape[1] != 1:
         raise DataError(
             f"{path}: data.vectors={own.data.vectors} are {estimates.shape[1]} columns: name the one that "
@@ -273,30 +209,27 @@ def table_of(own: Config) -> tuple[Estimates, Sample]:
         raise DataError(
             f"{path}: no column {' and '.join(absent)}: name them by target.column and data.columns"
         )
-    spec_z = numbers(table, truth, path)
-    told = np.isfinite(spec_z)
+    spec_z, photo_z, r = numbers(table, truth, path), estimates[:, 0], numbers(table, "dered_petro_r", path)
+    told, usable = np.isfinite(spec_z), np.isfinite(photo_z) & np.isfinite(r)
     given = read_table(path)  # a table without labels, whose splits are not read
     if (split := find_column(given, own.data.columns.get("split") or "split", path)) is not None:
         told &= split_words(given, split, path)[0] != "test"
     for what, mask in range_faults(spec_z, truth, (s.z_min, s.z_max)):
-        if (mask & told).any():
-            raise DataError(f"{path}: {what} in {(mask & told).sum()} rows: leave them out")
+        if n := (mask & told).sum():
+            raise DataError(f"{path}: {what} in {n} rows: leave them out")
     table = table[[n for n in ("object_id", "ra", "dec", truth, "dered_petro_r") if n in table.colnames]]
-    table[target.estimate] = estimates[:, 0]
-    _, photo_z, r = Estimates(path, table, target).columns()
-    usable = np.isfinite(photo_z) & np.isfinite(r)
+    table[own.target.estimate] = photo_z
     rows = told & usable
     if not rows.any() or not (usable & ~told).any():
         raise DataError(
             f"{path}: {rows.sum()} rows have {truth} to calibrate on, {(usable & ~told).sum()} are to be "
             f"calibrated: those without {truth}, and those that say test in a column split"
         )
-    sample = Sample(spec_z[rows], photo_z[rows], r[rows], np.ones(rows.sum()))
-    return Estimates(Path(path).stem, table[~told], target), sample
+    return table[~told], Sample(spec_z[rows], photo_z[rows], r[rows], np.ones(rows.sum()))
 
 
-def read_estimates(model: Trained, others: str | None) -> Estimates:
-    """Read the photo_z to calibrate: the model's own, or those of a results folder of stage=predict."""
+def read_estimates(model: Trained, others: str | None) -> tuple[Path, Table]:
+    """Read folder and table of the photo_z to calibrate: the model's own, or results of stage=predict."""
     folder = model.folder if others is None else Path(others)
     if others is not None:
         if not (folder / "done.json").is_file():
@@ -318,19 +251,13 @@ def read_estimates(model: Trained, others: str | None) -> Estimates:
         raise DataError(f"{path}: cannot be read ({error}): run its stage again") from error
     if "dered_petro_r" not in table.colnames:
         raise DataError(f"{path}: has no dered_petro_r, and the calibration depends on it: predict with it")
-    return Estimates(model.folder.name, table, model.config.target, folder)
+    return folder, table
 
 
 def training_estimates(
     own: Config, model: Trained, store: Store, estimate: str, n_views: int, above: Path
 ) -> Floats:
-    """Estimate photo_z of the training and validation galaxies as the others' were; kept for the next run.
-
-    Returns
-    -------
-    ndarray, shape (N,)
-        One a galaxy of the store, NaN for the others.
-    """
+    """Estimate photo_z (N,) of training and validation galaxies as the others' were, or read what is kept."""
     path = above / f"training-{model.digest[:12]}-{estimate}-{n_views if store.kind == 'images' else 1}.npz"
     if not path.is_file():
         usable = np.isin(splits(store, own), ("train", "val"))
@@ -340,10 +267,9 @@ def training_estimates(
         )
         with counted("galaxies", 0, len(usable), own.trainer.progress) as tick:
             for start in range(0, len(usable), CHUNK):
-                part = slice(start, min(start + CHUNK, len(usable)))
-                pdf, _ = predictor.rows(store, part.start, part.stop, usable, tick)
-                mine = usable[part]
-                photo_z[part][mine] = getattr(metrics, estimate)(pdf[mine], model.grid)
+                pdf, _ = predictor.rows(store, start, min(start + CHUNK, len(usable)), usable, tick)
+                mine = np.flatnonzero(usable[start : start + CHUNK])
+                photo_z[start + mine] = getattr(metrics, estimate)(pdf[mine], model.grid)
         write_arrays(path, {"photo_z": photo_z})
     return read_arrays(path)["photo_z"]
 
@@ -351,8 +277,7 @@ def training_estimates(
 def sample_of(own: Config, store: Store, photo_z: Floats) -> Sample:
     """Choose and weight the galaxies that the calibration is measured on; never those of the test split."""
     which, split = own.calibration.sample, splits(store, own)
-    r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
-    spec_z = training_labels(store, own, split)
+    spec_z, r = training_labels(store, own, split), np.asarray(store.catalogue["dered_petro_r"], dtype=float)
     rows = np.flatnonzero(np.isin(split, ("val",) if which == "val" else ("train", "val")))
     if len(rows) == 0:
         raise DataError(

@@ -13,7 +13,7 @@ from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.splits import object_names
 from photoz_lit.files import digest, read_json
 from photoz_lit.inference import open_model
-from photoz_lit.stages.calibrate import fitted_on, read_estimates, sample_of, training_estimates
+from photoz_lit.stages.calibrate import columns, fitted_on, read_estimates, sample_of, training_estimates
 from photoz_lit.stages.prepare import prepare, splits
 
 CALIBRATE = ("stage=calibrate", "calibration=photo_z")
@@ -101,7 +101,7 @@ def test_estimates_of_training_galaxies_are_made_as_the_tests_were(finished: Fin
     # The same network on the same kind of input: test galaxies would get what the run gave them.
     model = open_model(model_of(finished))
     store = prepare(model.config)
-    _, photo_z, _ = read_estimates(model, None).columns()
+    _, photo_z, _ = columns(read_estimates(model, None)[1], model.config.target)
     above = finished.folder / "above"
     above.mkdir()
     split = splits(store, model.config)
