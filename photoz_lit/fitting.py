@@ -32,6 +32,8 @@ from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels
 from photoz_lit.network import membership, new_outputs
 from photoz_lit.training import BATCH, device_of, load_weights, train
 
+Floats = NDArray[np.float64]
+
 log = logging.getLogger(__name__)
 
 
@@ -40,8 +42,8 @@ class Embedded:
     """Galaxies of a store as heads see them: embeddings (views, N, d) and columns (N,)."""
 
     embeddings: NDArray[np.float32]
-    spec_z: NDArray[np.float64]
-    r: NDArray[np.float64]
+    spec_z: Floats
+    r: Floats
     ebv: NDArray[np.float32]
 
 
@@ -51,40 +53,22 @@ class Fitted:
 
     head: AnyHead
     grid: RedshiftGrid
-    prior: NDArray[np.float64]
+    prior: Floats
     labels: LabelTable | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What one head of a correction is fitted to.
-
-    Parameters
-    ----------
-    config : Config
-        Settings.
-    folder : Path
-        Run folder.
-    representation : str
-        Digest of the representation.
-    data : Embedded
-        Galaxies of the store.
-    n_views : int
-        Views that are trained on.
-    train_rows, val_rows : array (n,)
-        Rows of the store to train on and to validate with.
-    member : int
-        Number of the head, from 0.
-    """
+    """What one head of a correction is fitted to."""
 
     config: Config
-    folder: Path
-    representation: str
-    data: Embedded
-    n_views: int
+    folder: Path  # of the run
+    representation: str  # its digest
+    data: Embedded  # all galaxies of the store
+    n_views: int  # that are trained on
     train_rows: NDArray[np.int64]
     val_rows: NDArray[np.int64]
-    member: int = 0
+    member: int = 0  # number of the head
 
     @cached_property
     def samples(self) -> tuple[Sample, Sample]:
@@ -104,7 +88,7 @@ class Task:
         kind = c.step2.weights if c.step2 else "none"
         return replace(train, weight=galaxy_weights(kind, train.spec_z, grid)), val
 
-    def galaxies(self, own: tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]) -> list[Galaxies]:
+    def galaxies(self, *own: dict[str, NDArray[Any]]) -> list[Galaxies]:
         """Return what batches of training and validation are drawn from, with columns of their own."""
         views = self.data.embeddings[: self.n_views]
         found = []
@@ -115,11 +99,7 @@ class Task:
 
 
 def member_subset(
-    config: Config,
-    names: NDArray[np.str_] | None,
-    spec_z: NDArray[np.float64],
-    r: NDArray[np.float64],
-    member: int,
+    config: Config, names: NDArray[np.str_] | None, spec_z: Floats, r: Floats, member: int
 ) -> NDArray[np.int64]:
     """Return which training galaxies a head is fitted to, given their names, spec_z and r (n,): indices."""
     c, grid, slices = config.correction, config.survey.grid(), config.survey.slices()
@@ -150,32 +130,23 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
 
     All corrections with the same subset, loss and weights share it.
     """
-    config, step2 = task.config, task.config.correction.step2
+    config, c, step2 = task.config, task.config.correction, task.config.correction.step2
     assert step2 is not None
     train, val = task.samples
     loss = loss_module(step2.loss.name).Loss(step2.loss, train)
     own = [loss.columns(sample) | {"z_bin": sample.z_bin} for sample in (train, val)]
     if train.weight is not None:
         own[0]["weight"] = train.weight
+    part: list[int | str] = ["part", task.member] if c.leaves_out else []
+    if c.subset:
+        part = [c.subset.threshold, c.subset.fold + task.member]
+    training = config.training.step2
+    key = digest_of([task.representation, part, c.views, asdict(training), asdict(step2)])
     above = config.folder("representation")
     with locked(above):
-        folder = above / f"step2-{step2_key(task)}"
-        galaxies = task.galaxies((own[0], own[1]))
-        head = fit_head(config, copy.deepcopy(head), loss, config.training.step2, galaxies, folder)
+        galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
+        head = fit_head(config, copy.deepcopy(head), loss, training, galaxies, folder)
     return Fitted(head, train.grid, loss.implicit_prior())
-
-
-def step2_key(task: Task) -> str:
-    """Digest of what Step 2 depends on."""
-    c = task.config.correction
-    subset: list[int | str] = []
-    if c.subset:
-        subset = [c.subset.threshold, c.subset.fold + task.member]
-    elif c.leaves_out:
-        subset = ["part", task.member]
-    assert c.step2 is not None
-    own = asdict(c.step2)
-    return digest_of([task.representation, subset, c.views, asdict(task.config.training.step2), own])
 
 
 def fit_step3(task: Task, head: AnyHead) -> Fitted:
@@ -192,9 +163,9 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
         s.slices(),
         extend=(s.extend_left, s.extend_right) if c.extend else (0, 0),
         soften=c.soften,
-        width=c.width or 0.0,
+        width=c.width,
         shift=cast(Shift, c.shift),  # checked with the settings
-        shift_strength=c.strength,
+        strength=c.strength,
         membership=np.ones((s.n_slices, 1), dtype=bool) if c.hidden else train.membership,
     )
     prior = table.mean_label(train.r_slice, train.z_bin)
@@ -208,7 +179,7 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
         np.concatenate([p.r_slice * grid.n_bins + p.z_bin for p in (train, val)]), return_inverse=True
     )
     of_train, of_val = np.split(index, [len(train.spec_z)])
-    galaxies = task.galaxies(({"cell": of_train}, {"cell": of_val}))
+    galaxies = task.galaxies({"cell": of_train}, {"cell": of_val})
     targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
     folder = task.folder / f"step3{f'-{task.member}' if config.correction.members > 1 else ''}"
     # A hidden layer learns galaxies by heart: its best checkpoint counts.
@@ -228,25 +199,8 @@ def fit_head(
 ) -> AnyHead:
     """Train the redshift outputs of a head on cached embeddings; the gate and all else stay as they are.
 
-    Parameters
-    ----------
-    config, training
-        Settings; length, optimiser and schedule.
-    head : Head or HiddenHead
-        Where training starts.
-    loss_function : LossFunction
-        What is minimised.
-    galaxies : [Galaxies, Galaxies]
-        Embeddings to train on and to validate with, with what the loss reads.
-    folder : Path
-        Where checkpoints go; a training that is finished there is taken from there.
-    keep : {"best", "last"}
-        Which checkpoint counts.
-
-    Returns
-    -------
-    AnyHead
-        The trained head.
+    `galaxies` are those to train on and to validate with. Checkpoints, of which `keep` says which one counts,
+    go to `folder`; a training that is finished there is taken from there.
     """
     n_views, length = len(galaxies[0].inputs), len(galaxies[0])
     stream = Stream(length, training.batch_size, training.check_every, config.seed, n_views)

@@ -2,7 +2,8 @@
 
 A label depends on a galaxy's redshift bin and magnitude slice only. All widths and means here are in units of
 bins and on the survey's own bin index: bin k's centre is at k, the extended grid runs from -left to K - 1 +
-right.
+right. Of the balanced subset, `counts` (S, K) is the histogram of spec_z in each slice and `sigma_2` (R, K)
+the scatter of each output.
 """
 
 from dataclasses import dataclass
@@ -17,27 +18,15 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, nearest
 Floats = NDArray[np.float64]
 Shift = Literal["mirror", "centre_of_mass", "none"]
 
-ONE_HOT_BELOW = 0.1
-"""Softening width in bins below which a label is one-hot."""
+ONE_HOT_BELOW = 0.1  # softening width in bins below which a label is one-hot
 
 
 def centre_of_mass(counts: ArrayLike, sigma_2: ArrayLike) -> Floats:
-    """Centre of mass of each bin's Gaussian of width sigma_2, weighted with the slice's galaxies.
+    """Centre of mass (S, K, R) of each bin's Gaussian of width sigma_2, weighted with the slice's galaxies.
 
-    The Gaussian ends with the original redshift range, because no galaxy lies beyond it.
-
-    Parameters
-    ----------
-    counts : array_like, shape (S, K)
-        The balanced subset's histogram of spec_z in each slice.
-    sigma_2 : array_like, shape (R, K)
-        Scatter, bins.
-
-    Returns
-    -------
-    ndarray, shape (S, K, R)
-        Centre of mass, bins. A slice without galaxies pulls nothing: its centre is the bin itself. Where the
-        Gaussian reaches no galaxy at all, it is the nearest populated bin, its limit.
+    The Gaussian ends with the original redshift range, because no galaxy lies beyond it. A slice without
+    galaxies pulls nothing: its centre is the bin itself. Where the Gaussian reaches no galaxy at all, it is
+    the nearest populated bin, its limit.
     """
     n, width = np.asarray(counts, dtype=np.float64), np.asarray(sigma_2, dtype=np.float64)
     n_slices, n_bins = n.shape
@@ -56,34 +45,14 @@ def centre_of_mass(counts: ArrayLike, sigma_2: ArrayLike) -> Floats:
 def shifted_mean(
     counts: ArrayLike, sigma_2: ArrayLike, shift: Shift = "mirror", strength: float = 1.0
 ) -> Floats:
-    """Mean of the label of a galaxy in each slice, bin and output, moved against the pull of the truncation.
+    """Mean (S, K, R) of the label of each slice, bin and output, moved against the pull of the truncation.
 
-    Parameters
-    ----------
-    counts : array_like, shape (S, K)
-        The balanced subset's histogram of spec_z in each slice.
-    sigma_2 : array_like, shape (R, K)
-        Scatter, bins.
-    shift : {"mirror", "centre_of_mass", "none"}
-        With c the centre of mass: "mirror" moves bin k to 2 k - c (the paper), "centre_of_mass" to c (the
-        talk), "none" leaves it.
-    strength : float
-        Multiplies the shift; 1 is the paper's.
-
-    Returns
-    -------
-    ndarray, shape (S, K, R)
-        Means, bins, on the original bin index.
-
-    Raises
-    ------
-    ValueError
-        If `shift` is none of the three.
+    With c the centre of mass: "mirror" moves bin k to 2 k - c (the paper), "centre_of_mass" to c (the talk),
+    "none" leaves it. `strength` multiplies the shift; 1 is the paper's.
     """
     n = np.asarray(counts, dtype=np.float64)
-    bins = np.broadcast_to(
-        np.arange(n.shape[1], dtype=np.float64)[None, :, None], (*n.shape, len(np.asarray(sigma_2)))
-    )
+    each = np.arange(n.shape[1], dtype=np.float64)[None, :, None]
+    bins = np.broadcast_to(each, (*n.shape, len(np.asarray(sigma_2))))
     if shift == "none":
         return bins.copy()
     if shift not in ("mirror", "centre_of_mass"):
@@ -93,22 +62,10 @@ def shifted_mean(
 
 
 def gaussian_labels(mean: ArrayLike, sigma: ArrayLike, grid: RedshiftGrid) -> Floats:
-    """Labels on the extended grid: Gaussians of width sigma around the means, each of sum 1.
+    """Labels (..., n_outputs) on the extended grid: Gaussians of width sigma around the means, each of sum 1.
 
-    Parameters
-    ----------
-    mean : array_like, shape (...)
-        Means, bins, on the original bin index; beyond the extended grid they are clipped to its first or last
-        bin, which keeps the label normalised and in range.
-    sigma : array_like, broadcastable to `mean`
-        Widths, bins. Below 0.1 the label is one-hot.
-    grid : RedshiftGrid
-        The extended grid.
-
-    Returns
-    -------
-    ndarray, shape (..., n_outputs)
-        Labels.
+    Means (...) beyond the grid are clipped to its first or last bin, which keeps the label normalised and in
+    range. Below a width of 0.1 the label is one-hot.
     """
     bins = np.arange(grid.n_outputs, dtype=np.float64) - grid.extend_left
     m, width = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(sigma, dtype=np.float64))
@@ -127,24 +84,12 @@ def gaussian_labels(mean: ArrayLike, sigma: ArrayLike, grid: RedshiftGrid) -> Fl
 
 @dataclass(frozen=True, eq=False)
 class LabelFit:
-    """What Step 3 measured on the balanced subset, kept for the figures.
-
-    Parameters
-    ----------
-    counts : ndarray of int, shape (S, K)
-        Histogram of spec_z in each slice.
-    spec_z_hist, photo_z_hist : ndarray, shape (R, K)
-        Normalised histograms of each output (zero for an output without galaxies).
-    sigma_1 : ndarray, shape (R,)
-        Dispersions, bins.
-    sigma_2 : ndarray, shape (R, K)
-        Scatters, bins.
-    """
+    """What Step 3 measured on the balanced subset, kept for the figures."""
 
     counts: NDArray[np.int64]
-    spec_z_hist: Floats
+    spec_z_hist: Floats  # (R, K), normalised, zero for an output without galaxies
     photo_z_hist: Floats
-    sigma_1: Floats
+    sigma_1: Floats  # (R,), dispersions
     sigma_2: Floats
 
 
@@ -153,35 +98,13 @@ class LabelTable:
     """The label of every (slice, z bin, output), as means and widths of Gaussians.
 
     Dense rows are made on request: a full table of CFHTLS would take 1.9 GB.
-
-    Parameters
-    ----------
-    grid : RedshiftGrid
-        The extended grid.
-    mean : ndarray, shape (S, K, R)
-        Means on the original bin index, bins. Only entries of member outputs are used.
-    sigma : ndarray, shape (R,)
-        Softening widths, bins; below 0.1 the labels of the output are one-hot.
-    membership : ndarray of bool, shape (S, R)
-        Which output covers which slice; labels of the others are uniform over the extended grid.
-    fit : LabelFit
-        The measurements behind the table.
     """
 
-    grid: RedshiftGrid
-    mean: Floats
-    sigma: Floats
-    membership: NDArray[np.bool_]
+    grid: RedshiftGrid  # the extended one
+    mean: Floats  # (S, K, R), of which entries of member outputs are used
+    sigma: Floats  # (R,), softening widths
+    membership: NDArray[np.bool_]  # (S, R); labels of outputs that do not cover a slice are uniform
     fit: LabelFit
-
-    def __post_init__(self) -> None:
-        expected = (*self.membership.shape, self.grid.n_bins)
-        n_slices, n_bins, n_outputs = self.mean.shape
-        if (n_slices, n_outputs, n_bins) != expected or self.sigma.shape != (n_outputs,):
-            raise ValueError(
-                f"mean {self.mean.shape}, sigma {self.sigma.shape}, membership {self.membership.shape} "
-                f"and {self.grid.n_bins} bins do not fit together"
-            )
 
     def rows(self, slice_index: ArrayLike, bin_index: ArrayLike) -> NDArray[np.float32]:
         """Labels (n, R, n_outputs), each of sum 1, of galaxies by their slices and original z bins (n,)."""
@@ -232,45 +155,16 @@ def build_label_table(
     *,
     extend: tuple[int, int] = (0, 0),
     soften: bool = True,
-    width: float = 0.0,
+    width: float | None = None,
     shift: Shift = "mirror",
-    shift_strength: float = 1.0,
+    strength: float = 1.0,
     membership: ArrayLike | None = None,
 ) -> LabelTable:
     """Build Step 3's label table from Step 2's estimates on the balanced subset.
 
-    Parameters
-    ----------
-    spec_z, photo_z : array_like, shape (n,)
-        Redshifts and Step 2 estimates (argmax of p(z)) of the balanced subset.
-    dered_petro_r : array_like, shape (n,)
-        Dereddened Petrosian r, mag.
-    grid : RedshiftGrid
-        The survey's bins; an extension of it is replaced by `extend`.
-    slices : MagnitudeSlices
-        Magnitude slices.
-    extend : (int, int)
-        Bins added to the left and to the right of the grid.
-    soften : bool
-        False gives one-hot labels at the rounded shifted means (`correction=hard`).
-    width : float
-        Width of soft labels, bins, in place of the fitted dispersion; 0 takes that.
-    shift : {"mirror", "centre_of_mass", "none"}
-        How the mean moves, see `shifted_mean`.
-    shift_strength : float
-        Multiplies the shift.
-    membership : array_like of bool, shape (S, R), optional
-        Replaces the interlaced membership: a column of ones gives a single output the same corrections.
-
-    Returns
-    -------
-    LabelTable
-        Labels for all cells, with the measurements behind them.
-
-    Raises
-    ------
-    ValueError
-        If the arrays are empty, of different lengths or not finite.
+    `photo_z` (n,) is the argmax of p(z); `extend` says how many bins the grid gets to the left and to the
+    right; a `width` replaces the fitted dispersion; without `soften` labels are one-hot at the rounded,
+    shifted means (`correction=hard`). A `membership` of ones (S, 1) gives a single output the same corrections.
     """
     z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
     if z.size == 0:
@@ -279,10 +173,9 @@ def build_label_table(
         raise ValueError(f"photo_z must be finite and as long as spec_z, got {estimate.shape} for {z.shape}")
     member = np.asarray(slices.membership if membership is None else membership, dtype=np.bool_)
     fit = fit_labels(z, estimate, dered_petro_r, grid, slices, member)
-    mean = shifted_mean(fit.counts, fit.sigma_2, shift, shift_strength)
-    sigma = np.full_like(fit.sigma_1, width) if width > 0 else fit.sigma_1
-    if not soften:
-        sigma = np.zeros_like(sigma)
+    mean = shifted_mean(fit.counts, fit.sigma_2, shift, strength)
+    sigma = fit.sigma_1 if width is None else np.full_like(fit.sigma_1, width)
+    sigma = sigma if soften else np.zeros_like(sigma)
     return LabelTable(grid.extended(*extend), mean, sigma, member, fit)
 
 
@@ -292,29 +185,12 @@ def fit_labels(
     dered_petro_r: ArrayLike,
     grid: RedshiftGrid,
     slices: MagnitudeSlices,
-    membership: ArrayLike,
+    membership: NDArray[np.bool_],
 ) -> LabelFit:
-    """Measure histograms, dispersions and scatters of each output.
-
-    Parameters
-    ----------
-    spec_z, photo_z, dered_petro_r : array_like, shape (n,)
-        Redshifts, estimates and magnitudes (mag).
-    grid, slices : RedshiftGrid, MagnitudeSlices
-        Bins and slices.
-    membership : array_like of bool, shape (S, R)
-        Which output covers which slice.
-
-    Returns
-    -------
-    LabelFit
-        The measurements.
-    """
-    member = np.asarray(membership, dtype=np.bool_)
+    """Measure histograms, dispersions and scatters of each output."""
     counts = cell_counts(spec_z, dered_petro_r, grid, slices)
-    spec_hist, photo_hist = (
-        output_histogram(z, dered_petro_r, grid, slices, member) for z in (spec_z, photo_z)
-    )
+    both = (output_histogram(z, dered_petro_r, grid, slices, membership) for z in (spec_z, photo_z))
+    spec_hist, photo_hist = both
     sigma_1 = fit_dispersion(spec_hist, photo_hist)
-    sigma_2 = scatter(spec_z, photo_z, slices.index(dered_petro_r), sigma_1, grid, member)
+    sigma_2 = scatter(spec_z, photo_z, slices.index(dered_petro_r), sigma_1, grid, membership)
     return LabelFit(counts, spec_hist, photo_hist, sigma_1, sigma_2)

@@ -7,28 +7,26 @@ redshift and magnitude. Here are the other two, which keep the direction of each
 their length: tau-normalisation and learnt weight scaling (LWS).
 
 Weights are those of `Head.redshift`, viewed as (R, K, d); in a head of several outputs the scales of each are
-its own.
+its own. Embeddings are (n, d), and z_bin (n,) is the bin of spec_z, counted with the extension.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from photoz_lit.metrics import CHUNK
 
+Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-TAUS = np.linspace(0, 1, 11)
-"""Choices of the power of tau-normalisation."""
-
-MOST_ITERATIONS = 200
-"""Of the fit of learnt scales, an output."""
+TAUS = np.linspace(0, 1, 11)  # choices of the power of tau-normalisation
+MOST_ITERATIONS = 200  # of the fit of learnt scales, an output
 
 
-def tau_normalised(weight: ArrayLike, tau: float) -> Floats:
+def tau_normalised(weight: Array, tau: float) -> Floats:
     """Divide each bin's weights (..., d) by a power of their norm: w / norm(w)^tau.
 
     Norms tend to grow with the number of galaxies a bin was trained with; tau = 0 leaves them, 1 makes them
@@ -39,39 +37,21 @@ def tau_normalised(weight: ArrayLike, tau: float) -> Floats:
     return np.asarray(w / np.where(norm > 0, norm, 1.0) ** tau)
 
 
-def choose_tau(
-    embeddings: ArrayLike,
-    weight: ArrayLike,
-    gate: ArrayLike | None,
-    z_bin: ArrayLike,
-    galaxy_weight: ArrayLike,
-) -> float:
+def choose_tau(embeddings: Array, weight: Array, gate: Array | None, z_bin: Array, balance: Array) -> float:
     """Choose tau by the weighted negative log-likelihood of the mixture on validation galaxies.
 
-    Parameters
-    ----------
-    embeddings : array_like, shape (n, d)
-        Of validation galaxies.
-    weight : array_like, shape (R, K, d)
-        Weights of the redshift outputs.
-    gate : array_like, shape (n, R), or None
-        Probability of each output; None with a single one.
-    z_bin : array_like of int, shape (n,)
-        Bin of spec_z, counted with the extension.
-    galaxy_weight : array_like, shape (n,)
-        Weights that balance the validation galaxies, as `lds_weights` does.
+    `gate` (n, R) is the probability of each output, None with a single one; `balance` (n,) are weights that
+    balance the galaxies, as `lds_weights` does.
     """
-    x, k = np.asarray(embeddings), np.asarray(z_bin, dtype=np.int64)
-    w = np.asarray(weight)
-    mix = np.ones((len(x), len(w))) if gate is None else np.asarray(gate, dtype=np.float64)
-    balance = np.asarray(galaxy_weight, dtype=np.float64)
+    mix = np.ones((len(embeddings), len(weight))) if gate is None else gate
 
     def nll(tau: float) -> float:
-        scaled, total = tau_normalised(w, tau), 0.0
-        for start in range(0, len(x), CHUNK):
+        scaled, total = tau_normalised(weight, tau), 0.0
+        for start in range(0, len(embeddings), CHUNK):
             part = slice(start, start + CHUNK)
-            logits = np.einsum("nd,rkd->nrk", x[part].astype(np.float64), scaled, optimize=True)
-            at_label = np.take_along_axis(log_softmax(logits, axis=2), k[part, None, None], axis=2)[..., 0]
+            x, k = embeddings[part].astype(np.float64), z_bin[part, None, None]
+            logits = np.einsum("nd,rkd->nrk", x, scaled, optimize=True)
+            at_label = np.take_along_axis(log_softmax(logits, axis=2), k, axis=2)[..., 0]
             p = (mix[part] * np.exp(at_label)).sum(axis=1)
             total -= float(balance[part] @ np.log(np.maximum(p, 1e-30)))
         return total
@@ -80,51 +60,21 @@ def choose_tau(
 
 
 def learnt_scales(
-    embeddings: ArrayLike,
-    weight: ArrayLike,
-    bias: ArrayLike,
-    z_bin: ArrayLike,
-    member: ArrayLike,
-    penalty: float = 1e-3,
+    embeddings: Array, weight: Array, bias: Array, z_bin: Array, member: Array, penalty: float = 1e-3
 ) -> Floats:
-    """Learn a scale of each bin's weights on balanced galaxies: logits f_k (w_k . x) + b_k.
+    """Learn a scale (R, K) of each bin's weights on balanced galaxies: logits f_k (w_k . x) + b_k.
 
-    Minimises the cross-entropy of each output, one-hot labels for its members and uniform ones for the others
-    as in Step 2, over the scales only: a convex problem, solved by L-BFGS. The paper trains the same scales
-    with class-balanced sampling, the balanced subset's part here.
-
-    Parameters
-    ----------
-    embeddings : array_like, shape (n, d)
-        Of the balanced subset.
-    weight : array_like, shape (R, K, d)
-        Weights of the redshift outputs, kept.
-    bias : array_like, shape (R, K)
-        Biases, kept.
-    z_bin : array_like of int, shape (n,)
-        Bin of spec_z, counted with the extension.
-    member : array_like of bool, shape (n, R)
-        Which outputs a galaxy belongs to.
-    penalty : float
-        Times the mean of (f - 1)^2 over bins: a bin of few galaxies keeps its scale.
-
-    Returns
-    -------
-    ndarray, shape (R, K)
-        Scales f; multiply the weights with them.
+    Minimises the cross-entropy of each output, one-hot labels for its members (n, R) and uniform ones for the
+    others as in Step 2, over the scales only: a convex problem, solved by L-BFGS. The paper trains the same
+    scales with class-balanced sampling, the balanced subset's part here. The penalty, times the mean of
+    (f - 1)^2 over bins, lets a bin of few galaxies keep its scale.
     """
-    x, k = np.asarray(embeddings), np.asarray(z_bin, dtype=np.int64)
-    w, b, belongs = np.asarray(weight), np.asarray(bias), np.asarray(member, dtype=np.bool_)
-    return np.stack([_learnt_scale(x, w[i], b[i], k, belongs[:, i], penalty) for i in range(len(w))])
+    outputs = zip(weight, bias, member.T, strict=True)
+    return np.stack([_learnt_scale(embeddings, w, b, z_bin, of_it, penalty) for w, b, of_it in outputs])
 
 
 def _learnt_scale(
-    x: NDArray[np.floating[Any]],
-    weight: NDArray[np.floating[Any]],
-    bias: NDArray[np.floating[Any]],
-    z_bin: NDArray[np.int64],
-    member: NDArray[np.bool_],
-    penalty: float,
+    x: Array, weight: Array, bias: Array, z_bin: Array, member: Array, penalty: float
 ) -> Floats:
     """Scales of one output, shape (K,)."""
     n_bins, wide = len(bias), weight.T.astype(np.float64)
@@ -141,11 +91,9 @@ def _learnt_scale(
             loss -= float((target * log_p).sum())
             gradient += ((np.exp(log_p) - target) * score).sum(axis=0)
         pull = scale - 1
-        return loss / len(x) + penalty * float(pull @ pull) / n_bins, (
-            gradient / len(x) + 2 * penalty * pull / n_bins
-        )
+        loss = loss / len(x) + penalty * float(pull @ pull) / n_bins
+        return loss, gradient / len(x) + 2 * penalty * pull / n_bins
 
-    found = minimize(
-        objective, np.ones(n_bins), jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS}
-    )
+    options = {"maxiter": MOST_ITERATIONS}
+    found = minimize(objective, np.ones(n_bins), jac=True, method="L-BFGS-B", options=options)
     return np.asarray(found.x, dtype=np.float64)

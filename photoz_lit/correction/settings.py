@@ -7,8 +7,7 @@ from photoz_lit.correction.finishing import LINKS, link_module
 from photoz_lit.errors import ConfigError
 from photoz_lit.setting import chosen, setting
 
-PARTS = 5
-"""Parts of the training galaxies, of which a member of an ensemble on all data leaves one out."""
+PARTS = 5  # parts of the training galaxies, of which a member of an ensemble on all data leaves one out
 
 
 @dataclass
@@ -29,38 +28,31 @@ class Step2Config:
 
 @dataclass
 class Step3Config:
-    """New outputs on soft and shifted labels.
-
-    `width` of soft labels is in bins, null for the fitted dispersion; `hidden` is 0 for the paper's linear
-    outputs, else the width of the layer before one output for all magnitudes.
-    """
+    """New outputs on soft and shifted labels."""
 
     soften: bool = True
-    width: float | None = setting(None, above=0)
+    width: float | None = setting(None, above=0)  # of soft labels, bins; null for the fitted dispersion
     shift: str = setting("mirror", choices=("mirror", "centre_of_mass", "none"))
     strength: float = setting(1.0, least=0, most=2)
     extend: bool = True
+    # Width of the layer before one output for all magnitudes, or 0 for the paper's linear outputs.
     hidden: int = setting(0, least=0)
 
 
 @dataclass
 class CorrectionConfig:
-    """A correction; `name` is what the report calls it.
+    """A correction."""
 
-    `rescale` changes the lengths of the weights of each bin after Step 1 or 2; `finish` lists links such as
-    `pit: slices`; p(z) of `members` heads are averaged; each galaxy is seen in so many `views`; `estimate` is
-    which of p(z) is photo_z, where it is not the setting of that name.
-    """
-
-    name: str = "none"
+    name: str = "none"  # in the report
     subset: SubsetConfig | None = None
     step2: Step2Config | None = None
-    rescale: str = setting("none", choices=("none", "tau", "learnt"))
+    rescale: str = setting("none", choices=("none", "tau", "learnt"))  # lengths of the weights of each bin
     step3: Step3Config | None = None
-    finish: list[dict[str, Any]] = setting([])
-    members: int = setting(1, least=1)
+    finish: list[dict[str, Any]] = setting([])  # links, such as `pit: slices`
+    members: int = setting(1, least=1)  # heads, of whose p(z) the mean is taken
     mean: str = setting("arithmetic", choices=("arithmetic", "harmonic"))
-    views: int = setting(8, least=1)
+    views: int = setting(8, least=1)  # of each galaxy
+    # Which of p(z) is photo_z, where it is not the setting of that name.
     estimate: str | None = setting(None, choices=("mode", "median", "mean"), decides="results")
 
     @property

@@ -13,28 +13,19 @@ from photoz_lit.grids import RedshiftGrid
 
 Floats = NDArray[np.float64]
 
-LDS_SIGMA = 2.0
-"""Width in bins of the kernel of label-distribution smoothing, as its authors use."""
-
-DENSE_ALPHA = 1.0
-"""Strength of DenseWeight: 1 gives the fullest redshift no weight but the floor."""
-
-DENSE_FLOOR = 1e-6
-"""Least weight of DenseWeight before the normalisation."""
-
-KDE_STEPS = 4096
-"""Points on which the density of `dense_weights` is evaluated before it is interpolated at the galaxies."""
+LDS_SIGMA = 2.0  # width in bins of the kernel of label-distribution smoothing, as its authors use
+DENSE_ALPHA = 1.0  # strength of DenseWeight: 1 gives the fullest redshift no weight but the floor
+DENSE_FLOOR = 1e-6  # least weight of DenseWeight before the normalisation
+KDE_STEPS = 4096  # points at which its density is evaluated before it is interpolated at the galaxies
 
 
 def galaxy_weights(kind: str, spec_z: ArrayLike, grid: RedshiftGrid) -> NDArray[np.float32] | None:
     """Weights (n,) of `correction.step2.weights`: "lds", "dense", or none at all."""
-    match kind:
-        case "lds":
-            return lds_weights(spec_z, grid, LDS_SIGMA, power=0.5).astype(np.float32)
-        case "dense":
-            return dense_weights(spec_z, DENSE_ALPHA).astype(np.float32)
-        case _:
-            return None
+    if kind == "none":
+        return None
+    lds = kind == "lds"
+    weight = lds_weights(spec_z, grid, LDS_SIGMA, 0.5) if lds else dense_weights(spec_z, DENSE_ALPHA)
+    return weight.astype(np.float32)
 
 
 def lds_weights(spec_z: ArrayLike, grid: RedshiftGrid, sigma: float, power: float = 1.0) -> Floats:
@@ -43,24 +34,13 @@ def lds_weights(spec_z: ArrayLike, grid: RedshiftGrid, sigma: float, power: floa
     The weight of a galaxy is 1 / (k * p)(z)^power, with p the histogram of spec_z over the bins and k a
     Gaussian (Yang et al. 2021, ICML, "Delving into deep imbalanced regression", arXiv:2102.09554). The
     histogram is reflected at the ends of the grid, lest these be taken for rare. The authors' code takes
-    the root of the counts before it smooths them; here the root is that of the smoothed density.
-
-    Parameters
-    ----------
-    spec_z : array_like, shape (n,)
-        Redshifts to train on.
-    grid : RedshiftGrid
-        Redshift bins; an extension is ignored.
-    sigma : float
-        Width of the kernel, bins, above 0.
-    power : float
-        1 for the inverse, 0.5 for its square root, 0 for equal weights.
+    the root of the counts before it smooths them; here the root is that of the smoothed density. `sigma` is
+    the width of the kernel, bins.
     """
     k = grid.index(spec_z)
     density = gaussian_filter1d(np.bincount(k, minlength=grid.n_bins).astype(np.float64), sigma)
     weight = density[k] ** -power
-    normalised: Floats = weight / weight.mean()
-    return normalised
+    return np.asarray(weight / weight.mean())
 
 
 def dense_weights(spec_z: ArrayLike, alpha: float) -> Floats:
@@ -69,18 +49,6 @@ def dense_weights(spec_z: ArrayLike, alpha: float) -> Floats:
     max(1 - alpha p'(z), floor) over its mean, with p' the kernel density estimate scaled to [0, 1]
     (Steininger et al. 2021, Machine Learning 110, 2187). The kernel is as wide as in the authors' code,
     1.06 std n^(-1/5).
-
-    Parameters
-    ----------
-    spec_z : array_like, shape (n,)
-        Redshifts to train on.
-    alpha : float
-        Strength: 0 gives equal weights; from 1 on the commonest redshifts get the least weight.
-
-    Raises
-    ------
-    ValueError
-        If all redshifts are the same.
     """
     z = np.asarray(spec_z, dtype=np.float64)
     if z.size < 2 or z.min() == z.max():
@@ -97,5 +65,4 @@ def dense_weights(spec_z: ArrayLike, alpha: float) -> Floats:
     density = gaussian_kde(centres, bw_method=width, weights=weights)(places)
     scaled = (density - density.min()) / (density.max() - density.min())
     weight = np.maximum(1 - alpha * np.interp(z, places, scaled), DENSE_FLOOR)
-    normalised: Floats = weight / weight.mean()
-    return normalised
+    return np.asarray(weight / weight.mean())

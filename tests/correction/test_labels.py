@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -274,9 +273,6 @@ def test_labels_of_a_bad_sample_are_errors() -> None:
         build_label_table([0.1], [0.1], [np.nan], GRID, SLICES)
     with pytest.raises(ValueError, match="membership has 2 rows"):
         build_label_table([0.1], [0.1], [16.0], GRID, SLICES, membership=np.ones((2, 1)))
-    table = build_label_table([0.1], [0.1], [16.0], GRID, SLICES)
-    with pytest.raises(ValueError, match="fit together"):
-        replace(table, sigma=np.zeros(5))
 
 
 def test_mean_label_is_that_of_the_outputs_a_galaxy_belongs_to() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.finishing import link_module
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link
+from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
 
@@ -19,13 +19,16 @@ class Chain:
     links: tuple[tuple[str, Link], ...] = ()
 
     def __call__(
-        self, pdf: ArrayLike, dered_petro_r: ArrayLike | None = None, embeddings: ArrayLike | None = None
+        self, pdf: ArrayLike, dered_petro_r: Maybe = None, embeddings: Maybe = None
     ) -> NDArray[np.float32]:
         """Finish p(z), (n, n_outputs); r (n,), mag, and embeddings (n, d) may be unknown."""
+        return self._exact(pdf, dered_petro_r, embeddings).astype(np.float32)
+
+    def _exact(self, pdf: ArrayLike, dered_petro_r: Maybe, embeddings: Maybe) -> Floats:
         p = np.asarray(pdf, dtype=np.float64)
         for _, link in self.links:
             p = link(p, dered_petro_r, embeddings)
-        return np.asarray(p, dtype=np.float32)
+        return p
 
     def implicit_prior(self, before: Floats) -> Floats:
         """Return the implicit prior of finished p(z), (n_outputs,), as far as it is known."""
@@ -57,25 +60,16 @@ def fit_chain(
     held_out: Callable[[], Galaxies],
     facts: Facts,
 ) -> Chain:
-    """Fit the links in order, each to what those before it leave.
+    """Fit links, by their names and what stands after them, in order, each to what those before it leave.
 
-    Parameters
-    ----------
-    steps : sequence of (str, value)
-        Names of links and what stands after them.
-    validation, held_out : callable
-        Return the validation split, with p(z) as the heads give it, and training galaxies, with p(z) of the
-        head that did not see them.
-    facts : Facts
-        With the implicit prior that the heads were trained with.
+    `validation` has p(z) as the heads give it, `held_out`, training galaxies, that of the head that did not
+    see them; `facts` has the implicit prior that the heads were trained with.
     """
     chain = Chain()
     for name, value in steps:
         module = link_module(name)
         galaxies = held_out() if module.HELD_OUT else validation()
-        pdf = np.asarray(galaxies.pdf, dtype=np.float64)
-        for _, link in chain.links:
-            pdf = link(pdf, galaxies.dered_petro_r, galaxies.embeddings)
+        pdf = chain._exact(galaxies.pdf, galaxies.dered_petro_r, galaxies.embeddings)
         now = replace(facts, implicit_prior=chain.implicit_prior(facts.implicit_prior))
         chain = Chain((*chain.links, (name, module.fit(value, replace(galaxies, pdf=pdf), now))))
     return chain

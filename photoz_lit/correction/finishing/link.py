@@ -9,65 +9,41 @@ from numpy.typing import ArrayLike, NDArray
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
 Floats = NDArray[np.float64]
+Maybe = ArrayLike | None
 
 
 @dataclass(frozen=True, eq=False)
 class Galaxies:
-    """Galaxies that a link is fitted on.
+    """Galaxies that a link is fitted on."""
 
-    Parameters
-    ----------
-    pdf : ndarray, shape (n, n_outputs)
-        Their p(z), after the links before.
-    spec_z, dered_petro_r : ndarray, shape (n,)
-        Redshifts, and magnitudes, mag.
-    embeddings : ndarray, shape (n, d)
-        Embeddings in view 0.
-    """
-
-    pdf: NDArray[np.floating[Any]]
+    pdf: NDArray[np.floating[Any]]  # (n, n_outputs), after the links before
     spec_z: Floats
-    dered_petro_r: Floats
-    embeddings: NDArray[np.float32]
+    dered_petro_r: Floats  # mag
+    embeddings: NDArray[np.float32]  # (n, d), in view 0
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What links know beside galaxies.
+    """What links know beside galaxies."""
 
-    Parameters
-    ----------
-    grid, slices : RedshiftGrid, MagnitudeSlices
-        Bins of p(z), extension included, and slices of r.
-    implicit_prior : ndarray, shape (n_outputs,)
-        That of p(z), after the links before.
-    n_fitted : int
-        Galaxies that the labels of the implicit prior belong to.
-    spec_z_train : ndarray
-        Redshifts of the whole training split.
-    relative : bool
-        Whether residuals are divided by 1 + spec_z.
-    rng : numpy.random.Generator
-        Divides galaxies into folds.
-    """
-
-    grid: RedshiftGrid
+    grid: RedshiftGrid  # of p(z), extension included
     slices: MagnitudeSlices
-    implicit_prior: Floats = field(default_factory=lambda: np.empty(0))
-    n_fitted: int = 0
-    spec_z_train: Floats = field(default_factory=lambda: np.empty(0))
-    relative: bool = True
-    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    implicit_prior: Floats = field(default_factory=lambda: np.empty(0))  # of p(z), after the links before
+    n_fitted: int = 0  # galaxies that the labels of the implicit prior belong to
+    spec_z_train: Floats = field(default_factory=lambda: np.empty(0))  # of the whole training split
+    relative: bool = True  # whether residuals are divided by 1 + spec_z
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)  # divides galaxies into folds
 
 
 class Link(Protocol):
     """One link, fitted; those of this folder inherit from it."""
 
-    def __call__(self, pdf: Floats, dered_petro_r: ArrayLike | None, embeddings: ArrayLike | None) -> Floats:
+    def __call__(self, pdf: ArrayLike, dered_petro_r: Maybe = None, embeddings: Maybe = None) -> Floats:
         """Return p(z), (n, n_outputs), where r (n,), mag, and embeddings (n, d) may be unknown."""
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return all of it as named arrays."""
+        return vars(self).copy()
 
     def implicit_prior(self, before: Floats) -> Floats:
         """Return the implicit prior of p(z) after it, (n_outputs,), or that before it where it is unknown."""

@@ -13,43 +13,35 @@ calibrated.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link
+from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
 from photoz_lit.correction.finishing.pit_local import LocalMap, cdf_at, choose_local_map
+from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import MagnitudeSlices
-
-if TYPE_CHECKING:
-    from photoz_lit.correction.settings import CorrectionConfig
 
 KEEPS_PRIOR = False
 HELD_OUT = False
 NEEDS_PRIOR = False
 
+# Choices of numbers: equal parts of the PIT distribution (1 changes nothing), galaxies of a slice between two
+# knots of its map, prior galaxies of a slice. Some hundreds of galaxies measure their own coverage to 2 or
+# 3 %: a stronger prior or fewer knots, which the likelihood of so few often prefers, leave half of the global
+# map's error of coverage in place.
 KNOTS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
-"""Choices of the number of equal parts of the PIT distribution; 1 changes nothing."""
-
 GALAXIES_PER_KNOT = (15, 30, 60)
-"""Choices of the number of galaxies of a slice between two knots of its map."""
-
 SLICE_PRIOR_COUNTS = (10.0, 30.0, 100.0)
-"""Choices of the number of prior galaxies of a slice.
 
-Some hundreds of galaxies measure their own coverage to 2 or 3 %. A stronger prior or fewer knots, which the
-likelihood of so few often prefers, leave half of the global map's error of coverage in place.
-"""
-
-FOLDS = 5
-"""Parts of the validation galaxies of which each is held out once."""
+FOLDS = 5  # parts of the validation galaxies, of which each is held out once
 
 
-def check(value: Any, correction: "CorrectionConfig") -> None:
+def check(value: Any, correction: CorrectionConfig) -> None:
     """Refuse groups that there are not."""
     valid = ("overall", "slices", "local")
     if value not in valid:
@@ -63,13 +55,10 @@ def fit(value: str, galaxies: Galaxies, facts: Facts) -> "Recalibration":
     u = metrics.pit(galaxies.pdf, galaxies.spec_z, facts.grid)
     overall = choose_pit_map(u, facts.rng)
     by_slice: tuple[PitMap, ...] = ()
-    local = None
     if value == "slices":
-        slices = facts.slices
-        of = slices.index(galaxies.dered_petro_r)
-        by_slice = choose_slice_maps(overall.cdf(u), of, slices.n_slices, facts.rng)
-    elif value == "local":
-        local = choose_local_map(overall.cdf(u), galaxies.embeddings)
+        of = facts.slices.index(galaxies.dered_petro_r)
+        by_slice = choose_slice_maps(overall.cdf(u), of, facts.slices.n_slices, facts.rng)
+    local = choose_local_map(overall.cdf(u), galaxies.embeddings) if value == "local" else None
     return Recalibration(overall, facts.slices, by_slice, local)
 
 
@@ -89,18 +78,11 @@ class PitMap:
 
     A monotone cubic through quantiles, mixed with the uniform distribution, so that p'(z) is nowhere zero
     where p(z) is not.
-
-    Parameters
-    ----------
-    knots, levels : ndarray, shape (m,)
-        PIT values, ascending from 0 to 1, and the fraction of galaxies below them, from 0 to 1.
-    uniform : float
-        Share of the uniform distribution.
     """
 
-    knots: Floats
-    levels: Floats
-    uniform: float
+    knots: Floats  # (m,), PIT values, ascending from 0 to 1
+    levels: Floats  # (m,), the fraction of galaxies below them, from 0 to 1
+    uniform: float  # share of the uniform distribution
 
     def cdf(self, u: ArrayLike) -> Floats:
         """Fraction of galaxies of a PIT below u, any shape."""
@@ -128,9 +110,7 @@ class Recalibration(Link):
     by_slice: tuple[PitMap, ...] = ()
     local: LocalMap | None = None
 
-    def __call__(
-        self, pdf: ArrayLike, dered_petro_r: ArrayLike | None = None, embeddings: ArrayLike | None = None
-    ) -> Floats:
+    def __call__(self, pdf: ArrayLike, dered_petro_r: Maybe = None, embeddings: Maybe = None) -> Floats:
         """Return p(z), (n, n_outputs), rows of sum 1; galaxies of unknown group by the map over all only."""
         from photoz_lit import metrics
 
@@ -157,28 +137,20 @@ def fit_pit_map(pit: ArrayLike, n_knots: int) -> PitMap:
     """Fit the map to PIT values (n,) of validation galaxies at `n_knots` equal parts; 1 gives the identity.
 
     The knots are quantiles, so that they are dense where p(z) far too narrow piles up the PIT near 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If there is no galaxy or a value is outside [0, 1].
     """
     u = np.asarray(pit, dtype=np.float64)
     if u.ndim != 1 or u.size == 0 or not ((u >= 0) & (u <= 1)).all():
         raise ValueError(f"a PIT map needs values in [0, 1], got {u.shape}")
     levels = np.arange(1, n_knots) / n_knots
-    knots = np.quantile(u, levels, method="hazen")
     # Galaxies at exactly 0 or 1 lie where p(z) = 0: their share goes to the nearest place where it is not.
-    knots = np.round(knots, 12)
+    knots = np.round(np.quantile(u, levels, method="hazen"), 12)
     inside = (knots > 0) & (knots < 1)
     knots, which = np.unique(knots[inside], return_inverse=True)
     levels = np.bincount(which, weights=levels[inside]) / np.bincount(which) if len(knots) else levels[:0]
-    return PitMap(
-        np.concatenate([[0.0], knots, [1.0]]), np.concatenate([[0.0], levels, [1.0]]), 1 / (u.size + 1)
-    )
+    return PitMap(np.r_[0.0, knots, 1.0], np.r_[0.0, levels, 1.0], 1 / (u.size + 1))
 
 
-def choose_pit_map(pit: ArrayLike, rng: np.random.Generator, knots: Sequence[int] = KNOTS) -> PitMap:
+def choose_pit_map(pit: ArrayLike, rng: np.random.Generator) -> PitMap:
     """Fit the map to PIT values (n,) with the number of parts that describes those held out best."""
     u = np.asarray(pit, dtype=np.float64)
     fold = rng.permutation(len(u)) % FOLDS
@@ -188,7 +160,7 @@ def choose_pit_map(pit: ArrayLike, rng: np.random.Generator, knots: Sequence[int
         held_out = [np.log(fit_pit_map(u[fold != f], n).density(u[fold == f])).sum() for f in folds]
         return float(np.sum(held_out))
 
-    return fit_pit_map(u, max(knots, key=score))
+    return fit_pit_map(u, max(KNOTS, key=score))
 
 
 def choose_slice_maps(
@@ -196,21 +168,7 @@ def choose_slice_maps(
 ) -> tuple[PitMap, ...]:
     """Fit each slice's map with the knots and the shrinkage that describe held-out galaxies best.
 
-    Parameters
-    ----------
-    v : array_like, shape (n,)
-        PIT of validation galaxies after the map over all.
-    slice_index : array_like of int, shape (n,)
-        Their slice, 0 .. n_slices - 1.
-    n_slices : int
-        Number of slices.
-    rng : numpy.random.Generator
-        Divides them into folds.
-
-    Returns
-    -------
-    tuple of PitMap
-        Fitted to all of them; a slice without galaxies has the identity.
+    v (n,) is the PIT of validation galaxies after the map over all, `slice_index` (n,) their slice.
     """
     values, s = np.asarray(v, dtype=np.float64), np.asarray(slice_index, dtype=np.int64)
     fold = rng.permutation(len(values)) % FOLDS

@@ -14,27 +14,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction import CHUNK
-from photoz_lit.correction.losses.nearest import nearest
+from photoz_lit.correction.losses.nearest import nearest, possible
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Choices of the numbers of a galaxy's neighbours, of bins of v among them, and of prior galaxies, of which
+# the last leaves the map before.
 NUMBERS = (50, 100, 200, 400, 800)
-"""Choices of the number of neighbours of a galaxy."""
-
 BINS = (4, 8, 16, 32)
-"""Choices of the number of bins of v among the neighbours of a galaxy."""
-
 PRIOR_COUNTS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 1e6)
-"""Choices of the number of prior galaxies among neighbours; the last leaves the map before."""
 
 
 @dataclass(frozen=True)
 class LocalChoice:
-    """Numbers of neighbours, of bins of v and of prior galaxies, and the mean log density they give."""
+    """What is chosen, and the mean log density it gives."""
 
-    k: int
-    m: int
+    k: int  # neighbours
+    m: int  # bins of v
     prior_count: float
     gain: float
 
@@ -71,11 +68,10 @@ def choose_local_map(v: ArrayLike, embeddings: ArrayLike) -> LocalMap | None:
     directions, as in `photoz_lit.models.neighbours`, describe the PIT of held-out galaxies less well.
     """
     values, x = np.asarray(v, dtype=np.float64), np.asarray(embeddings, dtype=np.float32)
-    most = min(max(NUMBERS), len(values) - 1)
-    if most < 1:
+    if len(values) < 2:
         return None
-    near = nearest(x, x, most, leave_one_out=True)
-    numbers = [k for k in NUMBERS if k <= most] or [most]
+    numbers = possible(NUMBERS, len(values))
+    near = nearest(x, x, numbers[-1], leave_one_out=True)
     return LocalMap(x, values, choose_local(values, near, numbers))
 
 
@@ -106,25 +102,21 @@ def _neighbour_counts(v: Floats, neighbours: NDArray[np.integer[Any]], k: int, m
     return counts
 
 
-def shrunk_density(counts: ArrayLike, prior_count: float) -> Floats:
-    """Density of v in equal bins of [0, 1], (..., m), of mean 1, from the galaxies in them and prior ones."""
-    n = np.asarray(counts, dtype=np.float64)
-    m = n.shape[-1]
-    density: Floats = m * (n + prior_count / m) / (n.sum(axis=-1, keepdims=True) + prior_count)
-    return density
+def shrunk_density(counts: Ints, prior_count: float) -> Floats:
+    """Density of v in equal bins of [0, 1], (n, m), of mean 1, from the galaxies in them and prior ones."""
+    m = counts.shape[1]
+    return np.asarray(m * (counts + prior_count / m) / (counts.sum(axis=1, keepdims=True) + prior_count))
 
 
 def density_at(density: Floats, v: Floats) -> Floats:
     """Density (n, m) at v (n, ...): linear between the centres of bins, constant beyond the outer ones."""
-    rows, j, t = _place(density, v)
-    padded = _padded(density)
+    rows, j, t, padded = _place(density, v)
     return np.asarray((1 - t) * padded[rows, j] + t * padded[rows, j + 1])
 
 
 def cdf_at(density: Floats, v: Floats) -> Floats:
     """Integral of `density_at` from 0 to v, shape (n, ...); 0 at 0 and 1 at 1."""
-    rows, j, t = _place(density, v)
-    padded, m = _padded(density), density.shape[1]
+    (rows, j, t, padded), m = _place(density, v), density.shape[1]
     # Integrals up to the centres; the first is half a bin below zero.
     steps = 0.5 * (padded[:, :-1] + padded[:, 1:]) / m
     start = np.concatenate([-0.5 * padded[:, :1] / m, steps], axis=1).cumsum(axis=1)
@@ -132,14 +124,9 @@ def cdf_at(density: Floats, v: Floats) -> Floats:
     return np.asarray(start[rows, j] + (t * low + 0.5 * t**2 * (high - low)) / m)
 
 
-def _padded(density: Floats) -> Floats:
-    """Repeat the outer bins once, shape (n, m + 2)."""
-    return np.concatenate([density[:, :1], density, density[:, -1:]], axis=1)
-
-
-def _place(density: Floats, v: Floats) -> tuple[Ints, Ints, Floats]:
-    """Row, left centre (of the padded bins) and place between two centres of each v."""
+def _place(density: Floats, v: Floats) -> tuple[Ints, Ints, Floats, Floats]:
+    """Row, left centre and place between two centres of each v, and the density with outer bins repeated."""
     rows = np.arange(len(density)).reshape(-1, *[1] * (v.ndim - 1))
     x = np.clip(v, 0, 1) * density.shape[1] + 0.5
     j = np.minimum(x.astype(np.int64), density.shape[1])
-    return rows, j, x - j
+    return rows, j, x - j, np.pad(density, ((0, 0), (1, 1)), mode="edge")

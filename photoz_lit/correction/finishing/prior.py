@@ -8,23 +8,22 @@ a prior, not that of the galaxies.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link
+from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.temperature import least_nll
+from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
-
-if TYPE_CHECKING:
-    from photoz_lit.correction.settings import CorrectionConfig
 
 KEEPS_PRIOR = True
 HELD_OUT = False
 NEEDS_PRIOR = True
 
 
-def check(value: Any, correction: "CorrectionConfig") -> None:
+def check(value: Any, correction: CorrectionConfig) -> None:
     """Refuse all but the two priors."""
     if value not in ("flat", "training"):
         raise ConfigError(f"correction.finish: prior={value} is not valid. Valid values: flat, training")
@@ -65,15 +64,9 @@ class NewPrior(Link):
     new: Floats
     after: Floats
 
-    def __call__(
-        self, pdf: ArrayLike, dered_petro_r: ArrayLike | None = None, embeddings: ArrayLike | None = None
-    ) -> Floats:
+    def __call__(self, pdf: ArrayLike, dered_petro_r: Maybe = None, embeddings: Maybe = None) -> Floats:
         """Return p(z), (n, n_outputs), of the new prior."""
         return swap_prior(pdf, self.old, self.new)
-
-    def arrays(self) -> dict[str, ArrayLike]:
-        """Return the priors."""
-        return vars(self).copy()
 
     def implicit_prior(self, before: Floats) -> Floats:
         """Return the new one."""
@@ -81,19 +74,9 @@ class NewPrior(Link):
 
 
 def smoothed_prior(counts: ArrayLike, pseudo_count: float = 1.0) -> Floats:
-    """Normalise counts of galaxies by redshift bin to a prior without zeros.
+    """Normalise counts of galaxies by redshift bin, (..., K), to priors without zeros, rows of sum 1.
 
-    Parameters
-    ----------
-    counts : array_like, shape (..., K)
-        Galaxies in each bin.
-    pseudo_count : float
-        Galaxies added to each row, spread over its bins, so that an empty bin has a finite logarithm.
-
-    Returns
-    -------
-    ndarray, shape (..., K)
-        Priors; rows sum to 1.
+    `pseudo_count` galaxies are added to each row, spread over its bins: an empty one has a finite logarithm.
     """
     n = np.asarray(counts, dtype=np.float64)
     filled = n + pseudo_count / n.shape[-1]
@@ -102,25 +85,7 @@ def smoothed_prior(counts: ArrayLike, pseudo_count: float = 1.0) -> Floats:
 
 
 def swap_prior(pdf: ArrayLike, prior: ArrayLike, target: ArrayLike) -> Floats:
-    """Convert p(z) from its implicit prior to another.
-
-    Parameters
-    ----------
-    pdf : array_like, shape (n, K)
-        Probability of each bin.
-    prior, target : array_like, shape (K,) or (n, K)
-        Implicit prior, positive, and the wanted one, not negative.
-
-    Returns
-    -------
-    ndarray, shape (n, K)
-        Rows sum to 1. Where the target is zero, so is the result.
-
-    Raises
-    ------
-    ValueError
-        If a prior is not positive, a target is negative, or nothing is left of a row.
-    """
+    """Convert p(z) (n, K) from its implicit prior to another, (K,) or (n, K); rows of sum 1."""
     old, new = np.asarray(prior, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if not (old > 0).all() or not (new >= 0).all():
         raise ValueError("the implicit prior must be positive in all bins and the target not negative")
@@ -136,13 +101,5 @@ def fit_prior_power(pdf: ArrayLike, z_bin: ArrayLike, prior: ArrayLike, weight: 
 
     Of p(z) (n, K) at the bins of spec_z (n,), counted with the extension, with weights (n,).
     """
-    from scipy.optimize import minimize_scalar
-
-    from photoz_lit.correction.finishing.temperature import log_pdf, mean_nll
-
-    log_p, log_prior = log_pdf(pdf), np.log(np.asarray(prior, dtype=np.float64))
-
-    def nll(power: float) -> float:
-        return mean_nll(log_p, z_bin, lambda part: part - power * log_prior, weight)
-
-    return float(minimize_scalar(nll, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-4}).x)
+    log_prior = np.log(np.asarray(prior, dtype=np.float64))
+    return least_nll(pdf, z_bin, lambda log_p, power: log_p - power * log_prior, (0.0, 1.0), weight)

@@ -9,30 +9,26 @@ against spec_z; undoing it costs scatter, and how much of it is undone is a choi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link
+from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
+from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import RedshiftGrid
-
-if TYPE_CHECKING:
-    from photoz_lit.correction.settings import CorrectionConfig
 
 KEEPS_PRIOR = False
 HELD_OUT = True
 NEEDS_PRIOR = False
 
+# Largest share of S^2 that s^2 may take: no galaxy is moved by more than its distance from the mean.
 LARGEST_SHARE = 0.5
-"""Largest share of S^2 that s^2 may take: no galaxy is moved by more than its distance from the mean."""
-
-STRENGTHS = np.linspace(0.0, 2.0, 81)
-"""Choices of the strength."""
+STRENGTHS = np.linspace(0.0, 2.0, 81)  # choices
 
 
-def check(value: Any, correction: "CorrectionConfig") -> None:
+def check(value: Any, correction: CorrectionConfig) -> None:
     """Refuse a rise of sigma_mad that is none."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
         raise ConfigError(
@@ -50,11 +46,6 @@ def fit(value: float, galaxies: Galaxies, facts: Facts) -> "Unshrink":
     """Choose the strength on galaxies that p(z) was not fitted to.
 
     It grows until the mean residual no longer falls with spec_z, or until sigma_mad has risen by the share.
-
-    Raises
-    ------
-    ValueError
-        If the training redshifts are all the same.
     """
     from photoz_lit import metrics
 
@@ -82,32 +73,19 @@ def link_from(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> "Unshrink":
 
 @dataclass(frozen=True)
 class Unshrink(Link):
-    """photo_z = m + q / (1 - q) (m - z0) with q = min(strength s^2 / S^2, 0.5).
+    """photo_z = m + q / (1 - q) (m - z0) with q = min(strength s^2 / S^2, 0.5)."""
 
-    Parameters
-    ----------
-    strength : float
-        0 leaves p(z); 1 undoes the pull on Gaussians.
-    centre, variance : float
-        Mean z0 of the spec_z of training galaxies, and their variance S^2.
-    grid : RedshiftGrid
-        Bins of p(z), extension included.
-    """
+    strength: float  # 0 leaves p(z); 1 undoes the pull on Gaussians
+    centre: float  # z0, mean spec_z of training galaxies
+    variance: float  # S^2
+    grid: RedshiftGrid  # of p(z), extension included
 
-    strength: float
-    centre: float
-    variance: float
-    grid: RedshiftGrid
-
-    def photo_z(self, median: ArrayLike, width: ArrayLike) -> Floats:
+    def photo_z(self, m: Floats, s: Floats) -> Floats:
         """Return the estimates, (n,), from medians m and half 68 % widths s of p(z), (n,)."""
-        m, s = np.asarray(median, dtype=np.float64), np.asarray(width, dtype=np.float64)
         q = np.minimum(self.strength * s**2 / self.variance, LARGEST_SHARE)
         return np.asarray(m + q / (1 - q) * (m - self.centre))
 
-    def __call__(
-        self, pdf: ArrayLike, dered_petro_r: ArrayLike | None = None, embeddings: ArrayLike | None = None
-    ) -> Floats:
+    def __call__(self, pdf: ArrayLike, dered_petro_r: Maybe = None, embeddings: Maybe = None) -> Floats:
         """Move each p(z), (n, n_outputs), as a whole, so that its median is the new estimate.
 
         What would leave the grid gathers in its last bins: give it an extension.
@@ -147,7 +125,6 @@ def _slope(z: Floats, estimate: Floats, r: Floats, facts: Facts) -> float:
     from photoz_lit import metrics
     from photoz_lit.dispersion import variances
 
-    grid, slices = facts.grid, facts.slices
-    variance, _ = variances(z, estimate, r, grid, slices)
-    binned = metrics.residuals_by_spec_z(z, estimate, variance, grid, relative=facts.relative)
+    variance, _ = variances(z, estimate, r, facts.grid, facts.slices)
+    binned = metrics.residuals_by_spec_z(z, estimate, variance, facts.grid, relative=facts.relative)
     return metrics.fit_line(binned).slope

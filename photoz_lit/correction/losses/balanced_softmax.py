@@ -6,20 +6,15 @@ its own members. The uniform target of the others has no prior and keeps the bar
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.correction.finishing.prior import smoothed_prior
 from photoz_lit.correction.losses import cross_entropy
-from photoz_lit.correction.losses.sample import Sample
+from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
 from photoz_lit.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from photoz_lit.correction.losses.sample import Batch, Logits
 
 
 @dataclass
@@ -46,7 +41,7 @@ class Loss(cross_entropy.Loss):
         counts = [np.bincount(train.z_bin[m], minlength=train.grid.n_bins) for m in of_member]
         self.log_prior = np.log(smoothed_prior(counts)).astype(np.float32)
 
-    def __call__(self, logits: "Logits", batch: "Batch") -> "Tensor":
+    def __call__(self, logits: Logits, batch: Batch) -> Tensor:
         """Map logits and batch to a scalar."""
         import torch
 

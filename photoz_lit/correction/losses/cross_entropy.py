@@ -1,17 +1,12 @@
 """Step 2 of Lin et al. 2022, section 4.2: cross-entropy with one-hot labels. Other losses inherit from it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.correction.losses.sample import Sample
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from photoz_lit.correction.losses.sample import Batch, Logits
+from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
 
 
 @dataclass
@@ -25,15 +20,7 @@ class Settings:
 
 
 class Loss:
-    """The loss on a sample of training galaxies.
-
-    Parameters
-    ----------
-    settings : Settings
-        Of this loss.
-    train : Sample
-        Galaxies that Step 2 is fitted to.
-    """
+    """The loss with its settings, on the training galaxies that Step 2 is fitted to."""
 
     def __init__(self, settings: Any, train: Sample) -> None:
         self.settings, self.train = settings, train
@@ -42,7 +29,7 @@ class Loss:
         """Return what a batch of training or validation galaxies holds for this loss alone, (n, ...)."""
         return {}
 
-    def __call__(self, logits: "Logits", batch: "Batch") -> "Tensor":
+    def __call__(self, logits: Logits, batch: Batch) -> Tensor:
         """Map z_logits (n, R, K), gate_logits (n, R) or None, and a batch to a scalar.
 
         The batch holds z_bin and r_slice (n,), member (n, R), the columns above, and perhaps weight (n,).
@@ -54,5 +41,4 @@ class Loss:
     def implicit_prior(self) -> NDArray[np.float64]:
         """Return the implicit prior of the p(z) that is fitted, (K,): the weighted mean label."""
         counts = np.bincount(self.train.z_bin, self.train.weight, minlength=self.train.grid.n_bins)
-        prior: NDArray[np.float64] = counts / counts.sum()
-        return prior
+        return np.asarray(counts / counts.sum())

@@ -6,14 +6,9 @@ distribution of the label, as a cross-entropy, but a miss costs more the farther
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from photoz_lit.correction.losses import cross_entropy
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from photoz_lit.correction.losses.sample import Batch, Logits
+from photoz_lit.correction.losses.sample import Batch, Logits, Tensor
 
 
 @dataclass
@@ -26,7 +21,7 @@ class Settings(cross_entropy.Settings):
 class Loss(cross_entropy.Loss):
     """Mean CRPS over galaxies, which may have weights."""
 
-    def __call__(self, logits: "Logits", batch: "Batch") -> "Tensor":
+    def __call__(self, logits: Logits, batch: Batch) -> Tensor:
         """Map logits and batch to a scalar."""
         import torch
 

@@ -17,13 +17,7 @@ from torch import Tensor
 
 
 def mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
-    """Probability of each redshift bin, (n, K): sum_i softmax(gate)_i softmax(logits_i), in float32.
-
-    Raises
-    ------
-    ValueError
-        If there are several outputs and no gate.
-    """
+    """Probability of each redshift bin, (n, K): sum_i softmax(gate)_i softmax(logits_i), in float32."""
     pdf = torch.softmax(z_logits.float(), dim=-1)
     if gate_logits is None:
         if z_logits.shape[1] != 1:
@@ -64,11 +58,7 @@ def soft_label_cross_entropy(z_logits: Tensor, target: Tensor) -> Tensor:
 
 
 def hard_label_loss(
-    z_logits: Tensor,
-    gate_logits: Tensor | None,
-    z_bin: Tensor,
-    member: Tensor,
-    weight: Tensor | None = None,
+    z_logits: Tensor, gate_logits: Tensor | None, z_bin: Tensor, member: Tensor, weight: Tensor | None = None
 ) -> Tensor:
     """Loss of the Baseline and of Steps 1 and 2: one-hot labels and the gate's membership."""
     return with_gate(hard_label_cross_entropy(z_logits, z_bin, member, weight), gate_logits, member)
@@ -80,11 +70,7 @@ def soft_label_loss(z_logits: Tensor, gate_logits: Tensor | None, target: Tensor
 
 
 def galaxy_label_loss(
-    z_logits: Tensor,
-    gate_logits: Tensor | None,
-    label: Tensor,
-    member: Tensor,
-    weight: Tensor | None = None,
+    z_logits: Tensor, gate_logits: Tensor | None, label: Tensor, member: Tensor, weight: Tensor | None = None
 ) -> Tensor:
     """Loss of one soft label (n, K) a galaxy in all its outputs, and the gate's membership."""
     log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)

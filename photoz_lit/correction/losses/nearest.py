@@ -9,29 +9,22 @@ for any p(z).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction import CHUNK
 from photoz_lit.correction.losses import cross_entropy
-from photoz_lit.correction.losses.sample import Sample
+from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
 from photoz_lit.grids import RedshiftGrid
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from photoz_lit.correction.losses.sample import Batch, Logits
 
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
 
+# Choices of the number of neighbours; CLAP tries 5 to 2000.
 NUMBERS = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480)
-"""Choices of the number of neighbours; CLAP tries 5 to 2000."""
-
-DISTANCES = 2**25
-"""Distances held at a time: 128 MB, whatever the number of galaxies."""
+DISTANCES = 2**25  # held at a time: 128 MB, whatever the number of galaxies
 
 
 @dataclass
@@ -56,7 +49,7 @@ class Loss(cross_entropy.Loss):
             return {"label": self.neighbours.of_train}
         return {"label": self.neighbours(sample.embeddings)}
 
-    def __call__(self, logits: "Logits", batch: "Batch") -> "Tensor":
+    def __call__(self, logits: Logits, batch: Batch) -> Tensor:
         """Map logits and batch to a scalar."""
         from photoz_lit.correction.losses.functions import galaxy_label_loss
 
@@ -70,30 +63,17 @@ class Loss(cross_entropy.Loss):
 
 @dataclass(frozen=True, eq=False)
 class NearestLabels:
-    """Labels of galaxies from their nearest training galaxies, each by a number of its own.
+    """Labels of galaxies from their nearest training galaxies, each by a number of its own."""
 
-    Parameters
-    ----------
-    train : ndarray, shape (m, d)
-        Embeddings of the training galaxies, at least two.
-    spec_z : ndarray, shape (m,)
-        Their redshifts.
-    grid : RedshiftGrid
-        Redshift bins of the labels.
-    device : str
-        Where distances are computed.
-    """
-
-    train: NDArray[np.float32]
+    train: NDArray[np.float32]  # (m, d), embeddings of the training galaxies
     spec_z: NDArray[np.float64]
-    grid: RedshiftGrid
-    device: str = "cpu"
+    grid: RedshiftGrid  # of the labels
+    device: str = "cpu"  # where distances are computed
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Choices of the number of neighbours: those that so many training galaxies have."""
-        most = len(self.train) - 1
-        return tuple(k for k in NUMBERS if k <= most) or (most,)
+        """Choices of the number of neighbours."""
+        return possible(NUMBERS, len(self.train))
 
     @cached_property
     def _of_train(self) -> tuple[Indices, NDArray[np.float32]]:
@@ -115,35 +95,19 @@ class NearestLabels:
         return neighbour_pdf(self.spec_z, near, chosen, self.grid)
 
 
+def possible(numbers: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """Choices of the number of neighbours that n galaxies have among each other."""
+    return tuple(k for k in numbers if k < n) or (n - 1,)
+
+
 def nearest(
     queries: ArrayLike, train: ArrayLike, k: int, leave_one_out: bool = False, device: str = "cpu"
 ) -> Indices:
-    """Find the k nearest training galaxies of each galaxy, exactly.
+    """Find the k nearest training galaxies (m, d) of galaxies (n, d), exactly: (n, k), the nearest first.
 
-    Distances are Euclidean, each dimension scaled to unit variance over the training galaxies. All
-    distances come from matrix products, which in a hundred dimensions are faster than a search tree, and on
-    a GPU by far.
-
-    Parameters
-    ----------
-    queries, train : array_like, shapes (n, d) and (m, d)
-        Embeddings; of training galaxies at least two.
-    k : int
-        Number of neighbours, at most m (m - 1 if one is left out).
-    leave_one_out : bool
-        The queries are the training galaxies in their order, and none is its own neighbour.
-    device : str
-        Where the distances are computed.
-
-    Returns
-    -------
-    ndarray of int32, shape (n, k)
-        Indices of training galaxies, nearest first.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or there are not k neighbours.
+    Distances are Euclidean, each dimension scaled to unit variance over the training galaxies. All of them
+    come from matrix products, which in a hundred dimensions are faster than a search tree, and on a GPU by
+    far. With `leave_one_out` the queries are the training galaxies, and none is its own neighbour.
     """
     import torch
 
@@ -160,24 +124,16 @@ def nearest(
         part = torch.from_numpy(((q[start : start + step] - mean) / scale).astype(np.float32)).to(device)
         distances = torch.cdist(part, points, compute_mode="use_mm_for_euclid_dist")
         if leave_one_out:
-            rows = torch.arange(len(part), device=device)
-            distances[rows, rows + start] = torch.inf
+            distances.diagonal(start).fill_(torch.inf)
         out[start : start + step] = distances.topk(k, largest=False).indices.cpu().numpy()
     return out
 
 
-def neighbour_pit(
-    spec_z: ArrayLike, neighbours: ArrayLike, numbers: Sequence[int] = NUMBERS
-) -> NDArray[np.float32]:
+def neighbour_pit(spec_z: ArrayLike, neighbours: ArrayLike, numbers: Sequence[int]) -> NDArray[np.float32]:
     """PIT of training galaxies (m,) under the spec_z of their neighbours (m, k_max), for each number of them.
 
-    The fraction of the neighbours below spec_z, ties counted half. CLAP counts a galaxy among its own
-    neighbours, which pulls its PIT to 1/2 at small k; `nearest` leaves it out.
-
-    Returns
-    -------
-    ndarray of float32, shape (m, len(numbers))
-        PIT.
+    The fraction of the neighbours below spec_z, ties counted half, (m, len(numbers)). CLAP counts a galaxy
+    among its own neighbours, which pulls its PIT to 1/2 at small k; `nearest` leaves it out.
     """
     z, near, at = np.asarray(spec_z), np.asarray(neighbours), np.asarray(numbers, dtype=np.int64) - 1
     out = np.empty((len(z), len(at)), dtype=np.float32)
@@ -189,7 +145,7 @@ def neighbour_pit(
     return out
 
 
-def choose_numbers(pit_train: ArrayLike, neighbours: ArrayLike, numbers: Sequence[int] = NUMBERS) -> Ints:
+def choose_numbers(pit_train: ArrayLike, neighbours: ArrayLike, numbers: Sequence[int]) -> Ints:
     """Choose each galaxy's number of neighbours, (n,): the most uniform PIT among these neighbours.
 
     The 1-Wasserstein distance between the PIT (m, len(numbers)) of the k nearest training galaxies (n,

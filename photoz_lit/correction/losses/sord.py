@@ -1,26 +1,20 @@
 """Ordinal soft labels: a label that fades with the distance from its bin (SORD).
 
 q_k ~ exp(-phi(z, z_k)) with phi = ((z - z_k) / width)^2 / 2 and z_k the bin centres (Diaz & Marathe 2019,
-CVPR,
-"Soft labels for ordinal regression", where the scale is part of phi). That is the softening of Step 3 with
-one width for all outputs.
+CVPR, "Soft labels for ordinal regression", where the scale is part of phi). That is the softening of Step 3
+with one width for all outputs.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.correction.losses import cross_entropy
-from photoz_lit.correction.losses.sample import Sample
+from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import RedshiftGrid
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from photoz_lit.correction.losses.sample import Batch, Logits
 
 
 @dataclass
@@ -45,7 +39,7 @@ class Loss(cross_entropy.Loss):
         super().__init__(settings, train)
         self.labels = ordinal_labels(train.grid, settings.width)
 
-    def __call__(self, logits: "Logits", batch: "Batch") -> "Tensor":
+    def __call__(self, logits: Logits, batch: Batch) -> Tensor:
         """Map logits and batch to a scalar."""
         import torch
 
@@ -64,5 +58,4 @@ def ordinal_labels(grid: RedshiftGrid, width: float) -> NDArray[np.float64]:
     from scipy.special import softmax
 
     distance = (grid.centres - grid.centres[:, None]) / (width * grid.width)
-    labels: NDArray[np.float64] = softmax(-0.5 * distance**2, axis=1)
-    return labels
+    return np.asarray(softmax(-0.5 * distance**2, axis=1))

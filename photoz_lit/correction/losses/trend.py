@@ -7,19 +7,14 @@ Noise adds its variance, sigma^2 / (n var(spec_z)), to the squared slope: batche
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.correction.losses import cross_entropy
-from photoz_lit.correction.losses.sample import Sample
+from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
 from photoz_lit.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from photoz_lit.correction.losses.sample import Batch, Logits
 
 
 @dataclass
@@ -42,19 +37,16 @@ class Loss(cross_entropy.Loss):
         """Return the redshifts."""
         return {"spec_z": sample.spec_z.astype(np.float32)}
 
-    def __call__(self, logits: "Logits", batch: "Batch") -> "Tensor":
+    def __call__(self, logits: Logits, batch: Batch) -> Tensor:
         """Map logits and batch to a scalar."""
         import torch
 
         centres = torch.from_numpy(self.train.grid.centres).float().to(logits[0].device)
-        strength: float = self.settings.strength
         penalty = trend_penalty(*logits, batch["spec_z"], centres)
-        return super().__call__(logits, batch) + strength * penalty
+        return super().__call__(logits, batch) + float(self.settings.strength) * penalty
 
 
-def trend_penalty(
-    z_logits: "Tensor", gate_logits: "Tensor | None", spec_z: "Tensor", centres: "Tensor"
-) -> "Tensor":
+def trend_penalty(z_logits: Tensor, gate_logits: "Tensor | None", spec_z: Tensor, centres: Tensor) -> Tensor:
     """Squared slope of the residuals of redshifts (n,) on bins with centres (K,); 0 where all are alike."""
     import torch
 
