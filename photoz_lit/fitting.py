@@ -73,19 +73,16 @@ class Task:
     @cached_property
     def samples(self) -> tuple[Sample, Sample]:
         """Training and validation galaxies, those of training with the weights of Step 2."""
-        c, grid, slices = self.config.correction, self.config.survey.grid(), self.config.survey.slices()
+        d, grid, step2 = self.data, self.config.survey.grid(), self.config.correction.step2
+        slices, members = self.config.survey.slices(), membership(self.config)
+        device = str(device_of(self.config.trainer))
         train, val = (
             Sample(
-                self.data.embeddings[0, rows],
-                self.data.spec_z[rows],
-                slices.index(self.data.r[rows]),
-                grid,
-                membership(self.config),
-                device=str(device_of(self.config.trainer)),
+                d.embeddings[0, rows], d.spec_z[rows], slices.index(d.r[rows]), grid, members, None, device
             )
             for rows in (self.train_rows, self.val_rows)
         )
-        kind = c.step2.weights if c.step2 else "none"
+        kind = step2.weights if step2 else "none"
         return replace(train, weight=galaxy_weights(kind, train.spec_z, grid)), val
 
     def galaxies(self, *own: dict[str, NDArray[Any]]) -> list[Galaxies]:
@@ -204,14 +201,9 @@ def fit_head(
     """
     n_views, length = len(galaxies[0].inputs), len(galaxies[0])
     stream = Stream(length, training.batch_size, training.check_every, config.seed, n_views)
-    module = PhotozModule(
-        PhotozNet(Precomputed(head.n_features), head, "redshift_outputs"),
-        torch.from_numpy(membership(config)),
-        training,
-        config.seed,
-        settings=to_container(config),
-        loss_function=loss_function,
-    )
+    net = PhotozNet(Precomputed(head.n_features), head, "redshift_outputs")
+    members, settings = torch.from_numpy(membership(config)), to_container(config)
+    module = PhotozModule(net, members, training, config.seed, settings=settings, loss_function=loss_function)
     log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))
     checkpoint = train(
         module,

@@ -164,7 +164,7 @@ def build_label_table(
 
     `photo_z` (n,) is the argmax of p(z); `extend` says how many bins the grid gets to the left and to the
     right; a `width` replaces the fitted dispersion; without `soften` labels are one-hot at the rounded,
-    shifted means (`correction=hard`). A `membership` of ones (S, 1) gives a single output the same corrections.
+    shifted means (`correction=hard`). A `membership` of ones (S, 1) gives a single output the same labels.
     """
     z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
     if z.size == 0:

@@ -73,9 +73,7 @@ def learnt_scales(
     return np.stack([_learnt_scale(embeddings, w, b, z_bin, of_it, penalty) for w, b, of_it in outputs])
 
 
-def _learnt_scale(
-    x: Array, weight: Array, bias: Array, z_bin: Array, member: Array, penalty: float
-) -> Floats:
+def _learnt_scale(x: Array, weight: Array, bias: Array, k: Array, member: Array, penalty: float) -> Floats:
     """Scales of one output, shape (K,)."""
     n_bins, wide = len(bias), weight.T.astype(np.float64)
 
@@ -86,7 +84,7 @@ def _learnt_scale(
             score = x[part].astype(np.float64) @ wide
             target = np.full(score.shape, 1 / n_bins)
             inside = np.flatnonzero(member[part])
-            target[inside] = np.arange(n_bins) == z_bin[part][inside, None]
+            target[inside] = np.arange(n_bins) == k[part][inside, None]
             log_p = log_softmax(score * scale + bias, axis=1)
             loss -= float((target * log_p).sum())
             gradient += ((np.exp(log_p) - target) * score).sum(axis=0)
