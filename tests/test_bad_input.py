@@ -37,8 +37,10 @@ def prepare(path: Path, folder: Path, *words: str) -> str:
     return outcome.message
 
 
-def prepare_arrays(folder: Path, spoil: Callable[[Path], object], *more: str) -> str:
-    words = write_arrays(folder)
+def prepare_arrays(
+    folder: Path, spoil: Callable[[Path], object], *more: str, images: str = "cutouts.npy"
+) -> str:
+    words = [word.replace("cutouts.npy", images) for word in write_arrays(folder)]
     spoil(folder)
     outcome = run("stage=prepare", *QUICK, *words, *places(folder), *more)
     assert not list(folder.rglob("store.json"))
@@ -84,7 +86,7 @@ def spoilt(folder: Path, row: int, column: str, value: str) -> Path:
     [
         ("spec_z", "-0.01", "spec_z is negative"),
         ("mag_g", "", "column mag_g has an empty cell"),
-        ("mag_i", "-9999", "column mag_i is no magnitude (above 0, up to 40)"),
+        ("mag_i", "-9999", "column mag_i is no magnitude (above 0, up to 40; "),
         ("spec_z", "far", "column spec_z holds text where numbers are needed: 'far' in row 11"),
     ],
 )
@@ -164,8 +166,7 @@ def test_truncated_npz(tmp_path: Path) -> None:
         content = (folder / "cutouts.npz").read_bytes()
         (folder / "cutouts.npz").write_bytes(content[: len(content) // 2])
 
-    more = f"data.images={tmp_path / 'cutouts.npz'}"
-    assert "cutouts.npz: cannot be read" in prepare_arrays(tmp_path, spoil, more)
+    assert "cutouts.npz: cannot be read" in prepare_arrays(tmp_path, spoil, images="cutouts.npz")
 
 
 @pytest.mark.parametrize("kind", ["rubbish", "truncated", "empty", "of another encoder", "no checkpoint"])
@@ -302,7 +303,10 @@ def test_folder_that_cannot_be_written(key: str, tmp_path: Path) -> None:
     path = write_catalogue(tmp_path)
     (tmp_path / "file").write_text("no folder")
     outcome = run(
-        "stage=representation", *catalogue_words(path), *places(tmp_path), f"{key}={tmp_path / 'file' / 'x'}"
+        "stage=representation",
+        *catalogue_words(path),
+        *(word for word in places(tmp_path) if not word.startswith(key)),
+        f"{key}={tmp_path / 'file' / 'x'}",
     )
     assert outcome.code == 1
     assert str(tmp_path / "file") in outcome.message

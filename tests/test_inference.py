@@ -129,7 +129,7 @@ def test_another_prior_is_another_folder_or_refused(trained: Finished, tmp_path:
 
 def test_a_wrong_prior_leaves_no_folder(trained: Finished, tmp_path: Path) -> None:
     message = predicted(trained, tmp_path, "nofile.csv").message
-    assert "predict.prior=nofile.csv: no such file" in message
+    assert "nofile.csv: no such file" in message
     assert "It is none, flat, or a table with columns z and n_of_z" in message
     assert not list(tmp_path.rglob("predict"))
 

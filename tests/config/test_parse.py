@@ -112,7 +112,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "correction.subset.fold=2"], ["correction.subset=null", "correction=balanced"]),
         (
             ["stage=classifier", "correction=balanced", "correction.step2=null"],
-            ["type correction.subset=null"],
+            ["changes nothing: type correction=none"],
         ),
         (
             ["stage=classifier", "correction=full", "survey.extend_left=0", "survey.extend_right=0"],

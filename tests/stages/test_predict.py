@@ -377,7 +377,7 @@ def test_catalogue_of_other_columns_is_refused(catalogue_run: Finished, tmp_path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("model=runs/nothing,seed=1",), "model=runs/nothing,seed=1: no finished run is there"),
+        (("model=runs/nothing,seed=1",), "runs/nothing,seed=1: no finished run is there"),
         (("model=runs/*/nothing*",), "stage=classifier correction=full"),
         ((), "model is not set"),
     ],

@@ -116,7 +116,8 @@ def test_a_table_of_another_field(tmp_path: Path) -> None:
     tables = [Table.read(path) for path in (tmp_path / "runs").rglob("calibrate/*/*/photo_z.fits")]
     assert sorted(len(t) for t in tables) == [24, 40]
     assert all(np.isfinite(t["photo_crop_yield_calibrated"]).all() for t in tables)
-    outcome = run("stage=predict", f"model={folder}", "target=log_mass", *kept, f"data.path={tmp_path}/a.csv")
+    others = f"data.path={tmp_path / 'others.csv'}"
+    outcome = run("stage=predict", f"model={folder}", "target=log_mass", *kept, others)
     assert "was trained for another target than you typed (target.column: crop_yield ->" in outcome.message
 
 
@@ -137,7 +138,7 @@ def test_weather_as_magnitudes_says_where_it_belongs(tmp_path: Path) -> None:
         *("stage=prepare", "data=catalogue", "data.magnitudes=[rain,warmth]"),
         *(f"data.path={tmp_path / 'fields.csv'}", *words, *places(tmp_path)),
     )
-    assert "column rain is no magnitude (outside 0-40; other quantities: data=embeddings" in outcome.message
+    assert "column rain is no magnitude (above 0, up to 40; other quantities: data=embeddings)" in outcome.message
 
 
 # Point estimates of any method
