@@ -86,7 +86,7 @@ def spoilt(folder: Path, row: int, column: str, value: str) -> Path:
     [
         ("spec_z", "-0.01", "spec_z is negative"),
         ("mag_g", "", "column mag_g has an empty cell"),
-        ("mag_i", "-9999", "column mag_i is no magnitude (above 0, up to 40; "),
+        ("mag_i", "-9999", "column mag_i is no magnitude (above 0, up to 40; others: data=embeddings)"),
         ("spec_z", "far", "column spec_z holds text where numbers are needed: 'far' in row 11"),
     ],
 )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from photoz_lit.grids import MagnitudeSlices
 
 LIMITS = {  # lowest and highest value that can be, and what others are said to be
-    "magnitude": (np.nextafter(0, 1), 40.0, "is no magnitude (above 0, up to 40; other quantities: data=embeddings)"),
+    "magnitude": (np.nextafter(0, 1), 40.0, "is no magnitude (above 0, up to 40; others: data=embeddings)"),
     "error": (0.0, 10.0, "is no error of a magnitude (0 to 10)"),
     "ebv": (0.0, 10.0, "is no E(B-V) (0 to 10 mag)"),
     "ra": (-360.0, 360.0, "is outside -360 to 360 degrees"),

@@ -138,7 +138,7 @@ def test_weather_as_magnitudes_says_where_it_belongs(tmp_path: Path) -> None:
         *("stage=prepare", "data=catalogue", "data.magnitudes=[rain,warmth]"),
         *(f"data.path={tmp_path / 'fields.csv'}", *words, *places(tmp_path)),
     )
-    assert "column rain is no magnitude (above 0, up to 40; other quantities: data=embeddings)" in outcome.message
+    assert "column rain is no magnitude (above 0, up to 40; others: data=embeddings)" in outcome.message
 
 
 # Point estimates of any method

@@ -98,6 +98,7 @@ def test_vectors_are_corrected_in_one_command(encoder: str, tmp_path: Path) -> N
 def test_encoder_of_images_is_refused(tmp_path: Path) -> None:
     path, array = write(tmp_path)
     words = ["data=embeddings", f"data.path={path}", f"data.images={array}", "encoder=fast"]
-    assert "type encoder=mlp or encoder=precomputed" in run("stage=classifier", *words, *places(tmp_path)).message
+    outcome = run("stage=classifier", *words, *places(tmp_path))
+    assert "type encoder=mlp or encoder=precomputed" in outcome.message
     both = [*words[:3], "encoder=precomputed", "data.vectors=[f0]"]
     assert "data=embeddings needs either" in run("stage=classifier", *both, *places(tmp_path)).message
