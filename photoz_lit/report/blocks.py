@@ -1,31 +1,25 @@
 """The figures of a section, each with its heading and a sentence on what to look for."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from photoz_lit.report import curves
-from photoz_lit.report.figures.comparison import (
-    figure_biases,
-    figure_calibrated,
-    figure_pareto,
-)
-from photoz_lit.report.figures.residuals import figure_residual_panels, figure_residuals
+from photoz_lit.report.figures.comparison import figure_biases, figure_calibrated, figure_pareto, figure_sweep
+from photoz_lit.report.figures.residuals import Curve, figure_residual_panels, figure_residuals
 from photoz_lit.report.figures.results import figure_density, figure_n_of_z, figure_pit, figure_sigma_mad
-from photoz_lit.report.figures.sweep import figure_sweep
 from photoz_lit.report.html import Block, svg
 from photoz_lit.report.runs import Run
 from photoz_lit.report.sweeps import Sweep, floor_of_sweep, lines_of
-from photoz_lit.report.table import PRINCIPAL
+from photoz_lit.report.table import PRINCIPAL, Rows
 from photoz_lit.target import Target
 
 HIGHLIGHTS = ("Baseline", "Step 1", "none", "full", "best")
+Shown = TypeVar("Shown", Run, Curve)  # what a panel is drawn from
 ENOUGH_PANELS = 12  # in one figure; of more, the principal corrections come first and the others folded away
-
-Rows = Sequence[dict[str, Any]]
 
 
 def build_blocks(corrections: dict[str, list[Run]]) -> list[Block]:
@@ -34,42 +28,41 @@ def build_blocks(corrections: dict[str, list[Run]]) -> list[Block]:
     main = [label for label in HIGHLIGHTS if label in corrections]
     main = main if len(main) > 1 else list(corrections)[:3]
     tilt, *panels_of_tilt = _residual_blocks(corrections, main, target)
-    collapse, density, pit = _sample_blocks(corrections, target)
-    return [tilt, collapse, _cost_block(corrections, main, target), *panels_of_tilt, density, pit]
-
-
-def first_and_others(labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Sort corrections into those whose panels are shown at once and, where there are many, the others."""
-    if len(labels) <= ENOUGH_PANELS:
-        return list(labels), []
-    principal = [label for label in labels if label in PRINCIPAL]
-    first = principal if len(principal) > 1 else list(labels)[:ENOUGH_PANELS]
-    return first, [label for label in labels if label not in first]
+    collapse, *others = _sample_blocks(corrections, target)
+    scatter = {label: curves.sigma_mad_by_magnitude(same) for label, same in corrections.items()}
+    cost = Block(
+        "Scatter by magnitude: what each correction costs",
+        f"A cure should stay close to {main[0]}.",
+        figures=(svg(figure_sigma_mad(scatter, main, target), "Scatter by magnitude"),),
+    )
+    return [tilt, collapse, cost, *panels_of_tilt, *others]
 
 
 def _panels(
-    heading: str, text: str, alt: str, labels: Sequence[str], draw: Callable[[list[str]], Figure]
+    heading: str, text: str, alt: str, shown: Mapping[str, Shown], draw: Callable[[dict[str, Shown]], Figure]
 ) -> Block:
-    """Make a block with a panel a correction."""
-    first, others = first_and_others(labels)
+    """Make a block with a panel a correction; of many, the others are folded away."""
+    principal = [label for label in shown if label in PRINCIPAL]
+    many = len(shown) > ENOUGH_PANELS
+    labels = principal if many and len(principal) > 1 else list(shown)[:ENOUGH_PANELS]
+    first = {label: shown[label] for label in labels}
+    others = {label: one for label, one in shown.items() if label not in first}
     alt += ", one panel a correction"
     more = (Block(figures=(svg(draw(others), f"{alt}, the others"),)),) if others else ()
     summary = f"{len(others)} further corrections"
     return Block(heading, text, figures=(svg(draw(first), alt),), folded=more, summary=summary)
 
 
-def _residual_blocks(
-    corrections: dict[str, list[Run]], main: list[str], target: Target
-) -> tuple[Block, Block, Block]:
+def _residual_blocks(corrections: dict[str, list[Run]], main: list[str], target: Target) -> list[Block]:
     """Draw mean residuals: the main corrections together, then every correction in its panel."""
     spec = {k: curves.against_spec_z(k, v) for k, v in corrections.items()}
     photo = {k: curves.against_photo_z(k, v) for k, v in corrections.items()}
-    labels, first = list(corrections), main[0]
+    first = main[0]
     together = figure_residuals([spec[k] for k in main], [photo[k] for k in main], target)
     who = "host galaxy" if target.is_redshift else "galaxy"
     which = "tomographic bin" if target.is_redshift else "sample chosen by the estimate"
     alt = f"Mean residual against {target.true} and against {target.estimated}, with straight lines"
-    return (
+    return [
         Block(
             "Mean residual: the tilt and its cure",
             f"Left, against {target.true}: the bias that one {who} suffers. Right, against"
@@ -81,87 +74,70 @@ def _residual_blocks(
             f"Mean residual against {target.true}, every correction",
             f"A cure lies flat on the zero line. Grey behind each panel: {first}.",
             f"Mean residual against {target.true}",
-            labels,
-            lambda some: figure_residual_panels([spec[k] for k in some], spec[first], target=target),
+            spec,
+            lambda some: figure_residual_panels(list(some.values()), spec[first], target=target),
         ),
         _panels(
             f"Mean residual against {target.estimated}, every correction",
             f"What tilts here is left to a calibration against {target.estimated}, after training.",
             f"Mean residual against {target.estimated}",
-            labels,
+            photo,
             lambda some: figure_residual_panels(
-                [photo[k] for k in some], photo[first], against="photo_z", target=target
+                list(some.values()), photo[first], against="photo_z", target=target
             ),
         ),
-    )
+    ]
 
 
-def _sample_blocks(corrections: dict[str, list[Run]], target: Target) -> tuple[Block, Block, Block]:
+def _sample_blocks(corrections: dict[str, list[Run]], target: Target) -> list[Block]:
     """Draw what one run of each correction says galaxy by galaxy: n(z), density, PIT."""
-    runs = {label: _typical(same) for label, same in corrections.items()}
-    labels, cut = list(runs), next(iter(runs.values())).survey.outlier_cut
-    return (
+    runs = {}
+    for label, same in corrections.items():
+        # The run with the median total variation: pooling seeds would hide the collapse of each.
+        runs[label] = sorted(same, key=lambda r: r.metrics["total_variation"])[(len(same) - 1) // 2]
+    cut = next(iter(runs.values())).survey.outlier_cut
+    return [
         _panels(
             f"{target.n_of}: mode collapse at a glance",
             f"Spikes of the line above the filled histogram are {target.plural} on which estimates pile up."
             " Each panel shows the seed with the median total variation (TV).",
             f"Histograms of {target.estimated} over {target.true}",
-            labels,
-            lambda some: figure_n_of_z({k: runs[k] for k in some}),
+            runs,
+            figure_n_of_z,
         ),
         _panels(
             f"{target.estimated[0].upper()}{target.estimated[1:]} against {target.true}",
             f"Solid line: {target.estimated} equals {target.true}. Dashed lines: outlier cut,"
             f" |Δ{target.symbol}| = {cut:g}. Horizontal stripes are mode collapse.",
             f"Density of {target.estimated} against {target.true}",
-            labels,
-            lambda some: figure_density({k: runs[k] for k in some}),
+            runs,
+            figure_density,
         ),
         _panels(
             f"PIT: can {target.pdf} be trusted?",
             f"Flat is right. A hump in the middle: {target.pdf} is too wide; peaks at the ends: too narrow; a"
             " tilt: biased. The grey band is counting noise (2 sigma).",
             "Histograms of PIT",
-            labels,
-            lambda some: figure_pit({k: runs[k] for k in some}),
+            runs,
+            figure_pit,
         ),
-    )
-
-
-def _typical(runs: list[Run]) -> Run:
-    """Take the run with the median total variation: pooling seeds would hide the collapse of each."""
-    return sorted(runs, key=lambda r: r.metrics["total_variation"])[(len(runs) - 1) // 2]
-
-
-def _cost_block(corrections: dict[str, list[Run]], main: list[str], target: Target) -> Block:
-    scatter = {label: curves.sigma_mad_by_magnitude(same) for label, same in corrections.items()}
-    return Block(
-        "Scatter by magnitude: what each correction costs",
-        f"A cure should stay close to {main[0]}.",
-        figures=(svg(figure_sigma_mad(scatter, main, target), "Scatter by magnitude"),),
-    )
-
-
-def floor_of(rows: Rows) -> float | None:
-    """Return the median floor of the total variation, None where none was measured."""
-    floors = [row["total_variation_floor"] for row in rows if math.isfinite(row["total_variation_floor"])]
-    return float(np.median(floors)) if floors else None
+    ]
 
 
 def comparison_blocks(rows: Rows, target: Target) -> list[Block]:
     """Draw corrections against each other by their numbers; of a single one there is nothing to compare."""
     if len(rows) < 2:
         return []
-    pareto = figure_pareto(rows, floor_of(rows), target)
+    floors = [row["total_variation_floor"] for row in rows if math.isfinite(row["total_variation_floor"])]
+    pareto = figure_pareto(rows, float(np.median(floors)) if floors else None, target)
+    alt = f"Total variation against |slope| against {target.true}, colour is scatter"
     biases = figure_biases(rows, target)
     return [
         Block(
             "Mode collapse against tilt: what no other correction beats",
             "Best is the lower left corner; colour is the scatter. The dotted line joins the corrections"
             " (black rim, bold) that no other beats in both. Bars are the spread.",
-            figures=(
-                svg(pareto, f"Total variation against |slope| against {target.true}, colour is scatter"),
-            ),
+            figures=(svg(pareto, alt),),
         ),
         Block(
             "Bias and scatter; individual and bulk bias",

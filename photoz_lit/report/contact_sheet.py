@@ -36,32 +36,26 @@ def read_rows(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return inputs
 
 
-def column(store: Store, name: str) -> NDArray[np.float64] | None:
-    """Return a column of the catalogue, NaN where a cell is empty; None without it."""
+def column(store: Store, name: str) -> NDArray[np.float64]:
+    """Return a column of the catalogue, NaN where a cell is empty, and all NaN without it."""
     if name not in store.catalogue.colnames:
-        return None
+        return np.full(len(store.catalogue), np.nan)
     return np.ma.filled(np.ma.asarray(store.catalogue[name], dtype=np.float64), np.nan)
 
 
 def chosen(store: Store, rows: NDArray[np.int64], n: int = SHOWN) -> NDArray[np.int64]:
     """Return which places of `rows` to show: n, in the order of spec_z, or of r, or of the store."""
-    for name in ("spec_z", "dered_petro_r"):
-        values = column(store, name)
-        if values is not None and np.isfinite(values[rows]).any():
-            order = np.argsort(values[rows], kind="stable")
-            break
-    else:
-        order = np.arange(len(rows))
+    columns = (column(store, name)[rows] for name in ("spec_z", "dered_petro_r"))
+    order = np.argsort(next((c for c in columns if np.isfinite(c).any()), 0 * rows), kind="stable")
     return order[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)]
 
 
 def labels(store: Store, rows: NDArray[np.int64]) -> list[str]:
     """Write spec_z and r of galaxies, or their object_id where neither is known."""
-    z, r = column(store, "spec_z"), column(store, "dered_petro_r")
+    columns = ("z", 3, column(store, "spec_z")), ("r", 2, column(store, "dered_petro_r"))
     written = []
     for row in rows.tolist():
-        words = [f"z = {z[row]:.3f}"] if z is not None and np.isfinite(z[row]) else []
-        words += [f"r = {r[row]:.2f}"] if r is not None and np.isfinite(r[row]) else []
+        words = [f"{name} = {c[row]:.{digits}f}" for name, digits, c in columns if np.isfinite(c[row])]
         written.append("  ".join(words) or str(store.catalogue["object_id"][row]))
     return written
 
@@ -73,28 +67,25 @@ def draw_contact_sheet(store: Store, bands: str, n: int = SHOWN) -> Figure:
     if not rows.size:
         raise DataError(f"{store.folder}: no galaxy can be used, all are flagged")
     rows = rows[chosen(store, rows, n)]
-    cutouts = read_rows(store, rows)
-    return figure_contact_sheet(cutouts, labels(store, rows), bands, stretch_for(shown_noise(cutouts, bands)))
+    return figure_of(store, rows, read_rows(store, rows), bands, n)
 
 
-def shown_noise(cutouts: NDArray[np.float32], bands: str) -> float:
-    """Return the median noise of the bands of a colour image, nanomaggies per pixel."""
-    return float(np.median([border_noise(cutouts[:, i]) for i in colour_bands(bands)]))
+def figure_of(
+    store: Store, rows: NDArray[np.int64], cutouts: NDArray[np.float32], bands: str, n: int = SHOWN
+) -> Figure:
+    """Draw up to n of these cutouts, those of `rows`, as bright as the noise of all of them asks for."""
+    noise = float(np.median([border_noise(cutouts[:, i]) for i in colour_bands(bands)]))
+    places = chosen(store, rows, n)
+    return figure_contact_sheet(cutouts[places], labels(store, rows[places]), bands, stretch_for(noise))
 
 
 def check_images(store: Store, bands: str) -> None:
     """Raise DataError unless a store holds images of these bands."""
     if store.kind != "images":
         raise DataError(f"{store.folder}: a store of {store.kind}, images are needed")
-    if store.inputs.shape[1] != len(bands):
-        raise DataError(
-            f"{store.folder}: cutouts of {store.inputs.shape[1]} bands, but {len(bands)} are named: {bands}"
-        )
-
-
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file; DataError where it cannot be written."""
-    write(path, as_png(figure))
+    n = store.inputs.shape[1]
+    if n != len(bands):
+        raise DataError(f"{store.folder}: cutouts of {n} bands, but {len(bands)} are named: {bands}")
 
 
 def main() -> None:
@@ -109,7 +100,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         store = open_store(arguments.store)
-        write_figure(draw_contact_sheet(store, arguments.bands, arguments.number), arguments.output)
+        figure = draw_contact_sheet(store, arguments.bands, arguments.number)
+        write(arguments.output, as_png(figure))
     except PhotozError as error:
         sys.exit(str(error))
 

@@ -12,59 +12,40 @@ from photoz_lit.report.runs import Run
 
 FEW_IN_SLICE = 30  # galaxies; below, sigma_mad of a slice, or the mean of a bin, says nothing
 FEW_BINS = 5  # with fewer, a bias "over the range" would be that of its middle
-N_BOOTSTRAP = 20  # enough for an error bar
 
 
 def against_spec_z(label: str, runs: Sequence[Run]) -> Curve:
-    """Bin residuals by the truth, inverse-variance weighted, and average over seeds.
-
-    The line is the median one: its slope is that of `metrics.json`.
-    """
-    binned = [_residuals_by_spec_z(r) for r in runs]
-    return _over_seeds(label, binned, [r.metrics["slope_spec_z_err"] for r in runs])
-
-
-def _residuals_by_spec_z(run: Run) -> metrics.BinnedResiduals:
-    """Weight as `metrics.evaluate` does, so that figure and table show one slope."""
-    z, estimate, r, survey = run.spec_z, run.photo_z, run.dered_petro_r, run.survey
-    variance, _ = variances(z, estimate, r, survey.grid, survey.slices)
-    relative = survey.target.relative
-    return metrics.residuals_by_spec_z(z, estimate, variance, survey.grid, relative=relative)
+    """Bin residuals by the truth, weighted as `metrics.evaluate` does: figure and table show one slope."""
+    binned = []
+    for run in runs:
+        galaxies, survey = (run.spec_z, run.photo_z), run.survey
+        variance, _ = variances(*galaxies, run.dered_petro_r, survey.grid, survey.slices)
+        relative = survey.target.relative
+        binned.append(metrics.residuals_by_spec_z(*galaxies, variance, survey.grid, relative))
+    return _over_seeds(label, binned, runs[0].metrics["slope_spec_z_err"])
 
 
 def against_photo_z(label: str, runs: Sequence[Run]) -> Curve:
-    """Bin residuals by the estimate, plain means, and average over seeds, as `against_spec_z` does."""
-    binned = [
-        metrics.residuals_by_photo_z(
-            r.spec_z,
-            r.photo_z,
-            r.survey.grid,
-            min_count=metrics.MIN_COUNT,
-            relative=r.survey.target.relative,
+    """Bin residuals by the estimate, plain means."""
+    binned = []
+    for run in runs:
+        grid, relative = run.survey.grid, run.survey.target.relative
+        binned.append(
+            metrics.residuals_by_photo_z(run.spec_z, run.photo_z, grid, metrics.MIN_COUNT, relative)
         )
-        for r in runs
-    ]
-    return _over_seeds(label, binned, [r.metrics["slope_photo_z_err"] for r in runs])
+    return _over_seeds(label, binned, runs[0].metrics["slope_photo_z_err"])
 
 
 def sigma_mad_by_magnitude(runs: Sequence[Run]) -> Points:
-    """Measure sigma_mad per slice of r, those with few galaxies left out: the median over seeds.
-
-    The error is half the range over seeds, or from the bootstrap where there is one seed.
-    """
-    tables = [
-        metrics.by_magnitude(
-            r.spec_z,
-            r.photo_z,
-            r.dered_petro_r,
-            r.survey.slices.edges,
-            outlier_cut=r.survey.outlier_cut,
-            rng=np.random.default_rng(r.seed),
-            n_bootstrap=N_BOOTSTRAP,
-            relative=r.survey.target.relative,
+    """Measure sigma_mad per slice of r: median and half range over seeds, or one seed's bootstrap error."""
+    tables = []
+    for run in runs:
+        galaxies, s = (run.spec_z, run.photo_z, run.dered_petro_r), run.survey
+        rng, relative = np.random.default_rng(run.seed), s.target.relative
+        table = metrics.by_magnitude(
+            *galaxies, s.slices.edges, outlier_cut=s.outlier_cut, rng=rng, n_bootstrap=20, relative=relative
         )
-        for r in runs
-    ]
+        tables.append(table)
     use = np.min([t["count"] for t in tables], axis=0) >= FEW_IN_SLICE
     values = np.array([t["sigma_mad"][use] for t in tables])
     error = np.ptp(values, axis=0) / 2 if len(runs) > 1 else tables[0]["sigma_mad_err"][use]
@@ -72,10 +53,9 @@ def sigma_mad_by_magnitude(runs: Sequence[Run]) -> Points:
 
 
 def residual_rms(run: Run) -> dict[str, float]:
-    """Measure the bias over all of the range: root mean square of the mean residuals in bins of the truth.
+    """Measure the bias over all of the range: root mean square of the mean residuals in 40 bins of the truth.
 
-    Each of 40 bins over the survey's range that holds 30 galaxies or more counts once, with its plain mean;
-    NaN where they are fewer than 5. `residual_rms_err` is from the errors of these means.
+    Those with 30 galaxies or more count once each; NaN where they are fewer than 5.
     """
     grid = run.survey.grid
     residual = metrics.residual(run.spec_z, run.photo_z, run.survey.target.relative)
@@ -91,27 +71,20 @@ def residual_rms(run: Run) -> dict[str, float]:
     return {"residual_rms": rms, "residual_rms_err": float(size)}
 
 
-def _over_seeds(
-    label: str, binned: Sequence[metrics.BinnedResiduals], slope_errors: Sequence[float]
-) -> Curve:
-    """Average the bins of all seeds, and take the median line.
-
-    Errors are averaged too, not divided by the root of the number of seeds: all seeds see the same galaxies.
-    """
+def _over_seeds(label: str, binned: Sequence[metrics.BinnedResiduals], slope_error: float) -> Curve:
+    """Average the bins of all seeds, and take the median line; `slope_error` is that of one seed."""
     # Seeds need not populate the same bins; equal centres may differ by rounding.
     centre, bins = np.unique(np.concatenate([b.centre for b in binned]).round(9), return_inverse=True)
     count = np.concatenate([b.count for b in binned])
     total = np.bincount(bins, weights=count)
-    mean = np.bincount(bins, weights=count * np.concatenate([b.mean for b in binned])) / total
-    error = np.bincount(bins, weights=count * np.concatenate([b.error for b in binned])) / total
+    # Errors are not divided by the root of the number of seeds: all seeds see the same galaxies.
+    columns = (np.concatenate([getattr(b, name) for b in binned]) for name in ("mean", "error"))
+    mean, error = (np.bincount(bins, weights=count * column) / total for column in columns)
     averaged = metrics.BinnedResiduals(centre, mean, error, (total / len(binned)).astype(np.int64))
     fits = [metrics.fit_line(b) for b in binned]
     slopes, intercepts = [f.slope for f in fits], [f.intercept for f in fits]
-    several = len(fits) > 1
-    line = metrics.LineFit(
-        slope=float(np.median(slopes)),
-        intercept=float(np.median(intercepts)),
-        slope_error=float(np.ptp(slopes)) / 2 if several else slope_errors[0],
-        intercept_error=float(np.ptp(intercepts)) / 2 if several else fits[0].intercept_error,
-    )
-    return Curve(label, averaged, line)
+    intercept_error = fits[0].intercept_error
+    if len(fits) > 1:
+        slope_error, intercept_error = float(np.ptp(slopes)) / 2, float(np.ptp(intercepts)) / 2
+    middle = float(np.median(slopes)), float(np.median(intercepts))
+    return Curve(label, averaged, metrics.LineFit(*middle, slope_error, intercept_error))

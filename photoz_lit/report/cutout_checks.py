@@ -3,13 +3,14 @@
 Cutouts are arrays (n, bands, y, x) in nanomaggies, n > 0; `bands` has their names, a letter each.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import spearmanr
+from scipy.stats import median_abs_deviation, spearmanr
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
 from photoz_lit.report import limits
@@ -26,60 +27,30 @@ Cutouts = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BandFacts:
-    """What a band's n cutouts are like; medians over galaxies.
-
-    Parameters
-    ----------
-    noise : float
-        Standard deviation of a pixel, nanomaggies, from the border's median absolute deviation.
-    depth, sky : float
-        Magnitude of 5 sigma in an aperture of 2 arcsec, for noise without correlations between pixels; level
-        of the border, in units of the noise.
-    negative, zero : float
-        Fractions of the pixels.
-    shift : (float, float)
-        Where the median galaxy lies from the centre in x and y, pixels; NaN if too faint to tell.
-    lowest, blank : arrays (n,)
-        Lowest pixel of each cutout below its sky, in units of the noise; whether all are of one value.
-    plateau : (float, int)
-        Highest value of all, and how many pixels have it.
-    """
+    """What a band's n cutouts are like; medians over galaxies."""
 
     band: str
-    noise: float
-    depth: float
-    sky: float
-    negative: float
+    noise: float  # standard deviation of a pixel, nanomaggies, from the border
+    depth: float  # magnitude of 5 sigma in an aperture of 2 arcsec, without correlations between pixels
+    sky: float  # level of the border, in units of the noise
+    negative: float  # fractions of the pixels
     zero: float
-    shift: tuple[float, float]
-    lowest: Values
-    blank: NDArray[np.bool_]
-    plateau: tuple[float, int]
+    shift: tuple[float, float]  # of the median galaxy from the centre in x and y, pixels; NaN if too faint
+    lowest: Values  # (n,), lowest pixel of each cutout below its sky, in units of the noise
+    blank: NDArray[np.bool_]  # (n,), whether all pixels are of one value
+    plateau: tuple[float, int]  # highest value of all, and how many pixels have it
 
 
 @dataclass(frozen=True)
 class CutoutFacts:
-    """What a sample of n cutouts is like.
-
-    Parameters
-    ----------
-    reference : int
-        Index of the band that sets the aperture: r where there is one.
-    magnitudes : array (n, bands)
-        In the Petrosian aperture of the reference band, mag; NaN without positive flux.
-    seen, off_centre : float
-        Fraction of the cutouts in which something stands out from the noise in the reference band, and the
-        median distance of that from the centre, pixels.
-    stack : array (bands, y, x)
-        Median of the cutouts.
-    """
+    """What a sample of n cutouts is like."""
 
     bands: tuple[BandFacts, ...]
-    reference: int
-    magnitudes: Values
-    seen: float
-    off_centre: float
-    stack: Cutouts
+    reference: int  # index of the band that sets the aperture: r where there is one
+    magnitudes: Values  # (n, bands), in the Petrosian aperture of that band; NaN without positive flux
+    seen: float  # fraction in which something stands out from the noise in that band
+    off_centre: float  # median distance of that from the centre, pixels
+    stack: Cutouts  # (bands, y, x), median
 
 
 def measure(cutouts: Cutouts, bands: str, pixel_scale: float) -> CutoutFacts:
@@ -115,10 +86,9 @@ def _band_facts(band: str, images: Cutouts, stack: Cutouts, pixel_scale: float) 
 
 
 def border_noise(images: Cutouts) -> float:
-    """Return the noise of a pixel at the border, the median of images (n, y, x), in their unit."""
+    """Return the noise of a pixel, the median of images (n, y, x): from the border's absolute deviation."""
     border = images[:, _border(images.shape[-1])].astype(np.float64)
-    deviation = np.abs(border - np.median(border, axis=1, keepdims=True))
-    return float(1.4826 * np.median(np.median(deviation, axis=1)))
+    return float(1.4826 * np.median(median_abs_deviation(border, axis=1)))
 
 
 def _border(pixels: int) -> NDArray[np.bool_]:
@@ -130,10 +100,7 @@ def _border(pixels: int) -> NDArray[np.bool_]:
 
 
 def petrosian_fluxes(cutouts: Cutouts, reference: int) -> Values:
-    """Return the flux (n, bands) within two Petrosian radii of the reference band, as SDSS does.
-
-    In whole pixels; the aperture ends at the edge of the cutout.
-    """
+    """Return the flux (n, bands) within two Petrosian radii of the reference band, in whole pixels."""
     n, n_bands, pixels, _ = cutouts.shape
     y, x = np.indices((pixels, pixels)) - (pixels - 1) / 2
     ring = np.hypot(x, y).astype(np.int64)
@@ -153,15 +120,11 @@ def petrosian_fluxes(cutouts: Cutouts, reference: int) -> Values:
 
 
 def peak_shift(image: Cutouts) -> tuple[float, float]:
-    """Return where the brightest object of an image lies from its centre in x and y, pixels.
-
-    NaN if nothing stands out from the noise of the border.
-    """
+    """Return where the brightest object lies from the centre in x and y, pixels; NaN if none stands out."""
     smooth = ndimage.gaussian_filter(np.asarray(image, np.float64), SMOOTHING)
     border = smooth[_border(len(smooth))]
-    level = np.median(border)
-    noise = 1.4826 * np.median(np.abs(border - level))
-    smooth -= level
+    noise = 1.4826 * median_abs_deviation(border)
+    smooth -= np.median(border)
     peak = np.unravel_index(np.argmax(smooth), smooth.shape)
     if not smooth[peak] > 5 * noise:
         return np.nan, np.nan
@@ -173,15 +136,12 @@ def peak_shift(image: Cutouts) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Magnitudes in r (n,) measured on cutouts, corrected for ebv, against dered_petro_r of the table.
-
-    `offset` is the median of measured - table, mag; `correlation` that of the ranks, NaN for few galaxies.
-    """
+    """Magnitudes in r (n,) measured on cutouts, corrected for ebv, against dered_petro_r of the table."""
 
     table: Values
     measured: Values
-    offset: float
-    correlation: float
+    offset: float  # median of measured - table, mag
+    correlation: float  # of the ranks, NaN for few galaxies
 
 
 def compare_r(facts: CutoutFacts, dered_petro_r: Values, ebv: Values) -> Comparison | None:
@@ -209,101 +169,89 @@ def suspicions(facts: CutoutFacts, comparison: Comparison | None, names: NDArray
     ]
 
 
-def _table_suspicions(comparison: Comparison) -> list[str]:
-    found = []
+def _table_suspicions(comparison: Comparison) -> Iterator[str]:
     if abs(offset := comparison.offset) > limits.OFFSET:
         side = "fainter" if offset > 0 else "brighter"
         zero_point = ZERO_POINT - offset
         unit, own = min(limits.ZERO_POINTS.items(), key=lambda item: abs(item[1] - zero_point))
         hint = f", as those in {unit} are" if abs(own - zero_point) < limits.OFFSET else ""
-        found.append(
+        yield (
             f"The cutouts are {abs(offset):.1f} mag {side} than dered_petro_r (median){hint}: are they in"
             f" nanomaggies (zero point {ZERO_POINT})? The table says data.zero_point={zero_point:.1f}."
         )
     if comparison.correlation < limits.CORRELATION:
-        found.append(
+        yield (
             "Galaxies that are bright in the table are not bright in the cutouts (rank correlation "
             f"{comparison.correlation:.2f}): do rows and cutouts belong together?"
         )
-    return found
 
 
-def _brightness_suspicions(facts: CutoutFacts, comparison: Comparison | None) -> list[str]:
-    found = []
+def _brightness_suspicions(facts: CutoutFacts, comparison: Comparison | None) -> Iterator[str]:
     band, own = facts.bands[facts.reference].band, facts.magnitudes[:, facts.reference]
     dark = float(np.isnan(own).mean())
     if dark > limits.DARK:
-        found.append(f"{dark:.0%} of the galaxies have no positive flux at the centre in {band}.")
+        yield f"{dark:.0%} of the galaxies have no positive flux at the centre in {band}."
     if comparison is None and dark < 1 and not limits.BRIGHT < (middle := np.nanmedian(own)) < limits.FAINT:
-        found.append(
+        yield (
             f"Galaxies have {middle:.1f} mag in {band} (median): are the cutouts in nanomaggies (zero point"
             f" {ZERO_POINT}), or is data.zero_point another?"
         )
     order = "".join(f.band for f in facts.bands)
-    known = [i for b in BY_WAVELENGTH if (i := order.find(b)) >= 0]
     wrong = []
-    for blue, red in pairwise(known):
+    for blue, red in pairwise(order.index(b) for b in BY_WAVELENGTH if b in order):
         colours = facts.magnitudes[:, blue] - facts.magnitudes[:, red]
         colours = colours[np.isfinite(colours)]
         if colours.size and (colour := float(np.median(colours))) < limits.COLOUR:
             wrong.append(f"{-colour:.1f} mag brighter in {order[blue]} than in {order[red]}")
     if wrong:
-        found.append(
+        yield (
             f"Galaxies are {', '.join(wrong)} (median), and should be brighter in redder bands: "
             f"are the bands in the order {order}?"
         )
-    return found
 
 
-def _centre_suspicions(facts: CutoutFacts) -> list[str]:
+def _centre_suspicions(facts: CutoutFacts) -> Iterator[str]:
     if facts.seen < 1 - limits.UNSEEN:
         band = facts.bands[facts.reference].band
-        return [f"Nothing stands out from the noise in {1 - facts.seen:.0%} of the cutouts in {band}."]
-    if facts.off_centre > limits.OFF_CENTRE:
-        return [f"Galaxies lie {facts.off_centre:.1f} pixels off the centre of their cutouts (median)."]
-    shifts = {f.band: f.shift for f in facts.bands if np.hypot(*f.shift) > limits.OFF_CENTRE}
-    return [
-        f"Band {band} is shifted by {x:+.1f} pixels in x and {y:+.1f} in y.".replace("-", "−")
-        for band, (x, y) in shifts.items()
-    ]
+        yield f"Nothing stands out from the noise in {1 - facts.seen:.0%} of the cutouts in {band}."
+    elif facts.off_centre > limits.OFF_CENTRE:
+        yield f"Galaxies lie {facts.off_centre:.1f} pixels off the centre of their cutouts (median)."
+    else:
+        for f in facts.bands:
+            x, y = f.shift
+            if np.hypot(x, y) > limits.OFF_CENTRE:
+                yield f"Band {f.band} is shifted by {x:+.1f} pixels in x and {y:+.1f} in y.".replace("-", "−")
 
 
-def _pixel_suspicions(facts: CutoutFacts) -> list[str]:
+def _pixel_suspicions(facts: CutoutFacts) -> Iterator[str]:
     flat = [f.band for f in facts.bands if f.noise == 0]
     bright = [f.band for f in facts.bands if f.sky > limits.SKY]
     zero = [f.band for f in facts.bands if f.zero > limits.ZERO]
     positive = [f.band for f in facts.bands if f.negative < limits.NEGATIVE]
-    return [
-        f"Cutouts in {', '.join(bands)} {words}"
-        for bands, words in (
-            (flat, "have no noise at their border: are they masked or padded?"),
-            (bright, "have a border brighter than its noise: is the sky subtracted?"),
-            (zero, "have many pixels that are exactly zero: are they masked or padded?"),
-            (positive, "have hardly any negative pixel: is the sky subtracted, and noise kept as it is?"),
-        )
-        if bands
-    ]
+    for bands, words in (
+        (flat, "have no noise at their border: are they masked or padded?"),
+        (bright, "have a border brighter than its noise: is the sky subtracted?"),
+        (zero, "have many pixels that are exactly zero: are they masked or padded?"),
+        (positive, "have hardly any negative pixel: is the sky subtracted, and noise kept as it is?"),
+    ):
+        if bands:
+            yield f"Cutouts in {', '.join(bands)} {words}"
 
 
-def _extreme_suspicions(facts: CutoutFacts, names: NDArray[np.str_]) -> list[str]:
+def _extreme_suspicions(facts: CutoutFacts, names: NDArray[np.str_]) -> Iterator[str]:
     """Name single cutouts that medians do not show."""
-    found = []
     for f in facts.bands:
-        low = np.flatnonzero(f.lowest > limits.FAR_BELOW)
-        blank = np.flatnonzero(f.blank)
+        low, blank = np.flatnonzero(f.lowest > limits.FAR_BELOW), np.flatnonzero(f.blank)
         if low.size:
-            found.append(
+            yield (
                 f"{low.size} of {len(names)} cutouts have pixels in {f.band} far below the sky, first"
                 f" {f.lowest[low[0]]:.0f} times the noise in {names[low[0]]}: are they masked by a number?"
             )
         if blank.size:
-            found.append(
-                f"{blank.size} of {len(names)} cutouts are blank in {f.band}, first {names[blank[0]]}."
-            )
+            yield f"{blank.size} of {len(names)} cutouts are blank in {f.band}, first {names[blank[0]]}."
         value, count = f.plateau
         if count >= limits.PLATEAU and f.noise > 0 and value > limits.FAR_ABOVE * f.noise:
-            found.append(
+            yield (
                 f"{count} pixels in {f.band} have the same value {value:g}, the highest of all: are they"
                 " masked by a number, or saturated?"
             )
-    return found

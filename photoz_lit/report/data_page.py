@@ -12,27 +12,17 @@ import photoz_lit
 from photoz_lit.data.faults import outside_slices
 from photoz_lit.data.store import FLAGS, Store
 from photoz_lit.grids import MagnitudeSlices
-from photoz_lit.report import limits
-from photoz_lit.report.contact_sheet import (
-    check_images,
-    chosen,
-    column,
-    labels,
-    read_rows,
-    sample_rows,
-    shown_noise,
-    write_figure,
-)
+from photoz_lit.report import contact_sheet, limits
+from photoz_lit.report.contact_sheet import column
 from photoz_lit.report.cutout_checks import Comparison, CutoutFacts, compare_r, measure, suspicions
 from photoz_lit.report.figures import data as figures
-from photoz_lit.report.figures.style import DASH, MINUS, number
+from photoz_lit.report.figures.style import DASH, MINUS, as_png, number
 from photoz_lit.report.html import Block, Notice, Page, Section, Table, Tile, plain_table, png, svg, write
 from photoz_lit.report.table_checks import table_suspicions
 from photoz_lit.target import REDSHIFT, Target
 
 BY_BAND_SHOWN = 5
 DISTRIBUTIONS = ("spec_z", "dered_petro_r", "ebv")
-SPLITS = ("train", "val", "test", "unused")
 
 Values = NDArray[np.float64]
 
@@ -57,39 +47,19 @@ def write_data_report(
     name: str,
     target: Target = REDSHIFT,
 ) -> list[str]:
-    """Write `data_report.html`, which needs no other file, and `contact_sheet.png` for images.
+    """Write `data_report.html`, which needs no other file, and `contact_sheet.png`; return what looks wrong.
 
-    Returns what looks wrong, a sentence each.
-
-    The table is read whole; of the inputs a sample of up to 512 galaxies, spread over the store.
-
-    Parameters
-    ----------
-    store, folder : Store, Path
-        What to report on, and where the files go.
-    split : array of str (n,), optional
-        Split of each galaxy; None where there are none.
-    bands, pixel_scale : str, float
-        Of images: names of the bands, a letter each, and arcsec per pixel.
-    slices : MagnitudeSlices
-        The survey's slices of r.
-    name : str
-        What the page calls the data.
-    target : Target
-        What is to be estimated; its column is shown by split.
-
-    Raises
-    ------
-    DataError
-        The images have another number of bands, or the folder cannot be written to.
+    The table is read whole; of the inputs a sample of up to 512 galaxies, spread over the store. `split` is
+    that of each galaxy, (n,); `bands` of images are a letter each, `pixel_scale` is in arcsec. DataError: the
+    images have another number of bands, or the folder cannot be written to.
     """
-    rows = sample_rows(store)
+    rows = contact_sheet.sample_rows(store)
     inputs, table = Findings(), _table_findings(store, split, slices, target)
     if store.kind == "images":
-        check_images(store, bands)
+        contact_sheet.check_images(store, bands)
         if rows.size:
             sheet, inputs = _image_findings(store, rows, bands, pixel_scale)
-            write_figure(sheet, folder / "contact_sheet.png")
+            write(folder / "contact_sheet.png", as_png(sheet))
     elif rows.size:
         inputs = _vector_findings(store, rows)
     shape = " × ".join(str(n) for n in store.inputs.shape[1:])
@@ -125,7 +95,7 @@ def _table_findings(
     if flagged > limits.FLAGGED * n:
         warnings.append(f"{flagged / n:.0%} of the galaxies are flagged and cannot be used: see Counts.")
     numeric = [c for c in store.catalogue.colnames if store.catalogue[c].dtype.kind in "fiu"]
-    columns = {c: v for c in numeric if c != "object_id" and (v := column(store, c)) is not None}
+    columns = {c: column(store, c) for c in numeric if c != "object_id"}
     tiles = [Tile("galaxies", f"{n:,}", f"{flagged:,} flagged" if flagged else "none flagged")]
     wanted = dict.fromkeys((target.column, *DISTRIBUTIONS))
     shown = {c: columns[c] for c in wanted if c in columns and np.isfinite(columns[c]).any()}
@@ -141,7 +111,7 @@ def _table_findings(
     warnings += table_suspicions({c: v[usable] for c, v in columns.items()}, _names(store)[usable])
     counts = [("all", f"{n:,}")]
     if split is not None:
-        counts += [(s, f"{(split == s).sum():,}") for s in SPLITS if (split == s).any()]
+        counts += [(s, f"{(split == s).sum():,}") for s in figures.SPLITS if (split == s).any()]
     counts += [(f"flagged: {FLAGS[f]}", f"{(flags == f).sum():,}") for f in FLAGS if f and (flags == f).any()]
     blocks = [Block("Counts", table=plain_table(("", "galaxies"), counts, "narrow"))]
     if shown:
@@ -149,13 +119,8 @@ def _table_findings(
         text = "Splits should look alike, unless the test galaxies have their own table."
         picture = svg(histograms, "Histograms of " + ", ".join(shown))
         blocks.append(Block("Distributions", text if split is not None else "", figures=(picture,)))
-    blocks.append(
-        Block(
-            "Columns of the table",
-            "Numbers that are not finite count as missing.",
-            table=_statistics("column", columns),
-        )
-    )
+    text = "Numbers that are not finite count as missing."
+    blocks.append(Block("Columns of the table", text, table=_statistics("column", columns)))
     return Findings(warnings, tiles, blocks)
 
 
@@ -175,18 +140,15 @@ def _image_findings(
     store: Store, rows: NDArray[np.int64], bands: str, pixel_scale: float
 ) -> tuple[Figure, Findings]:
     """Look at a sample of cutouts; return the contact sheet for a file of its own too."""
-    cutouts = read_rows(store, rows)
+    cutouts = contact_sheet.read_rows(store, rows)
     facts = measure(cutouts, bands, pixel_scale)
-    r, ebv = column(store, "dered_petro_r"), column(store, "ebv")
-    dust = np.zeros(len(rows)) if ebv is None else np.nan_to_num(ebv[rows])
-    comparison = None if r is None else compare_r(facts, r[rows], dust)
-    places, few = chosen(store, rows), chosen(store, rows, BY_BAND_SHOWN)
-    stretch = figures.stretch_for(shown_noise(cutouts, bands))
-    sheet = figures.figure_contact_sheet(cutouts[places], labels(store, rows[places]), bands, stretch)
-    noise = [f.noise for f in facts.bands]
-    by_band = figures.figure_bands(cutouts[few], labels(store, rows[few]), bands, noise, facts.stack)
-    z = column(store, "spec_z")
-    order = "From low to high spec_z; " if z is not None and np.isfinite(z[rows]).any() else ""
+    z, r, ebv = (column(store, name)[rows] for name in DISTRIBUTIONS)
+    comparison = compare_r(facts, r, np.nan_to_num(ebv))
+    sheet = contact_sheet.figure_of(store, rows, cutouts, bands)
+    few, noise = contact_sheet.chosen(store, rows, BY_BAND_SHOWN), [f.noise for f in facts.bands]
+    few_labels = contact_sheet.labels(store, rows[few])
+    by_band = figures.figure_bands(cutouts[few], few_labels, bands, noise, facts.stack)
+    order = "From low to high spec_z; " if np.isfinite(z).any() else ""
     red, green, blue = (bands[i] for i in figures.colour_bands(bands))
     blocks = [
         Block(
@@ -217,15 +179,14 @@ def _image_findings(
 def _image_tiles(facts: CutoutFacts, comparison: Comparison | None) -> list[Tile]:
     reference = facts.bands[facts.reference]
     centred = "far off" if facts.off_centre > limits.OFF_CENTRE else "centred"
-    tiles = [
-        Tile("off the centre", f"{facts.off_centre:.1f} px", centred),
-        Tile(f"depth in {reference.band}", f"{reference.depth:.1f} mag", "5 sigma in 2 arcsec"),
-    ]
+    tiles = []
     if comparison is not None:
         verdict = "wrong units?" if abs(comparison.offset) > limits.OFFSET else "agrees with the table"
         offset = f"{number(comparison.offset, 2, signed=True)} mag"
-        tiles.insert(0, Tile("cutouts − table, in r", offset, verdict))
-    return tiles
+        tiles.append(Tile("cutouts − table, in r", offset, verdict))
+    tiles.append(Tile("off the centre", f"{facts.off_centre:.1f} px", centred))
+    depth = f"{reference.depth:.1f} mag"
+    return [*tiles, Tile(f"depth in {reference.band}", depth, "5 sigma in 2 arcsec")]
 
 
 def _photometry(facts: CutoutFacts, comparison: Comparison | None) -> Block:
@@ -248,38 +209,27 @@ def _photometry(facts: CutoutFacts, comparison: Comparison | None) -> Block:
 
 def _band_table(facts: CutoutFacts) -> Table:
     head = ("noise [nMgy]", "depth [mag]", "sky [noise]", "lowest [noise]", "shift in x [px]", "in y [px]")
-    rows = [
-        (
-            f.band,
-            f"{f.noise:.4g}",
-            f"{f.depth:.2f}",
-            number(f.sky, 2, signed=True),
-            number(-float(f.lowest.max()), 1),
-            number(f.shift[0], 1, signed=True),
-            number(f.shift[1], 1, signed=True),
-            f"{f.negative:.1%}",
-            f"{f.zero:.1%}",
-        )
-        for f in facts.bands
-    ]
+    rows = []
+    for f in facts.bands:
+        brightness = (f"{f.noise:.4g}", f"{f.depth:.2f}", number(f.sky, 2, signed=True))
+        pixels = (number(-float(f.lowest.max()), 1), *(number(shift, 1, signed=True) for shift in f.shift))
+        rows.append((f.band, *brightness, *pixels, f"{f.negative:.1%}", f"{f.zero:.1%}"))
     return plain_table(("band", *head, "negative", "zero"), rows)
 
 
 def _vector_findings(store: Store, rows: NDArray[np.int64]) -> Findings:
     """Describe vectors as a whole, or each magnitude and its error."""
-    values = read_rows(store, rows).astype(np.float64)
+    values = contact_sheet.read_rows(store, rows).astype(np.float64)
     if store.kind == "features":
-        columns = {
-            f"{what} {i + 1}": values[:, j, i]
-            for i in range(values.shape[2])
-            for j, what in enumerate(("magnitude", "error"))
-        }
+        columns: dict[str, Values] = {}
+        for i, (magnitude, error) in enumerate(values.transpose(2, 1, 0), 1):
+            columns |= {f"magnitude {i}": magnitude, f"error {i}": error}
         text = f"As the network gets them, from {len(rows)} galaxies, in the order of data.magnitudes."
         block = Block("Magnitudes", text, table=_statistics("input", columns))
         return Findings(table_suspicions(columns, _names(store)[rows]), [], [block])
     spread = values.std(axis=0)
     constant = int((spread == 0).sum())
-    warnings = [f"{constant} of the {spread.size} numbers of a vector are the same for all galaxies."]
+    warning = f"{constant} of the {spread.size} numbers of a vector are the same for all galaxies."
     columns = {
         "length of a vector": np.linalg.norm(values, axis=1),
         "mean": values.mean(axis=0),
@@ -289,4 +239,4 @@ def _vector_findings(store: Store, rows: NDArray[np.int64]) -> Findings:
     }
     table = _statistics("over the numbers of a vector", columns)
     block = Block("Vectors", f"From {len(rows)} galaxies.", table=table)
-    return Findings(warnings if constant else [], [], [block])
+    return Findings([warning] if constant else [], [], [block])

@@ -15,37 +15,27 @@ from photoz_lit.errors import DataError
 from photoz_lit.files import beside
 from photoz_lit.report.figures.style import as_png, as_svg
 
-TEMPLATE = "page.html.jinja"
-
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as a data URL, the text that stands in for it, and its natural width in CSS pixels."""
+    """A figure as a file, the text that stands in for it, and its natural width in CSS pixels."""
 
-    url: str
+    kind: str
+    content: bytes
     alt: str
     width: int
-
-    @property
-    def content(self) -> bytes:
-        """The file that the URL holds."""
-        return base64.b64decode(self.url.partition(",")[2])
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, and what stands below it in small letters.
-
-    `value` is what its column is sorted by and, in the first cell, the name of the row; `key` names the
-    number, `kind` is the class of the cell, or of a row where it is the first, `colour` that of a square.
-    """
+    """A cell of a table."""
 
     text: str
-    small: str = ""
-    value: str = ""
-    key: str = ""
-    kind: str = ""
-    colour: str = ""
+    small: str = ""  # letters below it
+    value: str = ""  # what its column is sorted by and, in the first cell, the name of the row
+    key: str = ""  # name of the number
+    kind: str = ""  # class of the cell, or of the row where it is the first
+    colour: str = ""  # of a square before the text
 
 
 @dataclass(frozen=True)
@@ -64,20 +54,16 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: st
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a section, all of it optional, in the order of its fields.
-
-    `text` says what to look for, `download` has name and content of a CSV file, `figures` stand side by side,
-    `note` is a soft line, `code` are settings, and a click on `summary` unfolds what is folded.
-    """
+    """A part of a section, all of it optional, in the order of its fields."""
 
     heading: str = ""
-    text: str = ""
-    download: tuple[str, str] | None = None
-    figures: tuple[Picture, ...] = ()
+    text: str = ""  # what to look for
+    download: tuple[str, str] | None = None  # name and content of a CSV file
+    figures: tuple[Picture, ...] = ()  # side by side
     table: Table | None = None
     note: str = ""
     code: str = ""
-    summary: str = ""
+    summary: str = ""  # a click on it unfolds what is folded
     folded: "tuple[Block, ...]" = ()
 
     def pictures(self) -> Iterator[tuple[str, Picture]]:
@@ -131,15 +117,11 @@ class Page:
 
     def render(self) -> str:
         """Return the page as HTML, with styles, figures and script inside."""
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {"marked": _marked, "url": _csv_url}
-        return environment.get_template(TEMPLATE).render(page=self, version=photoz_lit.__version__)
+        environment = Environment(autoescape=True, undefined=StrictUndefined)
+        environment.loader = FileSystemLoader(Path(__file__).parent)
+        environment.trim_blocks = environment.lstrip_blocks = True
+        environment.filters |= {"marked": _marked, "data_url": _data_url}
+        return environment.get_template("page.html.jinja").render(page=self, version=photoz_lit.__version__)
 
 
 def _marked(text: str) -> Markup:
@@ -147,37 +129,26 @@ def _marked(text: str) -> Markup:
     return Markup(re.sub(r"_(?:\{(\w+)\}|(MAD))", r"<sub>\1\2</sub>", str(escape(text))))
 
 
-def _csv_url(text: str) -> str:
-    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(text.encode()).decode('ascii')}"
+def _data_url(kind: str, content: bytes) -> str:
+    """Return the address of a file that is part of the page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def svg(figure: Figure, alt: str) -> Picture:
-    """Return a figure for the page, as lines and letters."""
-    return _picture("image/svg+xml", as_svg(figure), alt, figure)
+    """Return a figure for the page, as lines and letters, of the size that its text was drawn with."""
+    return Picture("image/svg+xml", as_svg(figure), alt, round(96 * figure.get_figwidth()))
 
 
 def png(figure: Figure, alt: str) -> Picture:
     """Return a figure for the page, as pixels."""
-    return _picture("image/png", as_png(figure), alt, figure)
-
-
-def _picture(kind: str, content: bytes, alt: str, figure: Figure) -> Picture:
-    url = f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    return Picture(url, alt, round(96 * figure.get_figwidth()))  # text keeps the size it was drawn with
+    return Picture("image/png", as_png(figure), alt, round(96 * figure.get_figwidth()))
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there, so that a reader never sees half of it.
-
-    Raises
-    ------
-    DataError
-        It cannot be written.
-    """
+    """Write a file beside its place and move it there; DataError where it cannot be written."""
     try:
         with beside(path) as partial:
             partial.write_bytes(content)
     except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error.strerror}): free some space or choose another folder"
-        ) from error
+        hint = "free some space or choose another folder"
+        raise DataError(f"cannot write {path} ({error.strerror}): {hint}") from error

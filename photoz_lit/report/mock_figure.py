@@ -12,7 +12,6 @@ from photoz_lit.report.figures.data import figure_contact_sheet
 from photoz_lit.report.figures.style import as_png
 from photoz_lit.report.html import write
 
-SHOWN = 30
 BANDS = "ugriz"
 
 
@@ -22,14 +21,11 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="file to write, e.g. examples.png")
     parser.add_argument("--stamp", type=Path, help="folder with stamp-[ugriz].fits, nanomaggies")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--number", type=int, default=SHOWN, help="how many galaxies")
+    parser.add_argument("--number", type=int, default=30, help="how many galaxies")
     arguments = parser.parse_args()
     galaxies = draw_galaxies(arguments.number, arguments.seed)
     cutouts = list(render_cutouts(galaxies, arguments.seed))
-    labels = [
-        f"z = {z:.3f}  r = {r:.2f}"
-        for z, r in zip(galaxies["spec_z"], galaxies["dered_petro_r"], strict=True)
-    ]
+    labels = [f"z = {g['spec_z']:.3f}  r = {g['dered_petro_r']:.2f}" for g in galaxies]
     if arguments.stamp is not None:
         planes = [fits.getdata(arguments.stamp / f"stamp-{band}.fits") for band in BANDS]
         cutouts.insert(0, np.stack(planes).astype(np.float32))

@@ -9,30 +9,16 @@ from typing import Any
 
 import photoz_lit
 from photoz_lit.errors import DataError
+from photoz_lit.report import table as tables
 from photoz_lit.report.answers import HEADINGS, answers, contestants
-from photoz_lit.report.blocks import (
-    Rows,
-    build_blocks,
-    calibrated_block,
-    comparison_blocks,
-    sweep_block,
-)
+from photoz_lit.report.blocks import build_blocks, calibrated_block, comparison_blocks, sweep_block
 from photoz_lit.report.calibrated import CALIBRATED_COLUMNS, Calibrated, calibrated_rows, read_calibrated
 from photoz_lit.report.figures.labels import draw_labels
 from photoz_lit.report.figures.style import PROMINENT, colour_of, known_label, number
 from photoz_lit.report.html import Block, Cell, Notice, Page, Section, Table, Tile, plain_table, write
 from photoz_lit.report.runs import Gathered, NoResultsError, Run, gather, reason_of, sets_of_runs
 from photoz_lit.report.sweeps import reference_runs, sweeps_of
-from photoz_lit.report.table import (
-    COLUMNS,
-    by_correction,
-    columns_for,
-    corrections_csv,
-    corrections_table,
-    duration,
-    galaxies,
-    summary_csv,
-)
+from photoz_lit.report.table import Rows
 from photoz_lit.target import REDSHIFT, Target
 
 MANY = 12  # runs; more are folded away
@@ -42,12 +28,8 @@ def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Pat
     """Gather finished runs of a family, or of all, into `report.html`, which needs no other file.
 
     Beside it `summary.csv` has a row a run folder, and `figures/<set of runs>/*.svg` are those of the page;
-    figures of a classifier's labels go into its folder. Returns page, summary and `corrections_table`.
-
-    Raises
-    ------
-    DataError
-        Nothing is finished there, or the folder cannot be written to; the message says what to do.
+    figures of a classifier's labels go into its folder. Returns page, summary and `corrections_table`;
+    DataError if nothing is finished there, or the folder cannot be written to.
     """
     gathered = gather(output_dir, family)
     if not gathered.runs:
@@ -60,7 +42,7 @@ def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Pat
             broken.append((run.folder, reason_of(error, run.folder)))
     gathered = replace(gathered, broken=(*gathered.broken, *broken))
     finished = {(r.run, r.folder.name) for r in gathered.runs}
-    rows = corrections_table(gathered.runs)
+    rows = tables.corrections_table(gathered.runs)
     sections = []
     for name, runs in sets_of_runs(gathered.runs).items():
         own = {(r.run, r.folder.name) for r in runs}
@@ -70,7 +52,7 @@ def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Pat
         _write_figures(sections[-1], output_dir / "figures" / name)
     page, summary = output_dir / "report.html", output_dir / "summary.csv"
     write(page, build_page(gathered, sections, output_dir).render().encode())
-    write(summary, summary_csv(gathered.runs).encode())
+    write(summary, tables.summary_csv(gathered.runs).encode())
     return page, summary, rows
 
 
@@ -107,11 +89,17 @@ def build_page(gathered: Gathered, sections: list[Section], output_dir: Path) ->
     """Put sections below what the page is about; paths on it are relative to the output folder."""
     targets = list(dict.fromkeys(run.survey.target for run in gathered.runs))
     what, plural, true, estimated, n_of = _words(targets)
+    uneven = f"Estimates are drawn towards crowded {plural}: the mean residual tilts with {true}."
+    uneven += " Look for flat lines at zero."
+    edges = "At the ends estimates can only scatter inward: the mean residual bends up at low and down at"
+    edges += f" high {true}."
+    pile = f"Many galaxies pile up on a few values of {estimated}: spikes in {n_of} that {true} does not"
+    pile += " have."
     definitions = ", ".join(_definition(target) for target in targets)
-    folders = [(str(folder.relative_to(output_dir)), reason) for folder, reason in gathered.broken]
+    broken = [(str(folder.relative_to(output_dir)), reason) for folder, reason in gathered.broken]
     begun = [(str(folder.relative_to(output_dir)), "") for folder in gathered.incomplete]
     notices = (
-        Notice("Left out, because the results cannot be read:", folders),
+        Notice("Left out, because the results cannot be read:", broken),
         Notice("Incomplete: begun, not finished.", begun, "The same command resumes them."),
     )
     return Page(
@@ -120,23 +108,7 @@ def build_page(gathered: Gathered, sections: list[Section], output_dir: Path) ->
         text=f"A classifier that reads {what} from a galaxy's image is biased in three ways. Below, each"
         " correction is judged by how much of each bias it leaves, and by what it costs in scatter."
         f" Throughout, {definitions}, on test galaxies that no training has seen.",
-        asides=(
-            (
-                "Uneven training numbers",
-                f"Estimates are drawn towards crowded {plural}: the mean residual tilts with {true}."
-                " Look for flat lines at zero.",
-            ),
-            (
-                "Edges of the range",
-                "At the ends estimates can only scatter inward: the mean residual bends up at low and down at"
-                f" high {true}.",
-            ),
-            (
-                "Mode collapse",
-                f"Many galaxies pile up on a few values of {estimated}: spikes in {n_of} that {true} does not"
-                " have.",
-            ),
-        ),
+        asides=(("Uneven training numbers", uneven), ("Edges of the range", edges), ("Mode collapse", pile)),
         notices=[notice for notice in notices if notice.items],
         sections=sections,
     )
@@ -156,11 +128,9 @@ def _words(targets: list[Target]) -> tuple[str, str, str, str, str]:
     return "a redshift" if t.is_redshift else t.label, t.plural, t.true, t.estimated, t.n_of
 
 
-def build_section(
-    name: str, runs: Sequence[Run], table: Rows, calibrated: Sequence[Calibrated] = ()
-) -> Section:
+def build_section(name: str, runs: Sequence[Run], table: Rows, calibrated: Sequence[Calibrated]) -> Section:
     """Build the section of one set of runs from them, their rows of the table, and calibrated estimates."""
-    corrections, target = by_correction(runs), runs[0].survey.target
+    corrections, target = tables.by_correction(runs), runs[0].survey.target
     before, after = calibrated_rows(calibrated, corrections)
     sweeps = sweeps_of(runs)
     blocks = [sweep_block(sweep, target) for sweep in sweeps]
@@ -170,12 +140,12 @@ def build_section(
         blocks.append(_corrections_block(name, table, target, swept=True))
         value, shown = reference_runs(sweeps[0])
         summary = f"Figures of every correction at {sweeps[0].key} = {value}"
-        at_value = comparison_blocks(contestants(corrections_table(shown)), target)
-        at_value += build_blocks(by_correction(shown))
-        drawn = [Block(summary=summary, folded=tuple(at_value))]
+        compared = comparison_blocks(contestants(tables.corrections_table(shown)), target)
+        drawn = [Block(summary=summary, folded=(*compared, *build_blocks(tables.by_correction(shown))))]
     else:
         blocks.append(_corrections_block(name, table, target, swept=False))
-        blocks += _answers_blocks(answers(table, after, target))
+        found = answers(table, after, target)
+        blocks += [_answers_block(found)] if found else []
         blocks += comparison_blocks(contestants(table), target)
         drawn = build_blocks(corrections)
     if before:
@@ -223,82 +193,71 @@ def _tiles(table: Rows, target: Target) -> tuple[Tile, ...]:
         "sigma_mad": "Cost: scatter σ_MAD",
     }
     tiles = []
-    for column in (c for c in COLUMNS if c.key in names):
+    for column in (c for c in tables.COLUMNS if c.key in names):
         before, after = abs(reference[column.key]), abs(full[column.key])
-        change = f": {'|slope|' if column.signed else 'ratio'} × {number(after / before, 2)}"
-        verdict = f"{reference['label']} to full{change if before > 0 else ''}"
+        what = "|slope|" if column.signed else "ratio"
+        change = f": {what} × {number(after / before, 2)}" if before > 0 else ""
+        verdict = f"{reference['label']} to full{change}"
         tiles.append(Tile(names[column.key], column.text(full), verdict, column.text(reference)))
     return tuple(tiles)
 
 
 def _corrections_block(name: str, table: Rows, target: Target, *, swept: bool) -> Block:
     """Show the table of corrections, the best of each column marked where they compete."""
-    several = any(row["spread"] == "seeds" for row in table)
-    text = (
-        "Medians over seeds, with half their range; bootstrap errors where there is one seed."
-        if several
-        else "One seed; errors from the bootstrap."
-    )
+    text = "One seed; errors from the bootstrap."
+    if any(row["spread"] == "seeds" for row in table):
+        text = "Medians over seeds, with half their range; bootstrap errors where there is one seed."
     if not swept:
         text += (
             f" ▸ marks the best correction of a column. trainz gives every galaxy the {target.n_of} of the"
             " training set: what one reaches without looking at any galaxy."
         )
-    judged = contestants(table)
-    best = {
-        c.key: min((c.miss(row) for row in judged if math.isfinite(row[c.key])), default=math.nan)
-        for c in COLUMNS
-        if c.key != "total_variation_floor"  # which describes the sample, not the correction
-    }
+    judged = [] if swept else contestants(table)
+    best = {}
+    for c in tables.COLUMNS if len(judged) > 1 else ():
+        if c.key != "total_variation_floor":  # which describes the sample, not the correction
+            best[c.key] = min((c.miss(row) for row in judged if math.isfinite(row[c.key])), default=math.nan)
     rows = []
     for row in table:
-        label, seconds, compete = str(row["label"]), row["seconds"], len(judged) > 1 and not swept
+        label, seconds = str(row["label"]), row["seconds"]
         kind = label if label == "trainz" else "highlight" if label in PROMINENT else ""
         cells = [
             Cell(label, value=label, kind=kind, colour=colour_of(label)),
             Cell(str(row["seeds"]), value=str(row["seeds"])),
-            Cell(galaxies(row), value=repr(row["n"])),
+            Cell(tables.galaxies(row), value=repr(row["n"])),
         ]
-        for c in COLUMNS:
-            leads = compete and label != "trainz" and c.miss(row) == best.get(c.key)
+        for c in tables.COLUMNS:
+            leads = label != "trainz" and c.miss(row) == best.get(c.key)
             spread = f"± {c.spread(row)}" if c.spread(row) else ""
             cells.append(Cell(c.text(row), spread, repr(row[c.key]), c.key, "best" if leads else ""))
-        rows.append([*cells, Cell(duration(seconds), value=repr(seconds))])
-    headings = [
-        ("correction", ""),
-        ("seeds", ""),
-        ("n", "test galaxies, median over seeds"),
-        *((c.heading, c.meaning) for c in columns_for(target)),
-        ("time", "median wall-clock time of a run"),
-    ]
+        rows.append([*cells, Cell(tables.duration(seconds), value=repr(seconds))])
+    headings = [("correction", ""), ("seeds", ""), ("n", "test galaxies, median over seeds")]
+    headings += [(c.heading, c.meaning) for c in tables.columns_for(target)]
+    headings += [("time", "median wall-clock time of a run")]
+    file = f"corrections-{name}.csv", tables.corrections_csv(table)
+    shown = Table(headings, rows, "sortable")
+    return Block("Corrections", f"{text} A click on a heading sorts.", download=file, table=shown)
+
+
+def _answers_block(rows: list[list[Cell]]) -> Block:
+    """Say which correction is best at what."""
     return Block(
-        "Corrections",
-        f"{text} A click on a heading sorts.",
-        download=(f"corrections-{name}.csv", corrections_csv(table)),
-        table=Table(headings, rows, "sortable"),
-    )
-
-
-def _answers_blocks(rows: list[list[Cell]]) -> list[Block]:
-    """Say which correction is best at what; nothing where none competes."""
-    block = Block(
         "Corrections compared: which is best at what",
         "The best by each number, its cost in scatter, and whether it can be told apart from the others: two"
         " corrections are told apart if they differ by more than both spreads together. The best of many is"
         " always a little lucky, and these are test galaxies: choose on a validation set.",
         table=Table([(name, "") for name in HEADINGS], rows, "answers"),
     )
-    return [block] if rows else []
 
 
 def _changes_block(before: Rows, after: Rows, target: Target) -> Block:
     """Show the numbers of calibrated estimates before and after."""
-    columns = columns_for(target, CALIBRATED_COLUMNS)
+    columns = tables.columns_for(target, CALIBRATED_COLUMNS)
+    headings = [("calibrated", ""), ("seeds", ""), *((c.heading, c.meaning) for c in columns)]
     rows = []
     for b, a in zip(before, after, strict=True):
         changes = [Cell(f"{c.with_spread(b)} → {c.with_spread(a)}") for c in columns]
         rows.append([Cell(b["title"]), Cell(str(b["seeds"])), *changes])
-    headings = [("calibrated", ""), ("seeds", ""), *((c.heading, c.meaning) for c in columns)]
     return Block(
         table=Table(headings, rows, "changes"),
         note=f"Residuals against {target.estimated}: mean over galaxies, and largest, of the absolute mean"
@@ -308,25 +267,15 @@ def _changes_block(before: Rows, after: Rows, target: Target) -> Block:
 
 def _runs_blocks(corrections: dict[str, list[Run]]) -> list[Block]:
     """List the run folders and the settings of each correction; many are folded away."""
-    heading = "Runs and settings"
-    rows = [
-        [
-            label,
-            r.stage,
-            str(r.seed),
-            f"{r.spec_z.size:,}",
-            duration(r.seconds),
-            f"{r.run}/{r.stage}/{r.folder.name}",
-        ]
-        for label, same in corrections.items()
-        for r in same
-    ]
+    heading, rows, settings = "Runs and settings", [], []
+    for label, same in corrections.items():
+        for r in same:
+            folder = f"{r.run}/{r.stage}/{r.folder.name}"
+            n, took = f"{r.spec_z.size:,}", tables.duration(r.seconds)
+            rows.append((label, r.stage, str(r.seed), n, took, folder))
+        if same[0].config:
+            settings.append(Block(summary=f"Settings of {label}", folded=(Block(code=same[0].config),)))
     table = plain_table(("correction", "stage", "seed", "test galaxies", "time", "folder"), rows, "runs")
-    settings = [
-        Block(summary=f"Settings of {label}", folded=(Block(code=same[0].config),))
-        for label, same in corrections.items()
-        if same[0].config
-    ]
     if len(rows) <= MANY:
         return [Block(heading, table=table), *settings]
     summary = f"{len(rows)} runs and their settings"

@@ -3,11 +3,12 @@
 import itertools
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -27,6 +28,9 @@ METRICS = (
     *("total_variation", "total_variation_floor", "wasserstein"),
 )
 
+Found = TypeVar("Found")
+Broken = list[tuple[Path, str]]  # folders, and what is wrong with them
+
 
 class NoResultsError(DataError):
     """There is no finished run to report on."""
@@ -34,56 +38,45 @@ class NoResultsError(DataError):
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run was made for, from its `survey.json`: grids, cuts, and which estimate of p(z) is photo_z.
-
-    The grid is without extension; `outlier_cut` is the abs(dz) beyond which an estimate is an outlier.
-    """
+    """What a run was made for, from its `survey.json`."""
 
     name: str
-    grid: RedshiftGrid
+    grid: RedshiftGrid  # without extension
     slices: MagnitudeSlices
-    outlier_cut: float
-    estimate: str
+    outlier_cut: float  # abs(dz) beyond which an estimate is an outlier
+    estimate: str  # of p(z), which is photo_z
     target: Target = REDSHIFT
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run and its estimates for the n test galaxies whose redshift is known.
-
-    Parameters
-    ----------
-    run, stage, label, group : str
-        Family of runs, stage, name of the correction, settings without the seed.
-    seconds : float
-        Wall-clock time, s.
-    metrics, trainz : dict of str to float
-        The numbers of `metrics.json`, and those of the estimator that gives every galaxy the training n(z).
-    store : str
-        The data set that it was made from: name of its folder below `data_dir`.
-    spec_z, photo_z, dered_petro_r, pit : ndarray, shape (n,)
-        Truth and estimate of the target, redshift or another, r in mag, and PIT.
-    config, settings : str, dict
-        The resolved settings, as YAML and as values.
-    """
+    """One finished run and its estimates for the n test galaxies whose truth is known."""
 
     folder: Path
-    run: str
+    run: str  # its family
     stage: str
-    label: str
-    group: str
+    label: str  # name of the correction
+    group: str  # settings without the seed
     seed: int
     seconds: float
     metrics: dict[str, float]
-    trainz: dict[str, float]
+    trainz: dict[str, float]  # numbers of the estimator that gives every galaxy the training n(z)
     survey: Survey
-    store: str
-    spec_z: NDArray[np.float64]
+    store: str  # data set that it was made from: name of its folder below `data_dir`
+    spec_z: NDArray[np.float64]  # (n,), the truth, redshift or another target, as photo_z
     photo_z: NDArray[np.float64]
     dered_petro_r: NDArray[np.float64]
     pit: NDArray[np.float64]
-    config: str
-    settings: dict[str, Any]
+    config: str  # resolved settings, as YAML
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings as values; those that cannot be read are none: the run's numbers are whole."""
+        try:
+            content = yaml.load(self.config, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError:
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def setting(self, key: str) -> Any:
         """Return a setting by its dotted key; None where it is not there."""
@@ -104,19 +97,24 @@ class Gathered:
 
 def gather(output_dir: Path, family: str | None = None) -> Gathered:
     """Read the runs of a family below an output folder, or of all; a broken one is named, not fatal."""
-    runs: list[Run] = []
-    incomplete: list[Path] = []
-    broken: list[tuple[Path, str]] = []
-    for folder in folders(output_dir, family, STAGES):
-        if (folder / "done.json").is_file():
-            try:
-                runs.append(read_run(folder))
-            except DataError as error:
-                broken.append((folder, reason_of(error, folder)))
-        elif "seed=" in folder.name:  # other folders are caches, not runs
-            incomplete.append(folder)
+    begun = list(folders(output_dir, family, STAGES))
+    finished = [folder for folder in begun if (folder / "done.json").is_file()]
+    runs, broken = read_each(finished, read_run)
     runs.sort(key=lambda r: (r.run, STAGES.index(r.stage), r.group, r.seed))
+    # Folders without a seed are caches, not runs.
+    incomplete = [folder for folder in begun if folder not in finished and "seed=" in folder.name]
     return Gathered(tuple(runs), tuple(incomplete), tuple(broken))
+
+
+def read_each(finished: Sequence[Path], read: Callable[[Path], Found]) -> tuple[list[Found], Broken]:
+    """Read folders; those that cannot be read are named, with the reason."""
+    found, broken = [], []
+    for folder in finished:
+        try:
+            found.append(read(folder))
+        except DataError as error:
+            broken.append((folder, reason_of(error, folder)))
+    return found, broken
 
 
 def folders(output_dir: Path, family: str | None, stages: Sequence[str], below: str = "*") -> Iterator[Path]:
@@ -131,17 +129,12 @@ def reason_of(error: Exception, folder: Path) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """Read one finished run, `<output_dir>/<run>/<stage>/<name>`.
-
-    Raises
-    ------
-    DataError
-        A file is missing, truncated or lacks an entry; the message names it.
-    """
+    """Read one finished run; DataError names a file that is missing, truncated or lacks an entry."""
     done, origin = read_json(folder / "done.json"), folder / "origin.json"
     survey = _read_survey(folder / "survey.json")
     spec_z, photo_z, r, pit = _read_estimates(folder / "photo_z.fits", survey.target)
-    config = _read_text(folder / "config.yaml")
+    settings = folder / "config.yaml"
+    config = settings.read_text(encoding="utf-8") if settings.is_file() else ""
     try:
         return Run(
             folder=folder,
@@ -160,30 +153,16 @@ def read_run(folder: Path) -> Run:
             dered_petro_r=r,
             pit=pit,
             config=config,
-            settings=_parsed(config),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / 'done.json'}: {_words(error)}") from error
 
 
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _parsed(config: str) -> dict[str, Any]:
-    """Return settings as values; those that cannot be read are none: the run's numbers are whole."""
-    try:
-        content = yaml.load(config, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def sets_of_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Sort runs into sets that can be compared: of one family, target, survey and data set each.
+    """Sort runs into sets of one family, target, survey and data set, whose numbers can be compared.
 
-    A setting of data or survey that the runs of a family were swept along may differ within a set. A set is
-    called by its family, with what tells its sets apart where there are several.
+    Only a setting that the family was swept along may differ. Sets are called by their family, and by what
+    tells its sets apart.
     """
     axes: dict[str, set[str]] = {}
     for run in runs:
@@ -205,11 +184,9 @@ def _identity(run: Run, axes: set[str]) -> tuple[str, ...]:
     """Return target, survey and data set of a run, without what is swept along the axes."""
     survey = run.survey
     facts = {"name": survey.name, **vars(survey.grid), **vars(survey.slices)}
-    survey_facts = {key: value for key, value in facts.items() if f"survey.{key}" not in axes}
-    store = run.store
-    if any(axis.startswith("data.") for axis in axes):  # each value may have a store of its own
-        store = data_settings(run, axes)
-    return survey.target.label, json.dumps(survey_facts), store
+    own = {key: value for key, value in facts.items() if f"survey.{key}" not in axes}
+    stores_differ = any(axis.startswith("data.") for axis in axes)  # each value may have its own
+    return survey.target.label, json.dumps(own), data_settings(run, axes) if stores_differ else run.store
 
 
 def data_settings(run: Run, without: set[str]) -> str:
@@ -221,11 +198,10 @@ def data_settings(run: Run, without: set[str]) -> str:
 
 def _words_of(run: Run) -> tuple[str, ...]:
     """Return what may tell the sets of a family apart, in words."""
-    survey = run.survey
-    grid, slices = survey.grid, survey.slices
+    grid, slices = run.survey.grid, run.survey.slices
     return (
-        survey.target.label,
-        survey.name,
+        run.survey.target.label,
+        run.survey.name,
         run.store,
         f"{grid.n_bins} bins from {grid.z_min:g} to {grid.z_max:g}",
         f"{slices.n_slices} slices of {slices.width:g} mag from {slices.r_min:g}",
@@ -257,13 +233,13 @@ def _read_survey(path: Path) -> Survey:
     content = read_json(path)
     try:
         target = [str(content["target"][key]) for key in TARGET] if content.get("target") else None
+        numbers = ("z_min", "z_max", "r_min", "r_width", "outlier_cut")
+        z_min, z_max, r_min, r_width, outlier_cut = (float(content[key]) for key in numbers)
         return Survey(
             name=str(content["name"]),
-            grid=RedshiftGrid(float(content["z_min"]), float(content["z_max"]), int(content["n_bins"])),
-            slices=MagnitudeSlices(
-                float(content["r_min"]), float(content["r_width"]), int(content["n_slices"])
-            ),
-            outlier_cut=float(content["outlier_cut"]),
+            grid=RedshiftGrid(z_min, z_max, int(content["n_bins"])),
+            slices=MagnitudeSlices(r_min, r_width, int(content["n_slices"])),
+            outlier_cut=outlier_cut,
             estimate=str(content["estimate"]),
             target=Target(*target) if target else REDSHIFT,
         )

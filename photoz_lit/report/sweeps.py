@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.report.figures.style import known_label
 from photoz_lit.report.runs import Run, data_settings
-from photoz_lit.report.table import by_correction, middle_and_spread
+from photoz_lit.report.table import medians, rank
 
 KEYS = ("slope_spec_z", "total_variation", "total_variation_floor", "sigma_mad", "crps")
 # What a representation does not depend on: its stage comes before.
@@ -19,55 +19,39 @@ CATEGORY, NOTHING = "category", "none"
 
 @dataclass(frozen=True)
 class Line:
-    """One correction along a sweep: numbers and their spreads under the keys of `metrics.json`, each (m,).
-
-    `x` (m,) is the place of each value on the axis, ascending; it is empty, and m is 1, where the setting
-    does not touch the correction.
-    """
+    """One correction along a sweep of m values; m is 1 where the setting does not touch the correction."""
 
     label: str
-    x: NDArray[np.float64]
-    numbers: dict[str, NDArray[np.float64]]
+    x: NDArray[np.float64]  # (m,), places of the values on the axis, ascending; empty where not touched
+    numbers: dict[str, NDArray[np.float64]]  # under the keys of `metrics.json`, each (m,)
     spreads: dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A swept setting, its name on the axis, scale (linear, log or category) and values, and its runs.
-
-    Each run has the place of its value in `values`; None where the setting does not touch the run.
-    """
+    """A swept setting and its runs."""
 
     key: str
-    label: str
-    scale: str
+    label: str  # of the axis
+    scale: str  # linear, log or category
     values: tuple[Any, ...]
-    runs: tuple[tuple[Run, int | None], ...] = ()
+    runs: tuple[tuple[Run, int | None], ...] = ()  # with the place in `values`; None if not touched
 
     @property
     def ticks(self) -> tuple[str, ...]:
         """The values in words."""
-        return tuple(_tick(value) for value in self.values)
-
-    @property
-    def places(self) -> np.ndarray:
-        """Place of each value on the axis, shape (m,): the value, or its number where it is a category."""
-        if self.scale == CATEGORY:
-            return np.arange(len(self.values), dtype=np.float64)
-        return np.array(self.values, dtype=np.float64)
+        words = {value: f"{value:g}" if _is_number(value) else str(value) for value in self.values}
+        return tuple("not set" if value is None else text for value, text in words.items())
 
 
 def sweeps_of(runs: Sequence[Run]) -> list[Sweep]:
-    """Find the swept settings of a set of runs: each with two values or more, and with one choice of data.
-
-    Runs of the set that were not part of any sweep join each, at the value that they have.
-    """
+    """Find the swept settings of a set of runs: each with two values or more, and with one choice of data."""
     axes = {str(run.setting("sweep.axis")): run for run in runs if run.setting("sweep.axis")}
     found = []
     for key, first in axes.items():
         of_data: dict[str, list[Run]] = {}
         for run in runs:
-            if run.setting("sweep.axis") in (key, None):
+            if run.setting("sweep.axis") in (key, None):  # those of no sweep join each, at their value
                 of_data.setdefault(data_settings(run, {key}), []).append(run)
         for same in of_data.values():
             sweep = _sweep(key, first.settings["sweep"], same)
@@ -77,25 +61,20 @@ def sweeps_of(runs: Sequence[Run]) -> list[Sweep]:
 
 
 def _sweep(key: str, swept: dict[str, Any], runs: Sequence[Run]) -> Sweep:
-    along = [(run, _hashable(run.setting(key)), _touches(key, run)) for run in runs]
+    along = []
+    for run in runs:
+        # A representation comes before corrections, and an absent branch has no settings.
+        before = run.stage == "representation" and key.startswith(LATER)
+        touched = not before and isinstance(run.setting(key.rpartition(".")[0]), dict)
+        value = run.setting(key)
+        if isinstance(value, list):
+            value = ", ".join(map(str, value)) or NOTHING
+        along.append((run, value if isinstance(value, str | int | float | None) else str(value), touched))
     values = _sorted({value for _, value, touched in along if touched})
     numeric = all(_is_number(value) and (value > 0 or swept.get("scale") != "log") for value in values)
     scale = str(swept.get("scale") or CATEGORY) if numeric else CATEGORY
     placed = ((run, values.index(value) if touched else None) for run, value, touched in along)
     return Sweep(key, str(swept.get("label") or key), scale, tuple(values), tuple(placed))
-
-
-def _touches(key: str, run: Run) -> bool:
-    """Whether a run has a setting: a representation comes before corrections, an absent branch has none."""
-    before = run.stage == "representation" and key.startswith(LATER)
-    return not before and isinstance(run.setting(key.rpartition(".")[0]), dict)
-
-
-def _hashable(value: Any) -> Any:
-    """Return a value that a set can hold: lists as text, an empty one as `none`."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or NOTHING
-    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -104,49 +83,30 @@ def _is_number(value: Any) -> bool:
 
 def _sorted(values: set[Any]) -> list[Any]:
     """Sort numbers by size, then words, nothing first, then what is not set."""
-
-    def key(value: Any) -> tuple[int, float, str]:
-        if _is_number(value):
-            return 1, float(value), ""
-        return {NOTHING: 0, None: 3}.get(value, 2), 0.0, str(value)
-
-    return sorted(values, key=key)
-
-
-def _tick(value: Any) -> str:
-    if value is None:
-        return "not set"
-    return f"{value:g}" if _is_number(value) else str(value)
+    numbers = sorted(value for value in values if _is_number(value))
+    words = sorted((v for v in values if isinstance(v, str | bool) and v != NOTHING), key=str)
+    return [*values & {NOTHING}, *numbers, *words, *values & {None}]
 
 
 def lines_of(sweep: Sweep) -> list[Line]:
-    """Summarise each named correction along a sweep, whatever its settings, in the order of the table.
-
-    Numbers are medians over seeds with half their range. `none` is left out where Step 1 is there, whose
-    output it is.
-    """
-    order = [known_label(label) for label in by_correction([run for run, _ in sweep.runs])]
-    groups: dict[str, dict[int | None, list[Run]]] = {label: {} for label in order}
+    """Summarise each named correction along a sweep, whatever its settings, in the order of the table."""
+    groups: dict[str, dict[int | None, list[Run]]] = {}
     for run, place in sweep.runs:
         groups.setdefault(known_label(run.label), {}).setdefault(place, []).append(run)
     if "Step 1" in groups:
-        groups.pop("none", None)
-    return [_line(label, members, sweep) for label, members in groups.items()]
-
-
-def _line(label: str, members: dict[int | None, list[Run]], sweep: Sweep) -> Line:
-    places = sorted(place for place in members if place is not None)
-    groups = [members[place] for place in places] or [members[None]]
-    summaries = {
-        key: np.array([middle_and_spread([run.metrics for run in group], key) for group in groups])
-        for key in KEYS
-    }
-    return Line(
-        label,
-        sweep.places[places] if places else np.empty(0),
-        {key: of_key[:, 0] for key, of_key in summaries.items()},
-        {key: of_key[:, 1] for key, of_key in summaries.items()},
-    )
+        groups.pop("none", None)  # whose output it is
+    lines = []
+    for label in sorted(groups, key=rank):
+        members = groups[label]
+        places = sorted(place for place in members if place is not None)
+        at_values = [members[place] for place in places] or [members[None]]
+        found = [medians([run.metrics for run in same], KEYS) for same in at_values]
+        numbers, spreads = (
+            {key: np.array([row[f"{key}{end}"] for row in found]) for key in KEYS} for end in ("", "_spread")
+        )
+        x = places if sweep.scale == CATEGORY else [sweep.values[place] for place in places]
+        lines.append(Line(label, np.array(x, dtype=np.float64), numbers, spreads))
+    return lines
 
 
 def floor_of_sweep(lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -161,10 +121,7 @@ def floor_of_sweep(lines: Sequence[Line]) -> tuple[np.ndarray, np.ndarray] | Non
 
 
 def reference_runs(sweep: Sweep) -> tuple[str, list[Run]]:
-    """Return the value of a sweep that most runs have, the middle one of several, and the runs that have it.
-
-    Figures with one panel a correction show these: at other values, n(z) may have other bins.
-    """
+    """Return the value of a sweep that most runs have, the middle one of several, and the runs at it."""
     places = [place for _, place in sweep.runs if place is not None]
     middle = (len(sweep.values) - 1) / 2
     most = max(sorted(set(places)), key=lambda place: (places.count(place), -abs(place - middle)))

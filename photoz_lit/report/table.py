@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +18,9 @@ from photoz_lit.report.figures.style import ALTERNATIVES, DASH, PROMINENT, known
 from photoz_lit.report.runs import METRICS, Run, sets_of_runs
 from photoz_lit.target import Target
 
-PRINCIPAL = (
-    *("Baseline", "Step 1", "none", "balanced", "hard", "unshifted", "skip_balanced", "full", "best"),
-)
+Rows = Sequence[dict[str, Any]]  # of `corrections_table`
+
+PRINCIPAL = ("Baseline", "Step 1", "none", "balanced", "hard", "unshifted", "skip_balanced", "full", "best")
 ORDER = ("trainz", *PRINCIPAL, *ALTERNATIVES)
 KEYS = (*METRICS, "residual_rms")
 # Without Steps 2 and 3 a correction is the representation's own output.
@@ -29,10 +29,7 @@ TWINS = {"none": "Step 1", "none · head=single": "Baseline"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: key of `metrics.json`, heading, what it means, digits, and how to write it.
-
-    `ideal` is the best value of `metrics.json`; None where the lower is the better, below zero too.
-    """
+    """A column of the table: key of `metrics.json`, heading, what it means, digits, and how to write it."""
 
     key: str
     heading: str
@@ -40,7 +37,7 @@ class Column:
     digits: int
     signed: bool = False
     factor: float = 1.0
-    ideal: float | None = 0.0
+    ideal: float | None = 0.0  # the best value of `metrics.json`; None: the lower the better, below 0 too
 
     def text(self, row: dict[str, Any]) -> str:
         """Write a row's value, without its spread."""
@@ -75,7 +72,7 @@ ESTIMATE_COLUMNS = (
     SCATTER,
     Column("bias", "bias", "mean residual of all test galaxies; 0 is best", 4, True),
     Column(
-        "outlier_fraction", "outliers %", "beyond the outlier cut, per cent; small is best", 2, factor=100
+        "outlier_fraction", "outliers %", "beyond the outlier cut, per cent; small is best", 2, False, 100
     ),
 )
 PDF_COLUMNS = (
@@ -86,10 +83,8 @@ PDF_COLUMNS = (
     ),
     Column("cde_loss", "CDE loss", "conditional density loss of {pdf}; the lower the better", 2, ideal=None),
 )
-RMS_COLUMN = Column(
-    "residual_rms", "bias rms", "rms of the mean residuals in bins of {true}; small is best", 4
-)
-COLUMNS = (*ESTIMATE_COLUMNS[:3], RMS_COLUMN, *ESTIMATE_COLUMNS[3:], *PDF_COLUMNS)
+RMS = Column("residual_rms", "bias rms", "rms of the mean residuals in bins of {true}; small is best", 4)
+COLUMNS = (*ESTIMATE_COLUMNS[:3], RMS, *ESTIMATE_COLUMNS[3:], *PDF_COLUMNS)
 
 
 def columns_for(target: Target, columns: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
@@ -111,33 +106,24 @@ def duration(seconds: float) -> str:
 
 
 def by_correction(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Sort the runs of one set into corrections, in the order of the table, each with its runs by seed.
-
-    The name is the label, with further settings where several groups share it. `none` is Step 1's own
-    output: it is not shown beside Step 1, and gives it the seeds that Step 1 lacks.
-    """
+    """Sort the runs of one set into corrections, in the order of the table, each with its runs by seed."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda r: r.seed):
         groups.setdefault((run.label, run.stage, run.group), []).append(run)
-    sharing = [label for label, _, _ in groups]
+    sharing = [label for label, _, _ in groups]  # of several, each is named by its further settings too
     named: dict[str, list[Run]] = {}
     for (label, _, group), members in groups.items():
-        further = _further_settings(group)
+        told = ("correction",) if group.startswith("correction=") else ("head=",)  # by the label
+        further = ", ".join(setting for setting in group.split(",") if not setting.startswith(told))
         named[f"{label} · {further}" if sharing.count(label) > 1 and further else label] = members
-    for name, twin in TWINS.items():
+    for name, twin in TWINS.items():  # which gets the seeds that it lacks
         if name in named and twin in named:
             seeds = {run.seed for run in named[twin]}
             named[twin] += [run for run in named.pop(name) if run.seed not in seeds]
-    return dict(sorted(named.items(), key=lambda item: _rank(item[0])))
+    return dict(sorted(named.items(), key=lambda item: rank(item[0])))
 
 
-def _further_settings(group: str) -> str:
-    """Return the settings of a group that its label does not tell: "head=single, data.n_train=1000"."""
-    own = ("correction",) if group.startswith("correction=") else ("head=",)
-    return ", ".join(p for p in group.split(",") if not p.startswith(own))
-
-
-def _rank(name: str) -> tuple[int, list[tuple[float, str]]]:
+def rank(name: str) -> tuple[int, list[tuple[float, str]]]:
     """Sort by place in the table, then by name, numbers within it by size."""
     label = known_label(name)
     parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", name)
@@ -148,10 +134,9 @@ def _rank(name: str) -> tuple[int, list[tuple[float, str]]]:
 def corrections_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Summarise finished runs: one row a correction and set of runs, each set with its own `trainz`.
 
-    A row has `run` (name of the set), `label`, `group`, `target`, `seeds` (their number), `seconds` (median),
-    and for each key of `metrics.json` (`n` is the number of test galaxies) and `residual_rms` the median over
-    seeds. `<key>_spread` is half their range, or the error of one seed: `spread` says which, "seeds" or
-    "bootstrap". Numbers that were not measured are NaN.
+    A row has `run` (name of the set), `label`, `group`, `target`, `seeds` (their number), `seconds`, and for
+    each of `KEYS` the median over seeds (`n` is the number of test galaxies). `<key>_spread` is half their
+    range, or the error of one seed: `spread` says "seeds" or "bootstrap". What was not measured is NaN.
     """
     rows: list[dict[str, Any]] = []
     for name, members in sets_of_runs(runs).items():
@@ -167,23 +152,23 @@ def corrections_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _row(
     label: str, group: str, metrics: Sequence[dict[str, float]], seconds: Sequence[float]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"label": label, "group": group, "seeds": len(metrics)}
-    row["spread"] = "bootstrap" if len(metrics) == 1 else "seeds"
-    for key in KEYS:
-        row[key], row[f"{key}_spread"] = middle_and_spread(metrics, key)
+    spread = "bootstrap" if len(metrics) == 1 else "seeds"
     finite = [s for s in seconds if math.isfinite(s)]
-    row["seconds"] = float(np.median(finite)) if finite else math.nan
-    return row
+    median = float(np.median(finite)) if finite else math.nan
+    row = {"label": label, "group": group, "seeds": len(metrics), "spread": spread, "seconds": median}
+    return row | medians(metrics, KEYS)
 
 
-def middle_and_spread(metrics: Sequence[dict[str, float]], key: str) -> tuple[float, float]:
-    """Return the median over seeds and half their range, or the error of one seed; NaN if not measured."""
-    values = np.array([m.get(key, math.nan) for m in metrics])
-    values = values[np.isfinite(values)]
-    middle = float(np.median(values)) if values.size else math.nan
-    if len(metrics) == 1:
-        return middle, metrics[0].get(f"{key}_err", math.nan)
-    return middle, float(np.ptp(values)) / 2 if values.size > 1 else math.nan
+def medians(metrics: Sequence[dict[str, float]], keys: Sequence[str]) -> dict[str, float]:
+    """Return medians over seeds, and under `<key>_spread` half their range, or the error of one seed."""
+    found = {}
+    for key in keys:
+        values = np.array([m.get(key, math.nan) for m in metrics])
+        values = values[np.isfinite(values)]
+        found[key] = float(np.median(values)) if values.size else math.nan
+        spread = float(np.ptp(values)) / 2 if values.size > 1 else math.nan
+        found[f"{key}_spread"] = metrics[0].get(f"{key}_err", math.nan) if len(metrics) == 1 else spread
+    return found
 
 
 def galaxies(row: dict[str, Any]) -> str:
@@ -191,7 +176,7 @@ def galaxies(row: dict[str, Any]) -> str:
     return f"{row['n']:,.0f}" if math.isfinite(row["n"]) else DASH
 
 
-def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+def print_table(console: Console, rows: Rows) -> None:
     """Print the rows of `corrections_table`: for each set a table of estimates and one of p(z)."""
     for run in dict.fromkeys(row["run"] for row in rows):
         of_run = [row for row in rows if row["run"] == run]
@@ -209,22 +194,10 @@ def print_table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _console_table(
-    title: str,
-    rows: Sequence[dict[str, Any]],
-    columns: Sequence[Column],
-    *,
-    caption: str | None = None,
-    timed: bool = False,
+    title: str, rows: Rows, columns: Sequence[Column], *, caption: str | None = None, timed: bool = False
 ) -> Table:
-    table = Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
     table.add_column("correction", no_wrap=True)
     headings = [c.heading.replace(" ", "\n", 1) for c in columns]
     for heading in ("seeds", "n", *headings, *(["time"] if timed else [])):
@@ -240,25 +213,19 @@ def _console_table(
 def summary_csv(runs: Sequence[Run]) -> str:
     """Write one row a run folder as CSV; numbers that were not measured stay empty."""
     keys = [name for key in METRICS for name in (key, f"{key}_err")]
-    return _csv(
-        ["run", "stage", "label", "group", "seed", *keys, "seconds"],
-        ([r.run, r.stage, r.label, r.group, r.seed, *(r.metrics[k] for k in keys), r.seconds] for r in runs),
-    )
+    names = ["run", "stage", "label", "group", "seed", *keys, "seconds"]
+    return _csv(names, [vars(run) | run.metrics for run in runs])
 
 
-def corrections_csv(rows: Sequence[dict[str, Any]]) -> str:
+def corrections_csv(rows: Rows) -> str:
     """Write the rows of one set of runs as CSV, as the page shows them but with all digits."""
     keys = ["n", *(name for c in COLUMNS for name in (c.key, f"{c.key}_spread")), "seconds"]
-    return _csv(
-        ["correction", "seeds", *keys],
-        ([row["label"], row["seeds"], *(row[key] for key in keys)] for row in rows),
-    )
+    return _csv(["correction", "seeds", *keys], [row | {"correction": row["label"]} for row in rows])
 
 
-def _csv(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(heading)
-    for row in rows:
-        writer.writerow(["" if isinstance(x, float) and not math.isfinite(x) else x for x in row])
-    return buffer.getvalue()
+def _csv(names: Sequence[str], rows: Rows) -> str:
+    writer = csv.writer(text := io.StringIO(), lineterminator="\n")
+    writer.writerow(names)
+    for values in ([row[name] for name in names] for row in rows):
+        writer.writerow(["" if isinstance(x, float) and not math.isfinite(x) else x for x in values])
+    return text.getvalue()

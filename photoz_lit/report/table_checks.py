@@ -33,20 +33,18 @@ def table_suspicions(columns: Mapping[str, Values], names: NDArray[np.str_]) -> 
     return found
 
 
+@np.errstate(invalid="ignore")
 def _unusual(column: str, values: Values) -> list[tuple[str, NDArray[np.bool_]]]:
     """Return what may be wrong with values of a column, and where it is."""
     found = [("holds a number that stands for none", np.isin(values, limits.NO_NUMBERS))]
     kind = "err" if "err" in column else "mag" if column.startswith("mag") else column
-    usual = limits.COLUMNS.get(kind)
-    if usual is not None:
-        low, high = usual
-        with np.errstate(invalid="ignore"):
-            found.append((f"lies outside {low:g} to {high:g}", (values < low) | (values > high)))
+    if kind in limits.COLUMNS:
+        low, high = limits.COLUMNS[kind]
+        found.append((f"lies outside {low:g} to {high:g}", (values < low) | (values > high)))
     finite = values[np.isfinite(values)]
     if finite.size >= limits.ENOUGH:
         low, middle, high = np.percentile(finite, [1, 50, 99])
-        with np.errstate(invalid="ignore"):
-            far = np.abs(values - middle) > limits.FAR * (high - low)
+        far = np.abs(values - middle) > limits.FAR * (high - low)
         if high > low and column not in ("ra", "dec"):
             found.append(("lies far from all others", far))
     return found

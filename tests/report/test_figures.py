@@ -12,7 +12,7 @@ from simulated_runs import KINDS, MASS, write_labels, write_run
 from photoz_lit.files import read_arrays
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.metrics import fit_line, residuals_by_photo_z
-from photoz_lit.report.figures import comparison, data, labels, residuals, results, style, sweep
+from photoz_lit.report.figures import comparison, data, labels, residuals, results, style
 from photoz_lit.report.runs import Run, Survey, read_run
 from photoz_lit.report.sweeps import Line, Sweep
 from photoz_lit.report.table import KEYS, ORDER
@@ -80,8 +80,8 @@ FIGURES = {
     "pareto": lambda run, arrays: comparison.figure_pareto(ROWS, 0.06),
     "biases": lambda run, arrays: comparison.figure_biases(ROWS),
     "calibrated": lambda run, arrays: comparison.figure_calibrated(ROWS[:1], ROWS[1:2]),
-    "sweep": lambda run, arrays: sweep.figure_sweep(AXIS, [sweep_line("Baseline"), sweep_line("full")]),
-    "category": lambda run, arrays: sweep.figure_sweep(CATEGORY, [sweep_line("full")], FLOOR),
+    "sweep": lambda run, arrays: comparison.figure_sweep(AXIS, [sweep_line("Baseline"), sweep_line("full")]),
+    "category": lambda run, arrays: comparison.figure_sweep(CATEGORY, [sweep_line("full")], FLOOR),
     "counts": lambda run, arrays: labels.figure_counts(arrays, SURVEY),
     "dispersions": lambda run, arrays: labels.figure_dispersions(arrays, SURVEY),
     "labels": lambda run, arrays: labels.figure_labels(arrays, SURVEY),
@@ -155,7 +155,7 @@ def test_pareto_names_every_correction_once_where_it_can_be_read() -> None:
 
 def test_bars_of_absolute_slopes_end_at_zero() -> None:
     line = sweep_line("full")
-    figure = sweep.figure_sweep(AXIS, [line])
+    figure = comparison.figure_sweep(AXIS, [line])
     (points, _, (bars,)) = figure.axes[0].containers[0]
     np.testing.assert_allclose(points.get_ydata(), [0.1, 0.2, 0.3])
     assert min(segment[:, 1].min() for segment in bars.get_segments()) >= 0.0
@@ -163,16 +163,16 @@ def test_bars_of_absolute_slopes_end_at_zero() -> None:
 
 def test_every_correction_has_its_own_mark() -> None:
     names = [name for name in ORDER if name not in ("none",)]  # which is Step 1's own output
-    marks = {(style.colour_of(name), style.marker_of(name)) for name in names}
+    marks = {(style.colour_of(name), style.look_of(name)[1]) for name in names}
     assert len(marks) == len(names)
     assert style.colour_of("none") == style.colour_of("Step 1")
 
 
 def test_a_name_unheard_of_has_one_mark_that_no_known_one_has() -> None:
     unheard = [f"method {i}" for i in range(40)]
-    known = {(style.colour_of(name), style.marker_of(name)) for name in ORDER}
-    assert not known & {(style.colour_of(name), style.marker_of(name)) for name in unheard}
-    assert len({(style.colour_of(name), style.marker_of(name)) for name in unheard}) > 10
+    known = {(style.colour_of(name), style.look_of(name)[1]) for name in ORDER}
+    assert not known & {(style.colour_of(name), style.look_of(name)[1]) for name in unheard}
+    assert len({(style.colour_of(name), style.look_of(name)[1]) for name in unheard}) > 10
     assert style.colour_of("method 1 · threshold=20") == style.colour_of("method 1")
 
 

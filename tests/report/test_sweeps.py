@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated_runs import KINDS, write_run, write_sweep
 
-from photoz_lit.report.figures.sweep import figure_sweep
+from photoz_lit.report.figures.comparison import figure_sweep
 from photoz_lit.report.page import write_report
 from photoz_lit.report.runs import gather
 from photoz_lit.report.sweeps import Sweep, floor_of_sweep, lines_of, reference_runs, sweeps_of

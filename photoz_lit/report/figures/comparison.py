@@ -1,7 +1,6 @@
-"""Figures that compare corrections by their numbers: what is best at what, and at which price.
+"""Figures that compare corrections by their numbers: what is best at what, at which price, and along sweeps.
 
-`rows` are those of `corrections_table`: under each key of `metrics.json` a number, under `<key>_spread` its
-spread, which is NaN where it was not measured; slopes are drawn by their absolute values.
+`rows` are those of `corrections_table`; slopes are drawn by their absolute values.
 """
 
 from collections.abc import Sequence
@@ -14,21 +13,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from photoz_lit.report.figures.style import (
-    FULL_WIDTH,
-    GREY,
-    INK,
-    PROMINENT,
-    STYLE,
-    known_label,
-    mark,
-)
+from photoz_lit.report.figures.style import FULL_WIDTH, GREY, INK, PROMINENT, STYLE, known_label, mark
+from photoz_lit.report.sweeps import Line, Sweep
+from photoz_lit.report.table import Rows
 from photoz_lit.target import REDSHIFT, Target
 
-Rows = Sequence[dict[str, Any]]
+Floats = NDArray[np.float64]
 
 # Even in lightness, for colour-blind readers too; without the yellow, which vanishes on white paper.
 SCATTER_COLOURS = ListedColormap(
@@ -36,11 +29,8 @@ SCATTER_COLOURS = ListedColormap(
 )
 
 
-def non_dominated(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which points (n, d) no other point beats, all coordinates being the better the smaller.
-
-    Equal points do not beat each other; a point with a coordinate that is not finite is never among them.
-    """
+def non_dominated(points: Floats) -> NDArray[np.bool_]:
+    """Return which finite points (n, d) no other beats, smaller being better; equal ones do not beat."""
     usable = np.isfinite(points).all(axis=1)
     others = points[usable]
     no_worse = (others[None] <= points[:, None]).all(axis=2)
@@ -51,62 +41,38 @@ def non_dominated(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 @matplotlib.rc_context(STYLE)
 def figure_pareto(rows: Rows, floor: float | None = None, target: Target = REDSHIFT) -> Figure:
-    """Draw mode collapse against tilt, colour is scatter; a line joins those that none beats in both.
-
-    The best place is the lower left corner.
-    """
+    """Draw mode collapse against tilt, colour is scatter; a line joins those that none beats in both."""
     x, y = "slope_spec_z", "total_variation"
     shown = [row for row in rows if np.isfinite([row[x], row[y]]).all()]
     figure = Figure(figsize=(FULL_WIDTH, 5.6))
     ax = figure.subplots()
     places = np.array([[abs(row[x]), row[y]] for row in shown]).reshape(-1, 2)
     best = non_dominated(places)
-    norm = _norm(np.array([row["sigma_mad"] for row in shown]))
+    scatters = [row["sigma_mad"] for row in shown if np.isfinite(row["sigma_mad"])] or [0.0, 1.0]
+    low, high = min(scatters), max(scatters)
+    norm = Normalize(low, high if high > low else low + max(abs(low), 1e-9) / 10)
     front = places[best][np.argsort(places[best][:, 0])]
     # Between two corrections on the front nothing is known: steps claim no more than the points do.
     ax.step(front[:, 0], front[:, 1], where="post", color=INK, linewidth=1.2, linestyle=":", zorder=1)
     for row, place, on_front in zip(shown, places, best, strict=True):
         colour = SCATTER_COLOURS(norm(row["sigma_mad"])) if np.isfinite(row["sigma_mad"]) else GREY
-        rim = {
-            "color": colour,
-            "markerfacecolor": colour,
-            "markeredgecolor": "black" if on_front else "white",
-            "markeredgewidth": 1.3 if on_front else 0.6,
-        }
+        edge, width, zorder = ("black", 1.3, 4) if on_front else ("white", 0.6, 3)
+        look = mark(row["label"], 10) | {"color": colour, "markerfacecolor": colour}
         _bars(ax, row, x, y)
-        ax.plot(*place, **mark(row["label"], 10) | rim, zorder=4 if on_front else 3)
+        ax.plot(*place, **look | {"markeredgecolor": edge, "markeredgewidth": width}, zorder=zorder)
     if floor is not None and np.isfinite(floor):
         ax.axhline(floor, color=GREY, linewidth=1.2, linestyle="--", zorder=0)
-        ax.annotate(
-            f"floor {floor:.3f}",
-            (1.0, floor),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=9,
-            color=GREY,
-        )
+        end = ax.get_yaxis_transform()
+        name = ax.annotate(f"floor {floor:.3f}", (1.0, floor), (-2, -3), end, "offset points", color=GREY)
+        name.set(horizontalalignment="right", verticalalignment="top", fontsize=9)
     ax.set_xlabel(rf"|slope| of $\langle{target.delta_math}\rangle$ against ${target.true_math}$   (tilt)")
     ax.set_ylabel(f"total variation of {target.n_of}   (mode collapse)")
     ax.set(xlim=(0.0, None), ylim=(0.0, None))
-    figure.colorbar(
-        ScalarMappable(norm, SCATTER_COLOURS),
-        ax=ax,
-        label=r"scatter $\sigma_\mathrm{MAD}$" + target.residual_unit_text,
-        aspect=30,
-        pad=0.01,
-    )
+    scatter = r"scatter $\sigma_\mathrm{MAD}$" + target.residual_unit_text
+    figure.colorbar(ScalarMappable(norm, SCATTER_COLOURS), ax=ax, label=scatter, aspect=30, pad=0.01)
     spreads = np.array([[row[f"{x}_spread"], row[f"{y}_spread"]] for row in shown]).reshape(-1, 2)
     _name_points(ax, places, np.nan_to_num(spreads), [row["label"] for row in shown], best)
     return figure
-
-
-def _norm(values: NDArray[np.float64]) -> Normalize:
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    return Normalize(low, high if high > low else low + max(abs(low), 1e-9) / 10)
 
 
 def _bars(ax: Axes, row: dict[str, Any], x: str, y: str, colour: str = "#8a9096") -> None:
@@ -118,11 +84,7 @@ def _bars(ax: Axes, row: dict[str, Any], x: str, y: str, colour: str = "#8a9096"
 
 
 def _name_points(
-    ax: Axes,
-    places: NDArray[np.float64],
-    spreads: NDArray[np.float64],
-    names: Sequence[str],
-    strong: NDArray[np.bool_],
+    ax: Axes, places: Floats, spreads: Floats, names: Sequence[str], strong: NDArray[np.bool_]
 ) -> None:
     """Write each point's name where it covers no point, bar or name, with a fine line where it is far."""
     figure = ax.figure.figure
@@ -154,17 +116,9 @@ def _name_points(
             ax.plot(ends[:, 0], ends[:, 1], color="#9aa0a6", linewidth=0.7, zorder=1.5)
 
 
-def _free_place(
-    point: NDArray[np.float64],
-    size: NDArray[np.float64],
-    unit: float,
-    taken: NDArray[np.float64],
-    room: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the box of a size near a point that covers least of what is taken and leaves the room least.
-
-    Boxes are (left, lower, right, upper) in pixels, `taken` of shape (n, 4).
-    """
+def _free_place(point: Floats, size: Floats, unit: float, taken: Floats, room: Floats) -> Floats:
+    """Return the box of a size near a point that covers least of what is taken and leaves the room least."""
+    # Boxes are (left, lower, right, upper) in pixels, those taken (n, 4).
     angles = np.deg2rad((0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240))
     steps = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     reach = np.repeat((9.0, 14.0, 22.0, 32.0, 44.0, 58.0, 74.0), len(steps)) * unit
@@ -173,16 +127,14 @@ def _free_place(
     boxes = np.hstack([middles - size / 2, middles + size / 2])
     outside = size.prod() - _overlap(boxes, room[None])[:, 0]
     cost = _overlap(boxes, taken).sum(axis=1) + outside + 0.02 * reach * size[1]
-    best: NDArray[np.float64] = boxes[np.argmin(cost)]
-    return best
+    return np.asarray(boxes[np.argmin(cost)])
 
 
-def _overlap(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+def _overlap(boxes: Floats, others: Floats) -> Floats:
     """Return the area that each box, (m, 4), shares with each of others, (n, 4): shape (m, n)."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared: NDArray[np.float64] = np.maximum(high - low, 0.0).prod(axis=2)
-    return shared
+    return np.asarray(np.maximum(high - low, 0.0).prod(axis=2))
 
 
 @matplotlib.rc_context(STYLE)
@@ -198,16 +150,14 @@ def figure_biases(rows: Rows, target: Target = REDSHIFT) -> Figure:
         for ax, x, y in ((left, "residual_rms", "sigma_mad"), (right, "slope_spec_z", "slope_photo_z")):
             _bars(ax, row, x, y, look["color"])
             ax.plot(abs(row[x]), abs(row[y]), **look, label=label)
-    left.set_title("Bias and scatter")
     rms = rf"rms of $\langle{target.delta_math}\rangle$ over bins of ${target.true_math}$"
-    left.set_xlabel(rms + target.residual_unit_text)
-    left.set_ylabel(r"scatter $\sigma_\mathrm{MAD}$" + target.residual_unit_text)
-    right.set_title("The two views of bias")
-    right.set_xlabel(f"individual: |slope| against ${target.true_math}$")
-    right.set_ylabel(f"bulk: |slope| against ${target.estimated_math}$")
+    scatter = r"scatter $\sigma_\mathrm{MAD}$" + target.residual_unit_text
+    left.set(title="Bias and scatter", xlabel=rms + target.residual_unit_text, ylabel=scatter)
     left.set_xlim(left=0.0)
     left.xaxis.set_major_locator(MaxNLocator(6))
-    right.set(xlim=(0.0, None), ylim=(0.0, None))
+    individual = f"individual: |slope| against ${target.true_math}$"
+    bulk = f"bulk: |slope| against ${target.estimated_math}$"
+    right.set(title="The two views of bias", xlabel=individual, ylabel=bulk, xlim=(0, None), ylim=(0, None))
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2)
     return figure
@@ -215,18 +165,14 @@ def figure_biases(rows: Rows, target: Target = REDSHIFT) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def figure_calibrated(before: Rows, after: Rows, target: Target = REDSHIFT) -> Figure:
-    """Draw both views of bias before (open) and after (filled) calibration, a line a product.
-
-    Left the bulk bias, which calibration cures; right the individual bias, which it brings back.
-    """
+    """Draw both views of bias before (open) and after (filled) calibration, a line a product."""
     figure = Figure(figsize=(FULL_WIDTH, 1.25 + 0.34 * len(before)))
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, key in ((left, "bulk_mean"), (right, "slope_spec_z")):
         for i, (old, new) in enumerate(zip(before, after, strict=True)):
             look, start, end = mark(old["correction"], 8), abs(old[key]), abs(new[key])
-            ax.annotate(
-                "", (end, i), (start, i), arrowprops={"arrowstyle": "->", "color": GREY, "shrinkB": 6}
-            )
+            arrow = {"arrowstyle": "->", "color": GREY, "shrinkB": 6}
+            ax.annotate("", (end, i), (start, i), arrowprops=arrow)
             rim = {"markeredgecolor": look["color"], "markeredgewidth": 1.0}
             ax.plot(start, i, **look | rim | {"markerfacecolor": "white"})
             ax.plot(end, i, **look | rim | {"markerfacecolor": look["color"]})
@@ -235,10 +181,65 @@ def figure_calibrated(before: Rows, after: Rows, target: Target = REDSHIFT) -> F
         ax.xaxis.set_major_locator(MaxNLocator(5))
     left.set_yticks(range(len(before)), [row["title"] for row in before])
     left.set_ylim(len(before) - 0.5, -0.5)
-    left.set_ylabel("calibrated")
     mean = rf"|\langle{target.delta_math}\rangle|"
-    left.set_xlabel(rf"mean ${mean}$ in bins of ${target.estimated_math}${target.residual_unit_text}")
-    right.set_xlabel(f"|slope| against ${target.true_math}$")
-    left.set_title("Bulk bias")
-    right.set_title("Individual bias")
+    bulk = rf"mean ${mean}$ in bins of ${target.estimated_math}${target.residual_unit_text}"
+    left.set(title="Bulk bias", xlabel=bulk, ylabel="calibrated")
+    right.set(title="Individual bias", xlabel=f"|slope| against ${target.true_math}$")
     return figure
+
+
+@matplotlib.rc_context(STYLE)
+def figure_sweep(
+    sweep: Sweep, lines: Sequence[Line], floor: tuple[Floats, Floats] | None = None, target: Target = REDSHIFT
+) -> Figure:
+    """Draw tilt, mode collapse, scatter and CRPS against a setting; dashed where it does not touch them."""
+    figure = Figure(figsize=(FULL_WIDTH, 6.2))
+    axes: list[Axes] = list(figure.subplots(2, 2, sharex=True).ravel())
+    words = {
+        "slope_spec_z": rf"|slope| against ${target.true_math}$",
+        "total_variation": f"total variation of {target.n_of}",
+        "sigma_mad": r"scatter $\sigma_\mathrm{MAD}$" + target.residual_unit_text,
+        "crps": f"CRPS of {target.pdf}{target.unit_text}",
+    }
+    for ax, (key, name) in zip(axes, words.items(), strict=True):
+        for line in lines:
+            _draw_line(ax, line, key)
+        ax.set_ylabel(name)
+    if floor is not None:  # places on the axis, and the total variation without mode collapse
+        axes[1].plot(*floor, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, marker="_", label="floor")
+    for ax in axes[:2]:
+        ax.set_ylim(bottom=0.0)
+    _set_scale(axes, sweep, lines)
+    # The panel without the floor gives the corrections in their order; the floor comes last.
+    handles, names = axes[0].get_legend_handles_labels()
+    handles += [h for h in axes[1].lines if h.get_label() == "floor"]
+    figure.legend(handles, [*names, "floor"][: len(handles)], loc="outside right center")
+    figure.supxlabel(sweep.label)
+    return figure
+
+
+def _draw_line(ax: Axes, line: Line, key: str) -> None:
+    look = mark(line.label, 6)
+    slope = key.startswith("slope")
+    values = np.abs(line.numbers[key]) if slope else line.numbers[key]
+    if line.x.size == 0:
+        ax.axhline(float(values[0]), color=look["color"], linestyle="--", linewidth=1.3, label=line.label)
+        return
+    spread = np.nan_to_num(line.spreads[key])
+    below = np.minimum(spread, values) if slope else spread
+    ax.errorbar(line.x, values, [below, spread], **look, elinewidth=1.0, capsize=2.0, label=line.label)
+
+
+def _set_scale(axes: Sequence[Axes], sweep: Sweep, lines: Sequence[Line]) -> None:
+    places = np.unique(np.concatenate([line.x for line in lines]))
+    for ax in axes:
+        if sweep.scale == "category":
+            ax.set_xticks(range(len(sweep.ticks)), sweep.ticks, rotation=0 if len(sweep.ticks) < 7 else 30)
+            ax.set_xlim(-0.4, len(sweep.ticks) - 0.6)
+        elif sweep.scale == "log":
+            ax.set_xscale("log")
+        if sweep.scale != "category" and 0 < places.size <= 9:
+            # The values that were run, instead of round ones between them.
+            ax.xaxis.set_major_locator(FixedLocator(places.tolist()))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))

@@ -1,7 +1,6 @@
 """Figures of a data set before any training: cutouts in colour and by band, distributions, photometry.
 
-Cutouts are arrays (n, bands, y, x) in nanomaggies; `bands` has their names, a letter each; `labels` has what
-is written beside each.
+Cutouts are arrays (n, bands, y, x) in nanomaggies; `bands` has their names, a letter each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from photoz_lit.report.figures.style import (
-    BLUE,
-    GREY,
-    HALF_WIDTH,
-    INK,
-    ORANGE,
-    STYLE,
-    VERMILION,
-    note,
-    number,
-)
+from photoz_lit.report.figures import style
+from photoz_lit.report.figures.style import STYLE, note, number
 from photoz_lit.target import REDSHIFT, Target
 
 Cutouts = NDArray[np.float32]
@@ -35,7 +25,8 @@ WEIGHTS = {"i": 0.86, "r": 1.0, "g": 1.37}
 STRETCH, SOFTENING = 0.35, 8.0  # nanomaggies per pixel of 0.396 arcsec; its ratio to the noise of SDSS is
 STRETCH_OVER_NOISE = 14.0
 
-SPLIT_LOOKS = {"train": (BLUE, "-"), "val": (ORANGE, "--"), "test": (VERMILION, "-."), "unused": (GREY, ":")}
+SPLITS = ("train", "val", "test", "unused")
+SPLIT_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.VERMILION, "-."), (style.GREY, ":"))
 
 
 def colour_bands(bands: str) -> tuple[int, int, int]:
@@ -47,10 +38,7 @@ def colour_bands(bands: str) -> tuple[int, int, int]:
 
 
 def colour_image(stamp: Cutouts, bands: str, stretch: float = STRETCH) -> NDArray[np.uint8]:
-    """Return the colour image (y, x, 3) of a cutout (bands, y, x) on an asinh scale.
-
-    The scale turns from linear to logarithmic at a flux per pixel of `stretch`, nanomaggies.
-    """
+    """Return the colour image (y, x, 3) of a cutout, on an asinh scale: logarithmic above `stretch`, nMgy."""
     planes = (stamp[i] * WEIGHTS.get(bands[i], 1.0) for i in colour_bands(bands))
     with np.errstate(invalid="ignore"):  # astropy divides by pixels that are zero before it masks them
         return np.asarray(make_lupton_rgb(*planes, minimum=0.0, stretch=stretch, Q=SOFTENING))
@@ -81,10 +69,7 @@ def figure_contact_sheet(
 def figure_bands(
     cutouts: Cutouts, labels: Sequence[str], bands: str, noise: Sequence[float], stack: Cutouts
 ) -> Figure:
-    """Draw each band in grey: a few galaxies, and on top the median of many, with a cross at the centre.
-
-    `noise` of each band, nanomaggies per pixel, sets one scale for all its galaxies.
-    """
+    """Draw each band in grey, on the scale of its `noise`: a few galaxies, on top the median of many."""
     n_rows, n_bands = len(cutouts) + 1, len(bands)
     figure = Figure(figsize=(1.45 * n_bands + 1.2, 1.47 * n_rows + 0.3))
     axes = figure.subplots(n_rows, n_bands, squeeze=False)
@@ -104,7 +89,7 @@ def figure_bands(
                 reach = stack.shape[-1] / 2
                 for low, high in ((0.25, 0.7), (-0.7, -0.25)):
                     span = [middle + low * reach, middle + high * reach]
-                    ax.plot(span, [middle, middle], [middle, middle], span, color=ORANGE, linewidth=1.1)
+                    ax.plot(span, [middle, middle], [middle, middle], span, color=style.ORANGE, linewidth=1.1)
         axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9.5)
     return figure
 
@@ -114,22 +99,21 @@ def figure_distributions(
     columns: Mapping[str, Values], split: NDArray[np.str_] | None, target: Target = REDSHIFT
 ) -> Figure:
     """Draw histograms of columns, a panel each, that of the target by split where there is one."""
-    words = {
-        "spec_z": "spectroscopic redshift",
-        "dered_petro_r": "dered_petro_r  [mag]",
-        "ebv": "ebv  [mag]",
-        target.column: f"{target.label}{target.unit_text}",
-    }
+    words = {"spec_z": "spectroscopic redshift"} | {c: f"{c}  [mag]" for c in ("dered_petro_r", "ebv")}
+    words[target.column] = f"{target.label}{target.unit_text}"
     # Room between panels: tick labels of neighbours must not touch.
     figure = Figure(figsize=(3.8 * len(columns), 3.0), layout=ConstrainedLayoutEngine(wspace=0.06))
     axes = figure.subplots(1, len(columns), squeeze=False)[0]
     for ax, (name, values) in zip(axes, columns.items(), strict=True):
         finite, by = values[np.isfinite(values)], split if name == target.column else None
         low, high = np.percentile(finite, [0.1, 99.9]) if finite.size else (0.0, 1.0)
-        edges = np.linspace(low, high if high > low else low + 0.01, _bins(by, finite.size))
-        parts = {"": (values, BLUE, "-")}
+        smallest = finite.size if by is None else np.unique(by, return_counts=True)[1].min()
+        n_edges = int(np.clip(2 * np.sqrt(smallest), 10, 50))  # counts of the smallest split are still smooth
+        edges = np.linspace(low, high if high > low else low + 0.01, n_edges)
+        parts = {"": (values, style.BLUE, "-")}
         if by is not None:
-            parts = {g: (values[by == g], *look) for g, look in SPLIT_LOOKS.items() if (by == g).any()}
+            looks = zip(SPLITS, SPLIT_LOOKS, strict=True)
+            parts = {g: (values[by == g], *look) for g, look in looks if (by == g).any()}
         for group, (own, colour, line) in parts.items():
             counts = np.histogram(own[np.isfinite(own)], edges)[0]
             share = counts / max(counts.sum(), 1)  # splits of different size are compared by shape
@@ -144,21 +128,15 @@ def figure_distributions(
     return figure
 
 
-def _bins(split: NDArray[np.str_] | None, n: int) -> int:
-    """Return a number of edges for which the counts of the smallest split are still smooth."""
-    smallest = n if split is None else int(np.unique(split, return_counts=True)[1].min())
-    return int(np.clip(2 * np.sqrt(smallest), 10, 50))
-
-
 @matplotlib.rc_context(STYLE)
 def figure_photometry(catalogue_r: Values, measured_r: Values, offset: float) -> Figure:
     """Draw magnitudes measured on the cutouts against the catalogue's; right units lie on the line."""
-    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    figure = Figure(figsize=(style.HALF_WIDTH, 3.9))
     ax = figure.subplots()
-    ax.plot(catalogue_r, measured_r, ".", color=BLUE, markersize=4, alpha=0.6)
+    ax.plot(catalogue_r, measured_r, ".", color=style.BLUE, markersize=4, alpha=0.6)
     ends = np.percentile(catalogue_r, [0.5, 99.5]) + np.array([-0.3, 0.3])
-    ax.plot(ends, ends, color=INK, linewidth=1.2, label="equal")
-    ax.plot(ends, ends + offset, color=VERMILION, linewidth=1.2, linestyle="--", label="median offset")
+    ax.plot(ends, ends, color=style.INK, linewidth=1.2, label="equal")
+    ax.plot(ends, ends + offset, color=style.VERMILION, linewidth=1.2, linestyle="--", label="median offset")
     shown = np.concatenate([ends, np.percentile(measured_r, [1, 99])])
     ax.set(xlim=ends, ylim=(shown.max() + 0.2, shown.min() - 0.2))  # bright at the top
     ax.set(xlabel="dered_petro_r of the table  [mag]", ylabel="r measured on the cutouts  [mag]")
@@ -171,16 +149,16 @@ def figure_photometry(catalogue_r: Values, measured_r: Values, offset: float) ->
 @matplotlib.rc_context(STYLE)
 def figure_brightness(magnitudes: Values, bands: str, depth: Sequence[float]) -> Figure:
     """Draw how bright galaxies (n, bands) are, the middle 68 % as bars, and how faint one could be seen."""
-    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    figure = Figure(figsize=(style.HALF_WIDTH, 3.9))
     ax = figure.subplots()
     x = np.arange(len(bands))
     known = [column[np.isfinite(column)] for column in magnitudes.T]
-    low, middle, high = np.array(
-        [np.percentile(c, [16, 50, 84]) if c.size else [np.nan] * 3 for c in known]
-    ).T
+    ranges = [np.percentile(c, [16, 50, 84]) if c.size else [np.nan] * 3 for c in known]
+    low, middle, high = np.array(ranges).T
     errors = [middle - low, high - middle]
-    ax.errorbar(x, middle, errors, fmt="o-", color=BLUE, capsize=4, label="galaxies, 68 %")
-    ax.plot(x, depth, "v", color=VERMILION, markersize=9, linestyle="none", label=r"depth, 5$\sigma$ in 2″")
+    ax.errorbar(x, middle, errors, fmt="o-", color=style.BLUE, capsize=4, label="galaxies, 68 %")
+    faintest = r"depth, 5$\sigma$ in 2″"
+    ax.plot(x, depth, "v", color=style.VERMILION, markersize=9, linestyle="none", label=faintest)
     ax.set_xticks(x, list(bands))
     ax.set(ylabel="magnitude  [mag]", xlabel="band")
     ax.margins(x=0.12, y=0.12)

@@ -10,16 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from photoz_lit.metrics import BinnedResiduals, LineFit
-from photoz_lit.report.figures.style import (
-    FULL_WIDTH,
-    INK,
-    LIGHT,
-    STYLE,
-    mark,
-    note,
-    number,
-    panels,
-)
+from photoz_lit.report.figures.style import FULL_WIDTH, INK, LIGHT, STYLE, mark, note, number, panels
 from photoz_lit.target import REDSHIFT, Target
 
 FEW = 10  # galaxies; bins with fewer are not drawn, whatever the fit makes of them
@@ -52,18 +43,13 @@ def _limit(curves: Sequence[Curve], target: Target) -> float:
     return float(np.clip(1.12 * highest, least, most))
 
 
-def _mean_residual(target: Target) -> str:
-    return rf"mean residual $\langle{target.delta_math}\rangle$"
-
-
 def _draw(ax: Axes, curve: Curve, size: float) -> None:
     look, b = mark(curve.label, size), curve.binned
     x = b.centre[curve.drawn]
     label = f"{curve.label}   {curve.slope}"
+    mean, error = b.mean[curve.drawn], b.error[curve.drawn]
     ax.axhline(0.0, color=INK, linewidth=1.0, zorder=1)
-    ax.errorbar(
-        x, b.mean[curve.drawn], b.error[curve.drawn], **look, linestyle="none", elinewidth=0.8, label=label
-    )
+    ax.errorbar(x, mean, error, **look, linestyle="none", elinewidth=0.8, label=label)
     if x.size and np.isfinite(curve.fit.slope):
         ax.plot(x, curve.fit.intercept + curve.fit.slope * x, color=look["color"], linewidth=2.0, alpha=0.75)
 
@@ -72,18 +58,12 @@ def _draw(ax: Axes, curve: Curve, size: float) -> None:
 def figure_residuals(
     against_spec_z: Sequence[Curve], against_photo_z: Sequence[Curve], target: Target = REDSHIFT
 ) -> Figure:
-    """Draw mean residuals of a few corrections, the same on both sides, with straight-line fits.
-
-    Left against the truth, what one host galaxy suffers; right against the estimate, what a tomographic bin
-    suffers.
-    """
+    """Draw mean residuals of a few corrections with straight lines, against the truth and the estimate."""
     figure = Figure(figsize=(FULL_WIDTH, 4.5))
     left, right = figure.subplots(1, 2, sharey=True)
     limit = _limit([*against_spec_z, *against_photo_z], target)
-    for ax, curves, name in (
-        (left, against_spec_z, target.true_axis),
-        (right, against_photo_z, target.estimated_axis),
-    ):
+    sides = (left, against_spec_z, target.true_axis), (right, against_photo_z, target.estimated_axis)
+    for ax, curves, name in sides:
         for curve in curves:
             _draw(ax, curve, 5.0)
         ax.set(xlabel=name, ylim=(-limit, limit))
@@ -93,7 +73,8 @@ def figure_residuals(
     left.set_title(f"Against {target.true}: one {one}")
     right.set_title(f"Against {target.estimated}: a {many}")
     between = ",  " if target.is_redshift else "\n"  # names of other quantities may be long
-    left.set_ylabel(f"{_mean_residual(target)}{between}{target.definition_math}", fontsize=9.5)
+    mean = rf"mean residual $\langle{target.delta_math}\rangle$"
+    left.set_ylabel(f"{mean}{between}{target.definition_math}", fontsize=9.5)
     return figure
 
 
@@ -101,20 +82,16 @@ def figure_residuals(
 def figure_residual_panels(
     curves: Sequence[Curve], reference: Curve, *, against: str = "spec_z", target: Target = REDSHIFT
 ) -> Figure:
-    """Draw a panel a correction: its mean residual and line in front of the reference's in grey.
-
-    `against` is "spec_z" or "photo_z": whether truth or estimate is on the horizontal axis.
-    """
-    figure, axes = panels(len(curves), 2.1)
+    """Draw a panel a correction, against "spec_z" or "photo_z", in front of the reference's in grey."""
+    figure, axes = panels([curve.label for curve in curves], 2.1)
     limit = _limit([*curves, reference], target)
     for ax, curve in zip(axes, curves, strict=True):
         behind = reference.drawn
         ax.plot(reference.binned.centre[behind], reference.binned.mean[behind], color=LIGHT, linewidth=3.0)
         _draw(ax, curve, 3.6)
-        ax.set_title(curve.label)
         ax.set_ylim(-limit, limit)
         # In the corner that the line turns away from.
         note(ax, curve.slope, x=0.97, y=0.96 if curve.fit.slope < 0 else 0.04)
     figure.supxlabel(target.true_axis if against == "spec_z" else target.estimated_axis)
-    figure.supylabel(_mean_residual(target))
+    figure.supylabel(rf"mean residual $\langle{target.delta_math}\rangle$")
     return figure

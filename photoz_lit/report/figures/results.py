@@ -1,8 +1,4 @@
-"""Figures of the estimates, one panel a correction, and of their scatter: mode collapse, PIT, density.
-
-`runs` holds one run under the name of each correction, all of one data set; survey and target are those of
-the first.
-"""
+"""Figures of the estimates: mode collapse, density and PIT, a panel each run of one data set, and scatter."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,19 +10,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from photoz_lit.grids import bin_of
-from photoz_lit.report.figures.style import (
-    DENSITY,
-    HALF_WIDTH,
-    INK,
-    LIGHT,
-    STYLE,
-    VERMILION,
-    colour_of,
-    mark,
-    note,
-    number,
-    panels,
-)
+from photoz_lit.report.figures import style
+from photoz_lit.report.figures.style import STYLE, colour_of, mark, note, number, panels
 from photoz_lit.report.runs import Run
 from photoz_lit.target import REDSHIFT, Target
 
@@ -39,18 +24,17 @@ Points = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  #
 @matplotlib.rc_context(STYLE)
 def figure_n_of_z(runs: Mapping[str, Run]) -> Figure:
     """Draw n(z) of photo_z on top of n(z) of spec_z in the survey's bins; mode collapse shows as spikes."""
-    survey = _first(runs).survey
-    figure, axes = panels(len(runs), 2.1)
+    figure, axes = panels(list(runs), 2.1)
+    survey = next(iter(runs.values())).survey
     edges = _edges(runs)
     tallest = 0.0
     for ax, (label, run) in zip(axes, runs.items(), strict=True):
         spec, photo = (_shares(z, edges) for z in (run.spec_z, run.photo_z))
         highest = float(spec.max())
         tallest = max(tallest, 1.6 * highest, min(1.08 * float(photo.max()), 4.0 * highest))
-        ax.stairs(spec, edges, fill=True, color=LIGHT)
+        ax.stairs(spec, edges, fill=True, color=style.LIGHT)
         ax.stairs(photo, edges, color=colour_of(label), linewidth=1.3)
-        ax.set_title(label)
-        note(ax, _total_variation(run), x=0.97)
+        note(ax, f"TV {number(run.metrics['total_variation'], 3)}", x=0.97)
     axes[0].set(xlim=(edges[0], edges[-1]), ylim=(0.0, tallest))
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     target = survey.target
@@ -62,9 +46,9 @@ def figure_n_of_z(runs: Mapping[str, Run]) -> Figure:
 @matplotlib.rc_context(STYLE)
 def figure_density(runs: Mapping[str, Run]) -> Figure:
     """Draw photo_z against spec_z as a density, with the outlier cut as dashed lines."""
-    survey = _first(runs).survey
+    figure, axes = panels(list(runs), 2.65)
+    survey = next(iter(runs.values())).survey
     target = survey.target
-    figure, axes = panels(len(runs), 2.65)
     bins = _edges(runs)
     z_range = float(bins[0]), float(bins[-1])
     edges = np.linspace(*z_range, min(bins.size - 1, CELLS) + 1)
@@ -72,19 +56,17 @@ def figure_density(runs: Mapping[str, Run]) -> Figure:
     norm = LogNorm(1.0, max(2.0, *(float(c.max()) for c in cells)))
     line = np.array(z_range)
     cut = survey.outlier_cut * (1 + line if target.relative else np.ones(2))
-    for ax, (label, run), counts in zip(axes, runs.items(), cells, strict=True):
+    for ax, run, counts in zip(axes, runs.values(), cells, strict=True):
         # Rasterised: thousands of vector cells would weigh more than the rest of the page.
-        mesh = ax.pcolormesh(
-            edges, edges, np.ma.masked_equal(counts, 0), norm=norm, cmap=DENSITY, rasterized=True
-        )
-        ax.plot(line, line, color=VERMILION, linewidth=1.0)
+        shown = np.ma.masked_equal(counts, 0)
+        mesh = ax.pcolormesh(edges, edges, shown, norm=norm, cmap=style.DENSITY, rasterized=True)
+        ax.plot(line, line, color=style.VERMILION, linewidth=1.0)
         for sign in (-1, 1):
-            ax.plot(line, line + sign * cut, color=VERMILION, linewidth=0.8, linestyle="--")
+            ax.plot(line, line + sign * cut, color=style.VERMILION, linewidth=0.8, linestyle="--")
         ax.set(xlim=z_range, ylim=z_range, aspect="equal")
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.yaxis.set_major_locator(MaxNLocator(4))
-        ax.set_title(label)
-        note(ax, _total_variation(run))
+        note(ax, f"TV {number(run.metrics['total_variation'], 3)}")
     figure.colorbar(mesh, ax=axes, label="galaxies per cell", shrink=0.9, aspect=35, pad=0.01)
     figure.supxlabel(target.true_axis)
     figure.supylabel(target.estimated_axis)
@@ -94,18 +76,17 @@ def figure_density(runs: Mapping[str, Run]) -> Figure:
 @matplotlib.rc_context(STYLE)
 def figure_pit(runs: Mapping[str, Run]) -> Figure:
     """Draw the histogram of PIT, the probability that p(z) puts below the truth: flat means trustworthy."""
-    target = _first(runs).survey.target
-    figure, axes = panels(len(runs), 1.9)
+    figure, axes = panels(list(runs), 1.9)
+    target = next(iter(runs.values())).survey.target
     top = 1.6
     for ax, (label, run) in zip(axes, runs.items(), strict=True):
         pit = run.pit[np.isfinite(run.pit)]
         noise = 2.0 * np.sqrt(PIT_BINS / max(pit.size, 1))  # of counting, 2 sigma
         density, edges = np.histogram(np.clip(pit, 0.0, 1.0), PIT_BINS, (0.0, 1.0), density=pit.size > 0)
-        ax.axhspan(1.0 - noise, 1.0 + noise, color=LIGHT, alpha=0.6, linewidth=0)
+        ax.axhspan(1.0 - noise, 1.0 + noise, color=style.LIGHT, alpha=0.6, linewidth=0)
         ax.stairs(density, edges, fill=True, color=colour_of(label), alpha=0.35)
         ax.stairs(density, edges, color=colour_of(label), linewidth=1.4)
-        ax.axhline(1.0, color=INK, linewidth=0.9)
-        ax.set_title(label)
+        ax.axhline(1.0, color=style.INK, linewidth=0.9)
         top = max(top, min(float(density.max()) * 1.1, 4.0))
     axes[0].set(xlim=(0.0, 1.0), ylim=(0.0, top))
     axes[0].set_xticks([0.0, 0.5, 1.0])
@@ -117,32 +98,20 @@ def figure_pit(runs: Mapping[str, Run]) -> Figure:
 @matplotlib.rc_context(STYLE)
 def figure_sigma_mad(curves: Mapping[str, Points], main: Sequence[str], target: Target = REDSHIFT) -> Figure:
     """Draw sigma_mad by magnitude: the main corrections in colour, the others as thin grey lines."""
-    figure = Figure(figsize=(HALF_WIDTH, 3.9))
+    figure = Figure(figsize=(style.HALF_WIDTH, 3.9))
     ax = figure.subplots()
     name = "others"
     for label, (magnitude, sigma_mad, _) in curves.items():
         if label not in main:
-            ax.plot(magnitude, sigma_mad, color=LIGHT, linewidth=1.2, label=name)
+            ax.plot(magnitude, sigma_mad, color=style.LIGHT, linewidth=1.2, label=name)
             name = ""  # one entry of the legend stands for all
     for label in main:
         ax.errorbar(*curves[label], **mark(label, 6), elinewidth=1.0, capsize=2.0, label=label)
-    ax.set(
-        xlabel=r"dereddened Petrosian magnitude $r$  [mag]",
-        ylabel=rf"scatter $\sigma_\mathrm{{MAD}}$ of ${target.delta_math}${target.residual_unit_text}",
-    )
+    ax.set_xlabel(r"dereddened Petrosian magnitude $r$  [mag]")
+    ax.set_ylabel(rf"scatter $\sigma_\mathrm{{MAD}}$ of ${target.delta_math}${target.residual_unit_text}")
     ax.set_ylim(bottom=0.0)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
-
-
-def _first(runs: Mapping[str, Run]) -> Run:
-    if not runs:
-        raise ValueError("a figure of panels needs at least one panel")
-    return next(iter(runs.values()))
-
-
-def _total_variation(run: Run) -> str:
-    return f"TV {number(run.metrics['total_variation'], 3)}"
 
 
 def _shares(z: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -154,7 +123,7 @@ def _shares(z: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.fl
 
 def _edges(runs: Mapping[str, Run]) -> NDArray[np.float64]:
     """Return bin edges that hold nearly all estimates: beyond the survey's limits where there are any."""
-    grid = _first(runs).survey.grid
+    grid = next(iter(runs.values())).survey.grid
     lowest, highest = np.quantile(np.concatenate([run.photo_z for run in runs.values()]), [0.002, 0.998])
     left, right = ((grid.z_min - lowest) / grid.width, (highest - grid.z_max) / grid.width)
     return grid.extended(max(0, int(np.ceil(left))), max(0, int(np.ceil(right)))).edges
