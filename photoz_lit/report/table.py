@@ -89,7 +89,8 @@ COLUMNS = (*ESTIMATE_COLUMNS[:3], RMS, *ESTIMATE_COLUMNS[3:], *PDF_COLUMNS)
 
 def columns_for(target: Target, columns: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
     """Put a target's words into the headings and meanings of columns."""
-    words = {name: getattr(target, name) for name in ("true", "estimated", "symbol", "delta", "pdf")}
+    words = {name: getattr(target, name) for name in ("true", "estimated", "symbol", "pdf")}
+    words["delta"] = f"Δ{target.symbol}"
     return tuple(
         replace(c, heading=c.heading.format(**words), meaning=c.meaning.format(**words)) for c in columns
     )

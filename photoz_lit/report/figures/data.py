@@ -24,7 +24,6 @@ Values = NDArray[np.float64]
 WEIGHTS = {"i": 0.86, "r": 1.0, "g": 1.37}
 STRETCH, SOFTENING = 0.35, 8.0  # nanomaggies per pixel of 0.396 arcsec; its ratio to the noise of SDSS is
 STRETCH_OVER_NOISE = 14.0
-
 SPLITS = ("train", "val", "test", "unused")
 SPLIT_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.VERMILION, "-."), (style.GREY, ":"))
 
