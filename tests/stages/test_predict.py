@@ -649,6 +649,6 @@ def test_many_galaxies_in_flat_memory_and_through_a_kill(trained: Finished, tmp_
     killed, whole = (only(tmp_path / name, "done.json").parent for name in ("killed", "whole"))
     assert content(killed) == content(whole)
     assert len(memory) > 20
-    # Buffers of a batch come and go, and a sample may fall on either: medians of the halves do not mind.
+    # Buffers of a batch come and go: memory that grows shows in the peaks of the second half.
     early, late = np.split(memory, [len(memory) // 2])
-    assert abs(np.median(late) - np.median(early)) < 2000, memory  # kB; what was written is 20 times that
+    assert late.max() - early.max() < 2000, memory  # kB; what was written is 20 times that

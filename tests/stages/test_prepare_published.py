@@ -91,8 +91,8 @@ def test_two_gigabytes_in_flat_memory_killed_half_way_are_the_same_bytes(tmp_pat
     write_large(path, n)
     words = ["stage=prepare", "data=pasquet", f"data.path={path}", "trainer.progress=false"]
     code = (
-        "import resource, sys; from photoz_lit.__main__ import main; sys.argv[1:] = sys.argv[1:]\n"
-        "main(); print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import atexit, resource; from photoz_lit.__main__ import main\n"
+        "atexit.register(lambda: print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)); main()"
     )
     whole = [sys.executable, "-c", code, *words, *places(tmp_path / "whole")]
     told = subprocess.run(whole, capture_output=True, text=True, check=True, cwd=tmp_path)
