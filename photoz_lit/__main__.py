@@ -4,8 +4,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from photoz_lit import __version__
 from photoz_lit.errors import PhotozError
-from photoz_lit.usage import conf_folder, usage, version_text
+from photoz_lit.usage import conf_folder, usage
 
 if TYPE_CHECKING:
     from photoz_lit.config import Config
@@ -20,7 +21,7 @@ def main() -> None:
         print(usage())
         return
     if "--version" in sys.argv:
-        print(version_text())
+        print(f"photoz_lit {__version__}")
         return
     try:
         from photoz_lit.config.launch import launch

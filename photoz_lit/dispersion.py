@@ -6,11 +6,9 @@ extension is ignored. Arguments everywhere: spec_z and photo_z of shape (n,), de
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, nearest_true
-
-Floats = NDArray[np.float64]
+from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid, cell_counts, nearest_true
 
 SMALLEST_DISPERSION = 0.05  # of the search for sigma_1, in bins: the kernel is a delta function long before
 PROBABILITY_CLIP = 1e-5  # the convolved histogram is clipped to [1e-5, 1 - 1e-5] before the logarithm

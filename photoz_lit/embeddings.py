@@ -1,6 +1,5 @@
 """Embeddings of galaxies: a frozen encoder runs once a galaxy and view, whatever the correction."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +14,13 @@ from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import DataError
-from photoz_lit.files import beside, digest, digest_of, write_arrays
+from photoz_lit.files import beside, digest, digest_of, reserve, write_arrays
+from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.training import BATCH, autocast, device_of
 
-Encode = Callable[[NDArray[np.int64], int], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
+Encode = Callable[[Ints, int], Iterator[tuple[Ints, NDArray[np.float32]]]]
 
 SAVE_EVERY = 60.0  # s: how much work an interruption loses
 NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
@@ -51,7 +51,7 @@ class EmbeddingCache:
         if [getattr(a, "shape", None) for a in (self.array, self.filled)] != [shape, shape[:2]]:
             raise DataError(f"{folder}: embeddings of another shape: delete it and run again")
 
-    def ensure(self, rows: NDArray[np.int64], n_views: int, encode: Encode) -> None:
+    def ensure(self, rows: Ints, n_views: int, encode: Encode) -> None:
         """Fill what is missing of `rows` of the store in the first `n_views` views.
 
         `encode`, given sorted rows and the number of views, yields (rows, embeddings (views, m, d)).
@@ -59,7 +59,8 @@ class EmbeddingCache:
         missing = np.sort(rows[~self.filled[:n_views, rows].all(axis=0)])
         if missing.size == 0:
             return
-        _reserve(self.path, self.array.offset + self.array[:n_views].nbytes)
+        # Views come first in the file: those that nobody asks for take no space.
+        reserve(self.path, self.array.offset + self.array[:n_views].nbytes)
         saved = time.monotonic()
         for done, embeddings in encode(missing, n_views):
             self.array[:n_views, done] = embeddings
@@ -76,23 +77,8 @@ class EmbeddingCache:
             np.save(partial, self.filled)
 
 
-def _reserve(path: Path, n_bytes: int) -> None:
-    """Reserve the beginning of a file, so that a full disk is an error here and not a crash of a later write.
-
-    Views come first in it: those that nobody asks for take no space.
-    """
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-
-
 def embeddings_of(
-    config: Config,
-    store: Store,
-    net: PhotozNet,
-    inputs: Inputs,
-    rows: NDArray[np.int64],
-    n_views: int,
+    config: Config, store: Store, net: PhotozNet, inputs: Inputs, rows: Ints, n_views: int
 ) -> NDArray[np.float32]:
     """Return embeddings (views, N, d) of a store's N galaxies, filled in the wanted rows and first views.
 
@@ -107,9 +93,7 @@ def embeddings_of(
     ebv = np.asarray(store.catalogue["ebv"], dtype=np.float32)
 
     @torch.inference_mode()
-    def encode(
-        wanted: NDArray[np.int64], views: int
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
         size = BATCH
         for start in range(0, len(wanted), size):
             part = wanted[start : start + size]
@@ -144,12 +128,7 @@ def embed(
 
 
 def write_reference(
-    config: Config,
-    store: Store,
-    net: PhotozNet,
-    inputs: Inputs,
-    train_rows: NDArray[np.int64],
-    val_rows: NDArray[np.int64],
+    config: Config, store: Store, net: PhotozNet, inputs: Inputs, train_rows: Ints, val_rows: Ints
 ) -> None:
     """Write `reference.npz` into the representation's folder: what galaxies it was trained on.
 
@@ -172,7 +151,7 @@ def write_reference(
     )
 
 
-def typical_flux(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def typical_flux(inputs: NDArray[np.floating[Any]]) -> Floats:
     """Return the median over galaxies of what grows with their flux, by band, in any unit.
 
     Of cutouts (n, bands, pixels, pixels) it is the standard deviation over pixels, positive for faint ones
@@ -185,12 +164,12 @@ def typical_flux(inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.empty(0)
 
 
-def spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def spaced(rows: Ints, most: int) -> Ints:
     """Take so many rows at most, evenly spaced: tables may be sorted."""
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
 
-def row_noise(rows: NDArray[np.int64], view: int, n_columns: int) -> torch.Tensor:
+def row_noise(rows: Ints, view: int, n_columns: int) -> torch.Tensor:
     """Standard normal draws (n, n_columns) that depend on (row, view) alone."""
     out = torch.empty(len(rows), n_columns)
     blocks = rows // NOISE_BLOCK

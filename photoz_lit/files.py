@@ -50,13 +50,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON.
-
-    Raises
-    ------
-    DataError
-        The file is absent or truncated.
-    """
+    """Read JSON; DataError where the file is absent or truncated."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -73,13 +67,7 @@ def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read arrays by name.
-
-    Raises
-    ------
-    DataError
-        The file is absent or truncated.
-    """
+    """Read arrays by name; DataError where the file is absent or truncated."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -91,6 +79,14 @@ def write_table(path: Path, table: "Table") -> None:
     """Write a table in the format of its suffix."""
     with beside(path) as partial:
         table.write(partial, overwrite=True)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Lengthen a file with zeros to a size at least; a full disk is an error here, and not a crash later."""
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(max(size, path.stat().st_size))
 
 
 def link(file: Path, folder: Path) -> None:

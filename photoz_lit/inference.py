@@ -34,7 +34,7 @@ from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import REFERENCE_FLUX, embed, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import Bools, Floats, RedshiftGrid
 from photoz_lit.models.encoders import reads
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
@@ -46,11 +46,11 @@ log = logging.getLogger(__name__)
 
 CHUNK = 8192  # galaxies at a time: what an interruption loses
 NEIGHBOURS = 5  # the distance to the training galaxies is that to so many of them
+FAR = 0.99  # quantile of the validation galaxies' distances; what lies beyond it is far
 # Shares of a flat n(z): in the prior divided out, as bins of hardly a label have no p(z) to raise, and
 # in the new one, so that a galaxy where it is zero still gets a p(z).
 OLD_FLOOR, NEW_FLOOR = 0.01, 1e-4
 
-Floats = NDArray[np.float64]
 Batches = Iterable[tuple[int, NDArray[np.floating[Any]]]]
 Estimates = tuple[NDArray[np.float32], NDArray[np.float32]]
 Tick = Callable[[int], None]
@@ -81,15 +81,6 @@ class Trained:
         except (OSError, KeyError) as error:
             remedy = "bring the whole run folder, or run it again"
             raise DataError(f"{path}: cannot be read ({error}): {remedy}") from error
-
-    def check_prior(self) -> None:
-        """Raise ConfigError unless the implicit prior of its p(z) is what is stored with it."""
-        c = self.config.correction
-        if c.loses_prior is not None:
-            raise ConfigError(
-                f"{self.folder} ({c.name}) changes p(z) by {c.loses_prior}: they have no prior that could "
-                "be replaced. Type predict.prior=none, or take another correction, e.g. full"
-            )
 
 
 def open_model(folder: Path) -> Trained:
@@ -141,9 +132,8 @@ class Predictor:
     """p(z) of galaxies, and their distance to the training galaxies.
 
     p(z) is the arithmetic mean over models and, of images, `n_views` symmetries; `prior` (n_outputs,) is what
-    each model's is converted to first. Distances are the first model's, in view 0 (`models.neighbours`): what
-    lies beyond quantile `far_quantile` of the validation galaxies' is far. `kind` is that of the galaxies'
-    store (`photoz_lit.data.store.Store`), `shape` that of one of them.
+    each model's is converted to first. Distances are the first model's, in view 0 (`models.neighbours`).
+    `kind` is that of the galaxies' store (`photoz_lit.data.store.Store`), `shape` that of one of them.
     """
 
     def __init__(
@@ -155,20 +145,14 @@ class Predictor:
         prior: Floats | None = None,
         n_views: int = 1,
         trainer: TrainerConfig | None = None,
-        far_quantile: float = 0.99,
     ) -> None:
         check_agreement(models)
         self.trainer = trainer or TrainerConfig()
         self.device, self.grid = device_of(self.trainer), models[0].grid
         self.n_views = n_views if kind == "images" else 1
-        if prior is None:
-            self.prior = np.mean([model.train_n_of_z for model in models], axis=0)
-        else:
-            for model in models:
-                model.check_prior()
-            self.prior = prior
+        self.prior = np.mean([model.train_n_of_z for model in models], axis=0) if prior is None else prior
         self.branches = list(_branches(models, kind, shape, prior is not None))
-        self.neighbours = _neighbours(models[0], far_quantile)
+        self.neighbours = _neighbours(models[0])
         heads = [head for branch in self.branches for head, _, _ in branch.members]
         for module in (self.neighbours, *(branch.encoder for branch in self.branches), *heads):
             if module is not None:
@@ -186,23 +170,16 @@ class Predictor:
         known = np.full(n, np.nan) if r is None else np.asarray(r, dtype=np.float64)
         return self._fill(batches, np.ones(n, dtype=bool), np.asarray(ebv, dtype=np.float32), known)
 
-    def rows(
-        self, store: Store, start: int, stop: int, usable: NDArray[np.bool_], tick: Tick | None = None
-    ) -> Estimates:
+    def rows(self, store: Store, start: int, stop: int, usable: Bools, tick: Tick | None = None) -> Estimates:
         """Return p(z) and distance of rows of a store, zeros and NaN where `usable` (N,) is false."""
         part = slice(start, stop)
         ebv = np.nan_to_num(np.asarray(store.catalogue["ebv"][part], dtype=np.float32))
         batches = _read_ahead(store, start, stop)
-        return self._fill(batches, usable[part], ebv, _magnitudes(store)[part], tick)
+        return self._fill(batches, usable[part], ebv, store.column("dered_petro_r")[part], tick)
 
     @torch.inference_mode()
     def _fill(
-        self,
-        batches: Batches,
-        usable: NDArray[np.bool_],
-        ebv: NDArray[np.float32],
-        r: Floats,
-        tick: Tick | None = None,
+        self, batches: Batches, usable: Bools, ebv: NDArray[np.float32], r: Floats, tick: Tick | None = None
     ) -> Estimates:
         pdf = torch.zeros(len(usable), self.grid.n_outputs, device=self.device)
         distance = torch.full((len(usable),), torch.nan, device=self.device)
@@ -250,13 +227,6 @@ def _read_ahead(store: Store, start: int, stop: int) -> Batches:
             yield first - start, raw
 
 
-def _magnitudes(store: Store) -> Floats:
-    """Return each galaxy's dered_petro_r, (n,), mag; NaN where unknown."""
-    if "dered_petro_r" not in store.catalogue.colnames:
-        return np.full(len(store.catalogue), np.nan)
-    return np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
-
-
 def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swaps: bool) -> Iterable[Branch]:
     """Build the networks; models with one and the same encoder share a branch."""
     branches: dict[str, Branch] = {}
@@ -276,6 +246,11 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
         if c.finish:
             arrays = read_arrays(model.folder / "finishing.npz")
             finishing = Chain.from_arrays(arrays, model.config.survey.slices(), model.grid)
+        if swaps and c.loses_prior:
+            raise ConfigError(
+                f"{model.folder} ({c.name}) changes p(z) by {c.loses_prior}: they have no prior that could "
+                "be replaced. Type predict.prior=none, or take another correction, e.g. full"
+            )
         branch.members.append((net.head, finishing, model.train_n_of_z if swaps else None))
     return branches.values()
 
@@ -300,14 +275,14 @@ def _network(model: Trained, kind: str, shape: tuple[int, ...]) -> PhotozNet:
     return net
 
 
-def _neighbours(model: Trained, far_quantile: float) -> Neighbours | None:
+def _neighbours(model: Trained) -> Neighbours | None:
     """Return what measures distances to a model's training galaxies, where the run tells of them."""
     if not model.reference:
         return None
     train, val = (torch.from_numpy(model.reference[name]) for name in ("train", "val"))
     try:
         with torch.inference_mode():
-            return Neighbours(train, NEIGHBOURS).set_threshold(val, far_quantile)
+            return Neighbours(train, NEIGHBOURS).set_threshold(val, FAR)
     except ValueError as error:
         raise DataError(
             f"{model.folder / 'reference.npz'}: {error}: this model cannot be used, its training diverged or "
@@ -318,7 +293,7 @@ def _neighbours(model: Trained, far_quantile: float) -> Neighbours | None:
 def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
     """What speaks against an estimate of each galaxy, or against making one, (n,): `store.FLAGS` but far."""
     flags = np.where(store.flags == "", "good", store.flags).astype("<U8")
-    usable, r = np.isin(flags, ESTIMATED), _magnitudes(store)
+    usable, r = np.isin(flags, ESTIMATED), store.column("dered_petro_r")
     if any(m.reference.get("ebv", np.ones(1)).any() for m in models):  # one without E(B-V) has no use for it
         flags[usable & ~ebv_known(store)] = "ebv"
     for model in models:
@@ -327,19 +302,19 @@ def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
     return flags
 
 
-def ebv_known(store: Store) -> NDArray[np.bool_]:
+def ebv_known(store: Store) -> Bools:
     """Whether each galaxy's E(B-V) is known, (n,)."""
     table = store.catalogue
     if "ebv_known" in table.colnames:
         return np.asarray(table["ebv_known"], dtype=bool)
-    return np.isfinite(np.asarray(table["ebv"], dtype=np.float64))
+    return np.isfinite(store.column("ebv"))
 
 
-def flux_ratio(store: Store, usable: NDArray[np.bool_], model: Trained) -> float:
+def flux_ratio(store: Store, usable: Bools, model: Trained) -> float:
     """Return the typical flux relative to that of the model's training galaxies; NaN where unknown."""
     rows, theirs = np.flatnonzero(usable), model.reference.get("flux", np.empty(0))
     if rows.size == 0 or not theirs.any():
-        return float("nan")
+        return np.nan
     ours = typical_flux(store.inputs[spaced(rows, REFERENCE_FLUX)])
     return float(np.median(ours[theirs > 0] / theirs[theirs > 0]))
 

@@ -13,19 +13,9 @@ from photoz_lit.training import load_checkpoint, load_weights
 
 
 def build(config: Config, kind: str, shape: tuple[int, ...]) -> PhotozNet:
-    """Build the network with initial weights drawn from the seed.
+    """Build the network, with initial weights drawn from the seed, for inputs as a `Store` has them.
 
-    Parameters
-    ----------
-    config : Config
-        Settings.
-    kind, shape
-        Of the galaxies' inputs, as in `photoz_lit.data.store.Store`.
-
-    Raises
-    ------
-    ConfigError
-        The encoder does not read such inputs.
+    ConfigError where the encoder does not read such ones.
     """
     generator = torch.Generator().manual_seed(config.seed)
     e, s = config.encoder, config.survey
@@ -37,10 +27,9 @@ def build(config: Config, kind: str, shape: tuple[int, ...]) -> PhotozNet:
     encoder = build_encoder(e.name, n_columns, s.pixels, e, generator)
     n_outputs = membership(config).shape[1]
     head = Head(encoder.n_features, n_outputs, s.n_bins, generator=generator)
-    net = PhotozNet(encoder, head)
     if kind == "images":
-        net.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return PhotozNet(encoder, head)
 
 
 def load(config: Config, kind: str, shape: tuple[int, ...]) -> PhotozNet:

@@ -15,13 +15,7 @@ LOG_EVERY = 30.0  # s
 
 @contextmanager
 def progress_bar(what: str, wanted: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar with the time left, where there is a terminal.
-
-    Yields
-    ------
-    advance : callable
-        Told how many more are done, and of how many.
-    """
+    """Show a bar with the time left on a terminal; tell it how many more are done, and of how many."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     show = wanted and sys.stdout.isatty() and shutil.get_terminal_size().columns > 20
@@ -33,13 +27,7 @@ def progress_bar(what: str, wanted: bool) -> Iterator[Callable[[int, int], None]
 
 @contextmanager
 def counted(what: str, done: int, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """Show progress from `done` on: a bar on a terminal, else a line in the log now and then.
-
-    Yields
-    ------
-    tick : callable
-        Told how many more are done.
-    """
+    """Show progress from `done` on, a bar on a terminal, else lines in the log; tell it how many more are."""
     first, began = done, time.monotonic()
     logged = began
     with progress_bar(what, wanted) as advance:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from photoz_lit import metrics
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
-from photoz_lit.files import read_json, write_json
+from photoz_lit.files import read_json, reserve, write_json
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.target import REDSHIFT, Target
 
@@ -96,12 +96,7 @@ class Results:
         self.rows, self.pdf_offset = content["rows"], content["pdf_offset"]
         self.counts = Counter(content["counts"])  # galaxies by flag
 
-    def append(
-        self,
-        pdf: Floats,
-        flags: NDArray[np.str_],
-        distance: Floats | None = None,
-    ) -> None:
+    def append(self, pdf: Floats, flags: NDArray[np.str_], distance: Floats | None = None) -> None:
         """Write the next galaxies: p(z) (m, n_outputs), flag and distance (m,).
 
         p(z) of galaxies whose flag says that they have no estimate are not used. DataError where another is
@@ -190,7 +185,7 @@ class Results:
         return all(beside.is_file() or (whole and path.is_file()) for beside, path in files)
 
     def _begin(self, train_n_of_z: Floats) -> None:
-        """Reserve both files, so that a full disk is an error now and not after hours."""
+        """Make both files in their whole length."""
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -202,8 +197,8 @@ class Results:
             self.pdf_offset = pdf.id.get_offset()
         size = len(self.header) + self.n * self.dtype.itemsize
         self.table_beside.write_bytes(self.header)
-        _reserve(self.table_beside, size + -size % 2880)  # FITS files are made of such blocks
-        _reserve(self.pdf_beside, self.pdf_beside.stat().st_size)
+        reserve(self.table_beside, size + -size % 2880)  # FITS files are made of such blocks
+        reserve(self.pdf_beside, self.pdf_beside.stat().st_size)
         self.rows, self.counts = 0, Counter()
         self._save()
 
@@ -227,14 +222,6 @@ def _write_at(path: Path, offset: int, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Lengthen a file with zeros that have their place on the disk."""
-    with path.open("r+b") as file:
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            os.posix_fallocate(file.fileno(), 0, size)
-        file.truncate(size)
 
 
 def _estimates(

@@ -142,11 +142,6 @@ def _others(config: Config, folder: Path) -> str:
     return f" There are{''.join(lines[:9])}\n" if lines else ""
 
 
-def n_of_z(spec_z: NDArray[np.floating[Any]], grid: RedshiftGrid) -> NDArray[np.float64]:
-    """Fraction of galaxies in each of the survey's K bins."""
-    return np.bincount(grid.index(spec_z), minlength=grid.n_bins) / len(spec_z)
-
-
 def finish(
     config: Config,
     run: Run,

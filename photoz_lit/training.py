@@ -89,19 +89,9 @@ def train(
 ) -> dict[str, Any]:
     """Train, or go on where an interrupted training stopped, and return the checkpoint to use.
 
-    Parameters
-    ----------
-    module, data
-        What to train, on what. `data` may be called again by a resumed run: it gives the same batches.
-    folder : Path
-        Where `last.ckpt` and `best.ckpt` (lowest validation loss) are kept, and `result.ckpt` in the end. A
-        training that is finished is not repeated.
-    training, trainer, logger
-        Settings.
-    name : str
-        What logs call this training.
-    keep : {"best", "last"}
-        Which checkpoint is the result.
+    While it trains, `folder` has `last.ckpt` and `best.ckpt`, that of the lowest validation loss; then
+    `result.ckpt`, which of the two `keep` says. A training that is finished is not repeated. `name` is what
+    logs call it.
     """
     result = folder / "result.ckpt"
     if result.is_file():
@@ -112,6 +102,9 @@ def train(
     if resume:
         load_checkpoint(resume)  # a file that is none of ours stops here, with a message
         log.info("%s: resuming from %s", name, resume)
+    best_and_last = ModelCheckpoint(
+        folder, "best", monitor="val_loss", save_last=True, enable_version_counter=False
+    )
     lightning = pl.Trainer(
         accelerator=device_of(trainer).type,
         devices=trainer.devices,
@@ -121,7 +114,7 @@ def train(
         precision=precision_of(trainer),
         max_epochs=training.max_steps // training.check_every,
         logger=(book := _logger(logger, folder, name, resume)),
-        callbacks=[_checkpoints(folder), Pace(training.max_steps, trainer.progress)],
+        callbacks=[best_and_last, Pace(training.max_steps, trainer.progress)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -157,13 +150,7 @@ def train(
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without unpickling code.
-
-    Raises
-    ------
-    DataError
-        The file is absent, truncated or no checkpoint of this project.
-    """
+    """Load a checkpoint without unpickling code; DataError where the file is none of ours, or not whole."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are not its own
@@ -177,13 +164,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load weights into the network that they belong to.
-
-    Raises
-    ------
-    DataError
-        They are another network's.
-    """
+    """Load weights into the network that they belong to; DataError where they are another network's."""
     try:
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -216,17 +197,6 @@ class Pace(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the bar away, whatever ended the training."""
         self.showing.close()
-
-
-def _checkpoints(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="val_loss",
-        save_top_k=1,
-        save_last=True,
-        enable_version_counter=False,
-    )
 
 
 def _logger(config: LoggerConfig, folder: Path, name: str, resume: Path | None) -> Logger | bool:

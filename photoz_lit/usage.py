@@ -1,7 +1,6 @@
-"""What `--help` and `--version` print; imports nothing, to answer at once."""
+"""What `--help` prints; imports nothing, to answer at once."""
 
 import textwrap
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 USAGE = """\
@@ -51,11 +50,3 @@ def usage() -> str:
         head = f"  {group + '=':<13}{what}: "
         lines.append(textwrap.fill(names, 118, initial_indent=head, subsequent_indent=" " * 15))
     return USAGE + "\n".join(lines)
-
-
-def version_text() -> str:
-    """Return the name and the installed version."""
-    try:
-        return f"photoz_lit {version('photoz_lit')}"
-    except PackageNotFoundError:  # from a checkout that is not installed
-        return "photoz_lit of a checkout that is not installed"

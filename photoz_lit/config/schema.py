@@ -61,7 +61,6 @@ class PredictConfig:
     """How photo-z are given to galaxies without spec_z."""
 
     symmetries: int = setting(1, least=1, most=8)  # average p(z) over so many of the 8 symmetries
-    far_quantile: float = setting(0.99, above=0, below=1)  # far: beyond this of validation's distances
     # Convert p(z) to this prior; a path names a table with columns z and n_of_z.
     prior: str = setting("none", choices=("none", "flat"), kind="path")
 

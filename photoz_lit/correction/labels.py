@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.dispersion import fit_dispersion, output_histogram, scatter
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts, nearest_true
+from photoz_lit.grids import Bools, Floats, Ints, MagnitudeSlices, RedshiftGrid, cell_counts, nearest_true
 
-Floats = NDArray[np.float64]
 Shift = Literal["mirror", "centre_of_mass", "none"]
 
 ONE_HOT_BELOW = 0.1  # softening width in bins below which a label is one-hot
@@ -83,17 +82,6 @@ def gaussian_labels(mean: ArrayLike, sigma: ArrayLike, grid: RedshiftGrid) -> Fl
 
 
 @dataclass(frozen=True, eq=False)
-class LabelFit:
-    """What Step 3 measured on the balanced subset, kept for the figures."""
-
-    counts: NDArray[np.int64]
-    spec_z_hist: Floats  # (R, K), normalised, zero for an output without galaxies
-    photo_z_hist: Floats
-    sigma_1: Floats  # (R,), dispersions
-    sigma_2: Floats
-
-
-@dataclass(frozen=True, eq=False)
 class LabelTable:
     """The label of every (slice, z bin, output), as means and widths of Gaussians.
 
@@ -103,8 +91,13 @@ class LabelTable:
     grid: RedshiftGrid  # the extended one
     mean: Floats  # (S, K, R), of which entries of member outputs are used
     sigma: Floats  # (R,), softening widths
-    membership: NDArray[np.bool_]  # (S, R); labels of outputs that do not cover a slice are uniform
-    fit: LabelFit
+    membership: Bools  # (S, R); labels of outputs that do not cover a slice are uniform
+    # What was measured on the balanced subset, kept for the figures.
+    counts: Ints
+    spec_z_hist: Floats  # (R, K), normalised, zero for an output without galaxies
+    photo_z_hist: Floats
+    sigma_1: Floats  # (R,), dispersions
+    sigma_2: Floats
 
     def rows(self, slice_index: ArrayLike, bin_index: ArrayLike) -> NDArray[np.float32]:
         """Labels (n, R, n_outputs), each of sum 1, of galaxies by their slices and original z bins (n,)."""
@@ -117,7 +110,7 @@ class LabelTable:
         targets[galaxy, output] = gaussian_labels(mean, self.sigma[output], self.grid)
         return targets
 
-    def mean_label(self, slice_index: NDArray[np.int64], bin_index: NDArray[np.int64]) -> Floats:
+    def mean_label(self, slice_index: Ints, bin_index: Ints) -> Floats:
         """Mean label, (n_outputs,), of galaxies (n,) in the outputs they belong to: the implicit prior."""
         n_bins = self.grid.n_bins
         occupied, counts = np.unique(slice_index * n_bins + bin_index, return_counts=True)
@@ -128,16 +121,16 @@ class LabelTable:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what labels were made from and, of the fullest slice of r, three of them, for figures."""
-        s = int(self.fit.counts.sum(axis=1).argmax())
-        bins = np.flatnonzero(self.fit.counts[s] > 0)
+        s = int(self.counts.sum(axis=1).argmax())
+        bins = np.flatnonzero(self.counts[s] > 0)
         cells = np.array([(s, k) for k in bins[[0, len(bins) // 2, -1]]])
         output = int(np.flatnonzero(self.membership[s])[0])
         return {
-            "sigma_dispersion": self.fit.sigma_1,
-            "sigma_scatter": self.fit.sigma_2,
-            "spec_z_hist": self.fit.spec_z_hist,
-            "photo_z_hist": self.fit.photo_z_hist,
-            "counts": self.fit.counts,
+            "sigma_dispersion": self.sigma_1,
+            "sigma_scatter": self.sigma_2,
+            "spec_z_hist": self.spec_z_hist,
+            "photo_z_hist": self.photo_z_hist,
+            "counts": self.counts,
             "mean": self.mean,
             "membership": self.membership,
             "edges": self.grid.edges,
@@ -172,25 +165,11 @@ def build_label_table(
     if z.shape != estimate.shape or not np.isfinite(estimate).all():
         raise ValueError(f"photo_z must be finite and as long as spec_z, got {estimate.shape} for {z.shape}")
     member = np.asarray(slices.membership if membership is None else membership, dtype=np.bool_)
-    fit = fit_labels(z, estimate, dered_petro_r, grid, slices, member)
-    mean = shifted_mean(fit.counts, fit.sigma_2, shift, strength)
-    sigma = fit.sigma_1 if width is None else np.full_like(fit.sigma_1, width)
+    counts = cell_counts(z, dered_petro_r, grid, slices)
+    spec, photo = (output_histogram(a, dered_petro_r, grid, slices, member) for a in (z, estimate))
+    sigma_1 = fit_dispersion(spec, photo)
+    sigma_2 = scatter(z, estimate, slices.index(dered_petro_r), sigma_1, grid, member)
+    mean = shifted_mean(counts, sigma_2, shift, strength)
+    sigma = sigma_1 if width is None else np.full_like(sigma_1, width)
     sigma = sigma if soften else np.zeros_like(sigma)
-    return LabelTable(grid.extended(*extend), mean, sigma, member, fit)
-
-
-def fit_labels(
-    spec_z: ArrayLike,
-    photo_z: ArrayLike,
-    dered_petro_r: ArrayLike,
-    grid: RedshiftGrid,
-    slices: MagnitudeSlices,
-    membership: NDArray[np.bool_],
-) -> LabelFit:
-    """Measure histograms, dispersions and scatters of each output."""
-    counts = cell_counts(spec_z, dered_petro_r, grid, slices)
-    both = (output_histogram(z, dered_petro_r, grid, slices, membership) for z in (spec_z, photo_z))
-    spec_hist, photo_hist = both
-    sigma_1 = fit_dispersion(spec_hist, photo_hist)
-    sigma_2 = scatter(spec_z, photo_z, slices.index(dered_petro_r), sigma_1, grid, membership)
-    return LabelFit(counts, spec_hist, photo_hist, sigma_1, sigma_2)
+    return LabelTable(grid.extended(*extend), mean, sigma, member, counts, spec, photo, sigma_1, sigma_2)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from photoz_lit.metrics import CHUNK
+from photoz_lit.correction import CHUNK
+from photoz_lit.grids import Floats
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 TAUS = np.linspace(0, 1, 11)  # choices of the power of tau-normalisation
 MOST_ITERATIONS = 200  # of the fit of learnt scales, an output

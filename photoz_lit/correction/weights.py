@@ -9,9 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import gaussian_kde
 
-from photoz_lit.grids import RedshiftGrid
-
-Floats = NDArray[np.float64]
+from photoz_lit.grids import Floats, RedshiftGrid
 
 LDS_SIGMA = 2.0  # width in bins of the kernel of label-distribution smoothing, as its authors use
 DENSE_ALPHA = 1.0  # strength of DenseWeight: 1 gives the fullest redshift no weight but the floor

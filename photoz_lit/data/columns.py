@@ -14,6 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
+from photoz_lit.grids import Bools, Floats, Ints
 
 BLANK = ("", "nan", "none", "null", "n/a", "<na>", "--")
 NO_UNIT = ("", "-", "--", "---", "1", "none", "n/a", "null", "dimensionless", "unitless")
@@ -45,7 +46,7 @@ def _without_index(table: Table, name: str) -> tuple[str, str]:
     return (indexed[1], indexed[2]) if indexed and name not in table.colnames else (name, "")
 
 
-def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], NDArray[np.bool_], Any]:
+def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], Bools, Any]:
     """Return the values of a column, which are empty, and its unit."""
     own, index = _without_index(table, name)
     column = table[own]
@@ -67,7 +68,7 @@ def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], NDArray[
     return values, empty, getattr(column, "unit", None)
 
 
-def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> NDArray[np.float64]:
+def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> Floats:
     """Return a column as numbers, NaN in empty cells, in our unit of its kind (a key of `UNITS`)."""
     cells, empty, unit = _cells(table, name, origin)
     if cells.dtype.kind in "fiub":
@@ -94,7 +95,7 @@ def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> ND
         ) from None
 
 
-def text(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+def text(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], Bools]:
     """Return a column as text without blanks around it, and which cells are empty."""
     cells, empty, _ = _cells(table, name, origin)
     spelt = np.array(["" if gone else _spelt(cell) for cell, gone in zip(cells.tolist(), empty, strict=True)])
@@ -110,9 +111,7 @@ def _spelt(cell: object) -> str:
         return _spelt(cell.decode("latin-1"))
 
 
-def identities(
-    table: Table, name: str, origin: str
-) -> tuple[NDArray[np.int64] | NDArray[np.str_], NDArray[np.bool_]]:
+def identities(table: Table, name: str, origin: str) -> tuple[Ints | NDArray[np.str_], Bools]:
     """Return a column of ids in one form whatever the format, and which cells are empty.
 
     Whole numbers are 64-bit integers, also if they came as text; all else is text. Empty cells are -1 or "".

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz_lit.grids import Bools, Floats
+
 MASKS = (-99.0, -999.0, -9999.0, -10000.0, -32768.0)  # where there is no flux; float16 knows no -9999
 FAR_BELOW = 1e4  # sigma below the sky that no flux is
 BELOW = 50.0  # sigma below the sky from which a number of MASKS is a mask among whole numbers
@@ -21,12 +23,12 @@ class Inspected:
     """Inputs of some galaxies, and what is wrong with them."""
 
     inputs: NDArray[Any]  # (m, ...), to be kept
-    faults: Mapping[str, NDArray[np.bool_]]  # why galaxies cannot be used: masks (m,)
-    repaired: NDArray[np.bool_]  # (m,): which have pixels that were interpolated
+    faults: Mapping[str, Bools]  # why galaxies cannot be used: masks (m,)
+    repaired: Bools  # (m,): which have pixels that were interpolated
     fits_half: bool = True  # whether float16 can hold what can be used
 
     @property
-    def bad(self) -> NDArray[np.bool_]:
+    def bad(self) -> Bools:
         """Which cannot be used, (m,)."""
         return np.asarray(np.any(list(self.faults.values()), axis=0))
 
@@ -67,16 +69,14 @@ def inspect_cutouts(cutouts: NDArray[Any], scale: float = 1.0, repair: bool = Fa
     return Inspected(ours, faults, repaired, bool(((peak <= HALF.max) & (peak >= HALF.tiny)).all()))
 
 
-def _extremes(
-    planes: NDArray[np.float32], lost: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _extremes(planes: NDArray[np.float32], lost: Bools) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the least and the largest flux of each plane (m, bands); infinite where there is none."""
     if not lost.any():
         return planes.min(axis=2), planes.max(axis=2)
     return np.where(lost, np.inf, planes).min(axis=2), np.where(lost, -np.inf, planes).max(axis=2)
 
 
-def _masked(planes: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _masked(planes: NDArray[np.float32], lost: Bools) -> Bools:
     """Which pixels are masked by a number, (m, bands, n)."""
     step = max(1, planes.shape[2] // SAMPLE) | 1  # odd: not along a column
     sample = np.where(lost[:, :, ::step], np.nan, planes[:, :, ::step]).astype(np.float64)
@@ -97,14 +97,14 @@ def _masked(planes: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.
     return masked
 
 
-def _quantile(sample: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+def _quantile(sample: Floats, level: float) -> Floats:
     """Return a quantile of the numbers along the last axis; NaN, which sorts last, where there are none."""
     last = np.maximum(np.isfinite(sample).sum(axis=-1, keepdims=True) - 1, 0)
     place = np.round(level * last).astype(np.int64)
     return np.take_along_axis(np.sort(sample, axis=-1), place, axis=-1)[..., 0]
 
 
-def _interpolated(cutout: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _interpolated(cutout: NDArray[np.float32], lost: Bools) -> NDArray[np.float32]:
     """Fill pixels of a cutout (bands, y, x) from their neighbours."""
     from astropy.convolution import Gaussian2DKernel, interpolate_replace_nans
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.data.splits import draw
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_index
+from photoz_lit.grids import Ints, MagnitudeSlices, RedshiftGrid, cell_index
 
 
 def balanced_subset(
@@ -19,7 +19,7 @@ def balanced_subset(
     fold: int = 1,
     seed: int = 0,
     names: NDArray[np.str_] | None = None,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Return sorted indices of at most `threshold` galaxies (N_th) of each cell of redshift and r (mag).
 
     Which members of crowded ones are taken, `fold_of_cells` says; all folds of an ensemble share the seed.
@@ -31,9 +31,7 @@ def balanced_subset(
     return fold_of_cells(cells, draw(names, len(cells), seed), threshold, fold)
 
 
-def fold_of_cells(
-    cells: NDArray[np.int64], lots: NDArray[np.uint64], threshold: int, fold: int
-) -> NDArray[np.int64]:
+def fold_of_cells(cells: Ints, lots: NDArray[np.uint64], threshold: int, fold: int) -> Ints:
     """Return sorted indices of the members of a fold, given the cell and the lot of each galaxy (n,).
 
     Each cell's galaxies stand in the order of their lots, as if on a circle; fold f takes the `threshold` of

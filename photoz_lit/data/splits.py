@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
+from photoz_lit.grids import Floats, Ints
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def with_ids(table: Table) -> Table:
     return table
 
 
-def same_object(table: Table) -> NDArray[np.int64]:
+def same_object(table: Table) -> Ints:
     """Number rows by object, (n,): equal for an equal object_id, and for positions (deg) at one place."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -157,8 +158,8 @@ def assign_splits(
 
 
 def _places(
-    group: NDArray[np.int64], names: NDArray[np.str_] | None, seed: Sequence[int], rng: np.random.Generator
-) -> NDArray[np.float64]:
+    group: Ints, names: NDArray[np.str_] | None, seed: Sequence[int], rng: np.random.Generator
+) -> Floats:
     """Return a random number in 0-1 for each object, (n_objects,): the lowest of its rows' lots."""
     n = int(group.max()) + 1
     if names is None:
@@ -168,7 +169,7 @@ def _places(
     return lots / 2.0**64
 
 
-def _edge(place: NDArray[np.float64], low: float, high: float) -> float:
+def _edge(place: Floats, low: float, high: float) -> float:
     """Return where a split from low to high ends: beyond high if no object of few is there."""
     beyond = place[place >= low]
     if (high - low) * place.size < 0.99 or not beyond.size or beyond.min() < high:
@@ -177,12 +178,8 @@ def _edge(place: NDArray[np.float64], low: float, high: float) -> float:
 
 
 def _drawn(
-    rows: NDArray[np.int64],
-    group: NDArray[np.int64],
-    names: NDArray[np.str_] | None,
-    seed: Sequence[int],
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
+    rows: Ints, group: Ints, names: NDArray[np.str_] | None, seed: Sequence[int], rng: np.random.Generator
+) -> Ints:
     """Return rows in the random order of their objects."""
     if names is None:
         return rng.permutation(rows)

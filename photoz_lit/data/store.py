@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.pixels import Inspected, inspect_numbers
 from photoz_lit.errors import DataError
-from photoz_lit.files import fingerprint
+from photoz_lit.files import fingerprint, reserve
+from photoz_lit.grids import Bools, Floats
 
 VERSION = 2
 FLAGS = {
@@ -64,9 +65,15 @@ class Store:
         return np.char.strip(np.asarray(self.catalogue["flag"]).astype(str))
 
     @property
-    def usable(self) -> NDArray[np.bool_]:
+    def usable(self) -> Bools:
         """Which galaxies can be used, (n,)."""
         return np.isin(self.flags, ESTIMATED)
+
+    def column(self, name: str) -> Floats:
+        """Return a column of the catalogue, (n,): NaN where a cell is empty, all NaN without it."""
+        if name not in self.catalogue.colnames:
+            return np.full(len(self.catalogue), np.nan)
+        return np.ma.filled(np.ma.asarray(self.catalogue[name], dtype=np.float64), np.nan)
 
     def read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
         """Read rows of inputs into memory of their own: pages that a memory map touched stay resident."""
@@ -204,11 +211,8 @@ def open_rows(folder: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDAr
     path, size = partial / "inputs.npy", _size(shape, dtype)
     if not has_inputs(folder, shape, dtype):
         try:
-            with path.open("wb") as file:
-                file.write(_header(shape, dtype))
-                if hasattr(os, "posix_fallocate"):  # not on macOS; a full disk is no crash later
-                    os.posix_fallocate(file.fileno(), 0, size)
-                file.truncate(size)
+            path.write_bytes(_header(shape, dtype))
+            reserve(path, size)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise DataError(f"{path}: no room for {size / 1e9:.2f} GB of inputs ({error})") from error

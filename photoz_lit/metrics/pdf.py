@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.grids import RedshiftGrid
-from photoz_lit.metrics.point import Floats, Ints, bias
+from photoz_lit.grids import Floats, Ints, RedshiftGrid, n_of_z
+from photoz_lit.metrics.point import bias
 
 CHUNK = 4096  # galaxies whose p(z) is integrated at a time: bounds the memory, not the result
 
@@ -83,11 +83,9 @@ def trainz(spec_z_train: ArrayLike, grid: RedshiftGrid, n: int) -> Floats:
 
     A read-only view of one row, shape (n, n_outputs); zero in the extension of the grid.
     """
-    z = np.asarray(spec_z_train, dtype=np.float64)
-    if z.size == 0:
+    if np.size(spec_z_train) == 0:
         raise ValueError("trainz needs at least one training redshift")
-    n_of_z = np.bincount(grid.index(z) + grid.extend_left, minlength=grid.n_outputs) / len(z)
-    return np.broadcast_to(n_of_z, (n, grid.n_outputs))
+    return np.broadcast_to(n_of_z(spec_z_train, grid), (n, grid.n_outputs))
 
 
 def crps(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:

@@ -3,12 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from photoz_lit.grids import RedshiftGrid
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from photoz_lit.grids import Floats, Ints, RedshiftGrid
 
 MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, cell_counts
-from photoz_lit.metrics.point import Floats, Ints, residual, total_variation, unit
+from photoz_lit.grids import Floats, Ints, MagnitudeSlices, RedshiftGrid, bin_of, cell_counts
+from photoz_lit.metrics.point import residual, total_variation, unit
 
 WIDE_BINS = 40
 

@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.dispersion import variances
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, on_edges
+from photoz_lit.grids import Floats, Ints, MagnitudeSlices, RedshiftGrid, on_edges
 from photoz_lit.metrics.pdf import PdfScores, pdf_scores
 from photoz_lit.metrics.point import (
-    Floats,
-    Ints,
     bias,
     bootstrap,
     outlier_fraction,

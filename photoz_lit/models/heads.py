@@ -20,21 +20,10 @@ class Head(nn.Module):
 
     In training mode the layers follow autocast. In evaluation they run in the precision of their weights: in
     bfloat16 neighbouring logits tie, and the mode of p(z) would fall on the first of the tied bins.
-
-    Parameters
-    ----------
-    n_features, n_redshift_outputs, n_bins : int
-        Size d of the embedding, R, K.
-    generator : torch.Generator, optional
-        Source of the initial weights.
     """
 
     def __init__(
-        self,
-        n_features: int,
-        n_redshift_outputs: int,
-        n_bins: int,
-        generator: torch.Generator | None = None,
+        self, n_features: int, n_redshift_outputs: int, n_bins: int, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         self.n_features = n_features
@@ -42,7 +31,6 @@ class Head(nn.Module):
         self.n_bins = n_bins
         self.redshift = nn.Linear(n_features, n_redshift_outputs * n_bins)
         self.gate = nn.Linear(n_features, n_redshift_outputs) if n_redshift_outputs > 1 else None
-        self.trainable: Trainable = "all"
         with torch.no_grad():
             # Each output is a layer of its own, so the Xavier bound is that of its (d, K) block.
             for block in self.redshift.weight.view(n_redshift_outputs, n_bins, n_features):
@@ -64,22 +52,13 @@ class Head(nn.Module):
         return z_logits, None if self.gate is None else self.gate(embedding)
 
     def with_new_bins(self, n_bins: int, generator: torch.Generator | None = None) -> "Head":
-        """Return a head of fresh redshift outputs of `n_bins` bins with a copy of this gate (Step 3).
-
-        The new head is on the same device and trains its redshift outputs only.
-        """
+        """Return a head of new redshift outputs of `n_bins` bins with a frozen copy of the gate (Step 3)."""
         head = Head(self.n_features, self.n_redshift_outputs, n_bins, generator)
         head.to(self.redshift.weight)
         if head.gate is not None and self.gate is not None:
             head.gate.load_state_dict(self.gate.state_dict())
-        return head.set_trainable("redshift_outputs")
-
-    def set_trainable(self, trainable: Trainable) -> Self:
-        """Choose what trains, the whole head or its redshift outputs, and return the head."""
-        self.trainable = trainable
-        if self.gate is not None:
-            self.gate.requires_grad_(trainable == "all")
-        return self
+            head.gate.requires_grad_(False)
+        return head
 
 
 class HiddenHead(nn.Module):
@@ -97,7 +76,6 @@ class HiddenHead(nn.Module):
     ) -> None:
         super().__init__()
         self.n_features, self.n_bins, self.n_redshift_outputs = n_features, n_bins, 1
-        self.trainable: Trainable = "all"
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.hidden = nn.Linear(n_features, n_hidden)
@@ -130,21 +108,11 @@ class HiddenHead(nn.Module):
         logits: Tensor = self.redshift(hidden)
         return logits[:, None]
 
-    def set_trainable(self, trainable: Trainable) -> Self:
-        """Return the head: all of it is redshift output."""
-        self.trainable = trainable
-        return self
-
 
 class Ensemble(nn.Module):
-    """Heads on one embedding as one head: the mean of their p(z).
+    """Heads of the same bins on one embedding as one head: the mean of their p(z).
 
-    Parameters
-    ----------
-    members : sequence of Head or HiddenHead
-        Heads of the same bins.
-    mean : {"arithmetic", "harmonic"}
-        The harmonic mean stresses what all members allow (Lin et al. 2024, A&A 691, A331); normalised.
+    The harmonic mean stresses what all members allow (Lin et al. 2024, A&A 691, A331).
     """
 
     def __init__(self, members: "Sequence[AnyHead]", mean: Mean = "arithmetic") -> None:
@@ -152,20 +120,12 @@ class Ensemble(nn.Module):
         self.members, self.mean = nn.ModuleList(members), mean
         first = cast(Head, members[0])
         self.n_features, self.n_bins = first.n_features, first.n_bins
-        self.trainable: Trainable = "all"
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map embeddings (n, d) to log p(z), (n, 1, n_bins), as logits of a single output."""
         log_pdf = torch.stack([_log_mixture(*member(embedding)) for member in self.members])
         sign = 1.0 if self.mean == "arithmetic" else -1.0
         return (sign * torch.logsumexp(sign * log_pdf, dim=0))[:, None], None
-
-    def set_trainable(self, trainable: Trainable) -> Self:
-        """Choose what trains in all members and return the ensemble."""
-        self.trainable = trainable
-        for member in self.members:
-            cast(Head, member).set_trainable(trainable)
-        return self
 
 
 def _log_mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
@@ -181,22 +141,7 @@ AnyHead = Head | HiddenHead | Ensemble
 
 
 class PhotozNet(nn.Module):
-    """An encoder and a head.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Maps (image, ebv) to embeddings of `encoder.n_features`.
-    head : Head, HiddenHead or Ensemble
-        Maps embeddings to logits.
-    trainable : {"all", "redshift_outputs"}
-        What trains: everything, or the redshift outputs only (Steps 2 and 3).
-
-    Raises
-    ------
-    ValueError
-        If the head does not fit the encoder.
-    """
+    """An encoder and a head that fits it; in Steps 2 and 3 the redshift outputs alone are trainable."""
 
     def __init__(self, encoder: Encoder, head: AnyHead, trainable: Trainable = "all") -> None:
         super().__init__()
@@ -217,14 +162,11 @@ class PhotozNet(nn.Module):
 
     def set_trainable(self, trainable: Trainable) -> Self:
         """Choose what trains and return the network; the rest gets no gradient, in evaluation mode."""
-        self.encoder.requires_grad_(trainable == "all")
-        self.head.set_trainable(trainable)
+        self.trainable = trainable
+        for module in (self.encoder, *(m.gate for m in self.head.modules() if isinstance(m, Head))):
+            if module is not None:
+                module.requires_grad_(trainable == "all")
         return self.train(self.training)
-
-    @property
-    def trainable(self) -> Trainable:
-        """What trains: "all" or "redshift_outputs"."""
-        return self.head.trainable
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, except for an encoder that is frozen."""

@@ -47,20 +47,8 @@ class SoftLabels(nn.Module):
 class PhotozModule(pl.LightningModule):
     """Trains whatever parameters of the network ask for gradients.
 
-    Parameters
-    ----------
-    net : PhotozNet
-        Encoder and head; frozen parts are frozen already.
-    membership : Tensor (S, R), bool
-        Which output covers which r slice.
-    training, seed
-        Optimiser and schedule; seed of what is random in a step (dropout, noise).
-    inputs : ImageInputs, CatalogueInputs or None
-        What happens to a batch first; None for embeddings.
-    settings : dict, optional
-        Resolved settings, plain containers, kept in every checkpoint.
-    loss_function : LossFunction
-        What is minimised.
+    `membership` (S, R), bool, says which output covers which r slice, and `seed` what is random in a step
+    (dropout, noise). Without `inputs` a batch holds embeddings. Resolved `settings` are kept in checkpoints.
     """
 
     membership: Tensor
@@ -99,23 +87,16 @@ class PhotozModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a training batch."""
-        loss = self.loss(batch)
-        self.log(
-            "train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["ebv"])
-        )
-        return loss
+        return self._logged("train_loss", batch)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the loss of a validation batch."""
-        self.log(
-            "val_loss",
-            self.loss(batch),
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            sync_dist=True,
-            batch_size=len(batch["ebv"]),
-        )
+        self._logged("val_loss", batch)
+
+    def _logged(self, name: str, batch: dict[str, Tensor]) -> Tensor:
+        loss, n = self.loss(batch), len(batch["ebv"])
+        self.log(name, loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=n)
+        return loss
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Make what is random in this step a function of (seed, step): a resumed run is the same.
@@ -145,9 +126,8 @@ class PhotozModule(pl.LightningModule):
         scheduler: torch.optim.lr_scheduler.LRScheduler
         match t.schedule:
             case "one_cycle":
-                total = max(
-                    t.max_steps + 1, 6
-                )  # of 5 steps none would be left to rise in: a division by zero
+                # Of 5 steps none would be left to rise in: a division by zero.
+                total = max(t.max_steps + 1, 6)
                 scheduler = torch.optim.lr_scheduler.OneCycleLR(
                     optimiser, max_lr=t.lr, total_steps=total, pct_start=0.2, cycle_momentum=False
                 )

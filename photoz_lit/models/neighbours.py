@@ -18,17 +18,8 @@ class Neighbours(nn.Module):
     differ. Sun et al. scale each embedding to unit length instead, which would hide that a galaxy is too
     bright or too faint.
 
-    Parameters
-    ----------
-    train : Tensor
-        Embeddings (m, d) of training galaxies, at least two.
-    k : int
-        Which neighbour counts; the farthest one where there are fewer.
-
-    Raises
-    ------
-    ValueError
-        There are fewer than two, or they are not finite.
+    ValueError where there are fewer than two embeddings (m, d), or they are not finite. Where there are fewer
+    than k, the farthest counts.
     """
 
     mean: Tensor

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.store import Store, open_store
 from photoz_lit.errors import DataError, PhotozError
+from photoz_lit.grids import Ints
 from photoz_lit.report.cutout_checks import border_noise
 from photoz_lit.report.figures.data import colour_bands, figure_contact_sheet, stretch_for
 from photoz_lit.report.figures.style import as_png
@@ -20,7 +21,7 @@ SAMPLE = 512
 SAMPLE_BYTES = 200_000_000
 
 
-def sample_rows(store: Store, most: int = SAMPLE) -> NDArray[np.int64]:
+def sample_rows(store: Store, most: int = SAMPLE) -> Ints:
     """Return usable rows, evenly spread over the store, as many as fit in little memory."""
     usable = np.flatnonzero(store.usable)
     row_bytes = 4 * int(np.prod(store.inputs.shape[1:]))
@@ -28,7 +29,7 @@ def sample_rows(store: Store, most: int = SAMPLE) -> NDArray[np.int64]:
     return usable[np.linspace(0, len(usable) - 1, n).astype(np.int64)] if n else usable
 
 
-def read_rows(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def read_rows(store: Store, rows: Ints) -> NDArray[np.float32]:
     """Read rows of the inputs, (n, ...)."""
     inputs = np.empty((len(rows), *store.inputs.shape[1:]), np.float32)
     for out, row in zip(inputs, rows.tolist(), strict=True):
@@ -36,23 +37,16 @@ def read_rows(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return inputs
 
 
-def column(store: Store, name: str) -> NDArray[np.float64]:
-    """Return a column of the catalogue, NaN where a cell is empty, and all NaN without it."""
-    if name not in store.catalogue.colnames:
-        return np.full(len(store.catalogue), np.nan)
-    return np.ma.filled(np.ma.asarray(store.catalogue[name], dtype=np.float64), np.nan)
-
-
-def chosen(store: Store, rows: NDArray[np.int64], n: int = SHOWN) -> NDArray[np.int64]:
+def chosen(store: Store, rows: Ints, n: int = SHOWN) -> Ints:
     """Return which places of `rows` to show: n, in the order of spec_z, or of r, or of the store."""
-    columns = (column(store, name)[rows] for name in ("spec_z", "dered_petro_r"))
+    columns = (store.column(name)[rows] for name in ("spec_z", "dered_petro_r"))
     order = np.argsort(next((c for c in columns if np.isfinite(c).any()), 0 * rows), kind="stable")
     return order[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)]
 
 
-def labels(store: Store, rows: NDArray[np.int64]) -> list[str]:
+def labels(store: Store, rows: Ints) -> list[str]:
     """Write spec_z and r of galaxies, or their object_id where neither is known."""
-    columns = ("z", 3, column(store, "spec_z")), ("r", 2, column(store, "dered_petro_r"))
+    columns = ("z", 3, store.column("spec_z")), ("r", 2, store.column("dered_petro_r"))
     written = []
     for row in rows.tolist():
         words = [f"{name} = {c[row]:.{digits}f}" for name, digits, c in columns if np.isfinite(c[row])]
@@ -70,9 +64,7 @@ def draw_contact_sheet(store: Store, bands: str, n: int = SHOWN) -> Figure:
     return figure_of(store, rows, read_rows(store, rows), bands, n)
 
 
-def figure_of(
-    store: Store, rows: NDArray[np.int64], cutouts: NDArray[np.float32], bands: str, n: int = SHOWN
-) -> Figure:
+def figure_of(store: Store, rows: Ints, cutouts: NDArray[np.float32], bands: str, n: int = SHOWN) -> Figure:
     """Draw up to n of these cutouts, those of `rows`, as bright as the noise of all of them asks for."""
     noise = float(np.median([border_noise(cutouts[:, i]) for i in colour_bands(bands)]))
     places = chosen(store, rows, n)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.stats import median_abs_deviation, spearmanr
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
+from photoz_lit.grids import Bools, Floats
 from photoz_lit.report import limits
 
 ZERO_POINT = 22.5  # mag of a nanomaggy
@@ -21,7 +22,6 @@ DEPTH_DIAMETER = 2.0  # arcsec
 FEW = 20  # galaxies, too few for a correlation
 SMOOTHING = 1.5  # pixels, before looking for a peak
 
-Values = NDArray[np.float64]
 Cutouts = NDArray[np.float32]
 
 
@@ -36,8 +36,8 @@ class BandFacts:
     negative: float  # fractions of the pixels
     zero: float
     shift: tuple[float, float]  # of the median galaxy from the centre in x and y, pixels; NaN if too faint
-    lowest: Values  # (n,), lowest pixel of each cutout below its sky, in units of the noise
-    blank: NDArray[np.bool_]  # (n,), whether all pixels are of one value
+    lowest: Floats  # (n,), lowest pixel of each cutout below its sky, in units of the noise
+    blank: Bools  # (n,), whether all pixels are of one value
     plateau: tuple[float, int]  # highest value of all, and how many pixels have it
 
 
@@ -47,7 +47,7 @@ class CutoutFacts:
 
     bands: tuple[BandFacts, ...]
     reference: int  # index of the band that sets the aperture: r where there is one
-    magnitudes: Values  # (n, bands), in the Petrosian aperture of that band; NaN without positive flux
+    magnitudes: Floats  # (n, bands), in the Petrosian aperture of that band; NaN without positive flux
     seen: float  # fraction in which something stands out from the noise in that band
     off_centre: float  # median distance of that from the centre, pixels
     stack: Cutouts  # (bands, y, x), median
@@ -91,7 +91,7 @@ def border_noise(images: Cutouts) -> float:
     return float(1.4826 * np.median(median_abs_deviation(border, axis=1)))
 
 
-def _border(pixels: int) -> NDArray[np.bool_]:
+def _border(pixels: int) -> Bools:
     """Return which pixels lie at the edge, far from the galaxy."""
     width = max(1, pixels // 10)
     border = np.ones((pixels, pixels), bool)
@@ -99,7 +99,7 @@ def _border(pixels: int) -> NDArray[np.bool_]:
     return border
 
 
-def petrosian_fluxes(cutouts: Cutouts, reference: int) -> Values:
+def petrosian_fluxes(cutouts: Cutouts, reference: int) -> Floats:
     """Return the flux (n, bands) within two Petrosian radii of the reference band, in whole pixels."""
     n, n_bands, pixels, _ = cutouts.shape
     y, x = np.indices((pixels, pixels)) - (pixels - 1) / 2
@@ -138,13 +138,13 @@ def peak_shift(image: Cutouts) -> tuple[float, float]:
 class Comparison:
     """Magnitudes in r (n,) measured on cutouts, corrected for ebv, against dered_petro_r of the table."""
 
-    table: Values
-    measured: Values
+    table: Floats
+    measured: Floats
     offset: float  # median of measured - table, mag
     correlation: float  # of the ranks, NaN for few galaxies
 
 
-def compare_r(facts: CutoutFacts, dered_petro_r: Values, ebv: Values) -> Comparison | None:
+def compare_r(facts: CutoutFacts, dered_petro_r: Floats, ebv: Floats) -> Comparison | None:
     """Compare the cutouts' brightness in r with the table's (n,); None where no galaxy has both."""
     if facts.bands[facts.reference].band != "r":
         return None

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 import photoz_lit
 from photoz_lit.data.faults import outside_slices
 from photoz_lit.data.store import FLAGS, Store
-from photoz_lit.grids import MagnitudeSlices
+from photoz_lit.grids import Floats, Ints, MagnitudeSlices
 from photoz_lit.report import contact_sheet, limits
-from photoz_lit.report.contact_sheet import column
 from photoz_lit.report.cutout_checks import Comparison, CutoutFacts, compare_r, measure, suspicions
 from photoz_lit.report.figures import data as figures
 from photoz_lit.report.figures.style import DASH, MINUS, as_png, number
@@ -23,8 +22,6 @@ from photoz_lit.target import REDSHIFT, Target
 
 BY_BAND_SHOWN = 5
 DISTRIBUTIONS = ("spec_z", "dered_petro_r", "ebv")
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def _table_findings(
     if flagged > limits.FLAGGED * n:
         warnings.append(f"{flagged / n:.0%} of the galaxies are flagged and cannot be used: see Counts.")
     numeric = [c for c in store.catalogue.colnames if store.catalogue[c].dtype.kind in "fiu"]
-    columns = {c: column(store, c) for c in numeric if c != "object_id"}
+    columns = {c: store.column(c) for c in numeric if c != "object_id"}
     tiles = [Tile("galaxies", f"{n:,}", f"{flagged:,} flagged" if flagged else "none flagged")]
     wanted = dict.fromkeys((target.column, *DISTRIBUTIONS))
     shown = {c: columns[c] for c in wanted if c in columns and np.isfinite(columns[c]).any()}
@@ -124,7 +121,7 @@ def _table_findings(
     return Findings(warnings, tiles, blocks)
 
 
-def _statistics(what: str, columns: Mapping[str, Values]) -> Table:
+def _statistics(what: str, columns: Mapping[str, Floats]) -> Table:
     """Make a table of the extremes and percentiles of columns."""
     rows = []
     for name, values in columns.items():
@@ -136,13 +133,11 @@ def _statistics(what: str, columns: Mapping[str, Values]) -> Table:
     return plain_table((what, "missing", "least", "1 %", "median", "99 %", "greatest"), rows)
 
 
-def _image_findings(
-    store: Store, rows: NDArray[np.int64], bands: str, pixel_scale: float
-) -> tuple[Figure, Findings]:
+def _image_findings(store: Store, rows: Ints, bands: str, pixel_scale: float) -> tuple[Figure, Findings]:
     """Look at a sample of cutouts; return the contact sheet for a file of its own too."""
     cutouts = contact_sheet.read_rows(store, rows)
     facts = measure(cutouts, bands, pixel_scale)
-    z, r, ebv = (column(store, name)[rows] for name in DISTRIBUTIONS)
+    z, r, ebv = (store.column(name)[rows] for name in DISTRIBUTIONS)
     comparison = compare_r(facts, r, np.nan_to_num(ebv))
     sheet = contact_sheet.figure_of(store, rows, cutouts, bands)
     few, noise = contact_sheet.chosen(store, rows, BY_BAND_SHOWN), [f.noise for f in facts.bands]
@@ -217,11 +212,11 @@ def _band_table(facts: CutoutFacts) -> Table:
     return plain_table(("band", *head, "negative", "zero"), rows)
 
 
-def _vector_findings(store: Store, rows: NDArray[np.int64]) -> Findings:
+def _vector_findings(store: Store, rows: Ints) -> Findings:
     """Describe vectors as a whole, or each magnitude and its error."""
     values = contact_sheet.read_rows(store, rows).astype(np.float64)
     if store.kind == "features":
-        columns: dict[str, Values] = {}
+        columns: dict[str, Floats] = {}
         for i, (magnitude, error) in enumerate(values.transpose(2, 1, 0), 1):
             columns |= {f"magnitude {i}": magnitude, f"error {i}": error}
         text = f"As the network gets them, from {len(rows)} galaxies, in the order of data.magnitudes."

@@ -16,7 +16,7 @@ from photoz_lit.report.calibrated import CALIBRATED_COLUMNS, Calibrated, calibra
 from photoz_lit.report.figures.labels import draw_labels
 from photoz_lit.report.figures.style import PROMINENT, colour_of, known_label, number
 from photoz_lit.report.html import Block, Cell, Notice, Page, Section, Table, Tile, plain_table, write
-from photoz_lit.report.runs import Gathered, NoResultsError, Run, gather, reason_of, sets_of_runs
+from photoz_lit.report.runs import Gathered, Run, gather, reason_of, sets_of_runs
 from photoz_lit.report.sweeps import reference_runs, sweeps_of
 from photoz_lit.report.table import Rows
 from photoz_lit.target import REDSHIFT, Target
@@ -56,10 +56,10 @@ def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Pat
     return page, summary, rows
 
 
-def _nothing_finished(output_dir: Path, family: str | None, gathered: Gathered) -> NoResultsError:
+def _nothing_finished(output_dir: Path, family: str | None, gathered: Gathered) -> DataError:
     of = f" of run={family}" if family else ""
     known = sorted({p.parents[2].name for p in output_dir.glob("*/*/*/done.json")})
-    error = NoResultsError(
+    error = DataError(
         f"no finished run{of} under {output_dir}"
         + (f" (there are {', '.join(known)})" if family and known else "")
         + ": run the demo with `make demo`, or a single run with"

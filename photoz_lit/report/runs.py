@@ -32,10 +32,6 @@ Found = TypeVar("Found")
 Broken = list[tuple[Path, str]]  # folders, and what is wrong with them
 
 
-class NoResultsError(DataError):
-    """There is no finished run to report on."""
-
-
 @dataclass(frozen=True)
 class Survey:
     """What a run was made for, from its `survey.json`."""

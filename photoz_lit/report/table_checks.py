@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz_lit.grids import Bools, Floats
 from photoz_lit.report import limits
 
-Values = NDArray[np.float64]
 
-
-def table_suspicions(columns: Mapping[str, Values], names: NDArray[np.str_]) -> list[str]:
+def table_suspicions(columns: Mapping[str, Floats], names: NDArray[np.str_]) -> list[str]:
     """Say what looks wrong in columns of numbers (n,), a sentence each; `names` are the galaxies'."""
     found = []
     for column, values in columns.items():
@@ -34,7 +33,7 @@ def table_suspicions(columns: Mapping[str, Values], names: NDArray[np.str_]) -> 
 
 
 @np.errstate(invalid="ignore")
-def _unusual(column: str, values: Values) -> list[tuple[str, NDArray[np.bool_]]]:
+def _unusual(column: str, values: Floats) -> list[tuple[str, Bools]]:
     """Return what may be wrong with values of a column, and where it is."""
     found = [("holds a number that stands for none", np.isin(values, limits.NO_NUMBERS))]
     kind = "err" if "err" in column else "mag" if column.startswith("mag") else column

@@ -18,29 +18,11 @@ from photoz_lit.correction.finishing.link import Facts, Galaxies
 from photoz_lit.data.splits import object_names
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import link, locked, write_arrays
-from photoz_lit.fitting import (
-    Embedded,
-    Fitted,
-    Task,
-    fit_step2,
-    fit_step3,
-    member_subset,
-    predict,
-    rescaled,
-)
-from photoz_lit.grids import cell_counts
+from photoz_lit.fitting import Embedded, Fitted, Task, fit_step2, fit_step3, member_subset, predict, rescaled
+from photoz_lit.grids import Floats, Ints, cell_counts, n_of_z
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, Mean, PhotozNet
 from photoz_lit.network import inputs_of, load
-from photoz_lit.runs import (
-    Run,
-    check_origin,
-    finish,
-    finish_again,
-    n_of_z,
-    opened,
-    origin_of,
-    require_representation,
-)
+from photoz_lit.runs import Run, check_origin, finish, finish_again, opened, origin_of, require_representation
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.stages.representation import fit_missing
 from photoz_lit.training import save_checkpoint
@@ -150,9 +132,7 @@ def fit_member(task: Task, head: AnyHead) -> Fitted:
     return fitted
 
 
-def sample_of(
-    config: Config, data: Embedded, heads: Sequence[AnyHead], rows_of: Sequence[NDArray[np.int64]]
-) -> Galaxies:
+def sample_of(config: Config, data: Embedded, heads: Sequence[AnyHead], rows_of: Sequence[Ints]) -> Galaxies:
     """Return galaxies for links to be fitted on: the rows of each head with its p(z)."""
     pairs = zip(heads, rows_of, strict=True)
     pdfs = [p for head, rows in pairs for p in predict(head, data.embeddings, rows, config.trainer)]
@@ -161,7 +141,7 @@ def sample_of(
 
 
 def finished_pdf(
-    config: Config, data: Embedded, head: AnyHead, rows: NDArray[np.int64], chain: Chain
+    config: Config, data: Embedded, head: AnyHead, rows: Ints, chain: Chain
 ) -> Iterator[NDArray[np.float32]]:
     """Yield finished p(z) of the galaxies in these rows, (m, n_outputs) a batch."""
     done = 0
@@ -172,12 +152,7 @@ def finished_pdf(
 
 
 def write_counts(
-    config: Config,
-    spec_z: NDArray[np.float64],
-    r: NDArray[np.float64],
-    train_rows: NDArray[np.int64],
-    subset: NDArray[np.int64],
-    folder: Path,
+    config: Config, spec_z: Floats, r: Floats, train_rows: Ints, subset: Ints, folder: Path
 ) -> None:
     """Write how many galaxies each cell holds before and after balancing; warn where nothing is balanced."""
     grid, slices = config.survey.grid(), config.survey.slices()

@@ -48,13 +48,8 @@ def run(config: Config) -> None:
     store = prepare(target)
     if len(store.catalogue) == 0:
         raise DataError(f"{store.folder}: there are no galaxies in it: look at data.path and data.images")
-    predictor = Predictor(
-        *(models, store.kind, store.inputs.shape[1:]),
-        prior=prior,
-        n_views=p.symmetries,
-        trainer=target.trainer,
-        far_quantile=p.far_quantile,
-    )
+    shape, trainer = store.inputs.shape[1:], target.trainer
+    predictor = Predictor(models, store.kind, shape, prior=prior, n_views=p.symmetries, trainer=trainer)
     if predictor.n_views < p.symmetries:
         log.info("predict.symmetries=%d: %s have none, one view is used", p.symmetries, store.kind)
     folder = results_folder(target, models, store, predictor.n_views)
@@ -164,7 +159,6 @@ def origin_of(config: Config, models: "Sequence[Trained]", store: "Store") -> di
         "store": f"{store.folder.resolve().name} {digest(store.folder / 'catalogue.fits')}",
         "model": " ".join(model.digest for model in models),
         "estimate": config.estimate,
-        "predict.far_quantile": str(p.far_quantile),
     }
 
 

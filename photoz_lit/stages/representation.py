@@ -18,10 +18,11 @@ from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import write_table
 from photoz_lit.fitting import predict
+from photoz_lit.grids import n_of_z
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.network import build, inputs_of, membership
-from photoz_lit.runs import Run, finish, finish_again, n_of_z, opened
+from photoz_lit.runs import Run, finish, finish_again, opened
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.training import load_weights, save_checkpoint, train
 
@@ -53,10 +54,8 @@ def represent(config: Config, run: Run) -> None:
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
-    prior, pdf_chunks = (
-        n_of_z(spec_z[train_rows], grid),
-        predict(net.head, embeddings, test_rows, config.trainer),
-    )
+    prior = n_of_z(spec_z[train_rows], grid)
+    pdf_chunks = predict(net.head, embeddings, test_rows, config.trainer)
     finish(config, run, label, store.catalogue[test_rows], pdf_chunks, grid, prior, spec_z[train_rows])
 
 

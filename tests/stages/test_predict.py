@@ -253,7 +253,7 @@ def test_finished_prediction_is_skipped_and_changed_models_are_refused(
     before = state(tmp_path)
     assert "is complete: skipped" in run_well(*command).out
     assert state(tmp_path) == before
-    assert "another predict.far_quantile" in run(*command, "predict.far_quantile=0.5").message
+    assert "another estimate" in run(*command, "estimate=mean").message
     checkpoint = torch.load(model / "model.ckpt", weights_only=True)
     checkpoint["state_dict"]["head.redshift.bias"] += 1
     torch.save(checkpoint, model / "model.ckpt")

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 
-from photoz_lit.correction.calibration.sample import Floats, Sample, normalised
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_counts
+from photoz_lit.correction.calibration.sample import Sample, normalised
+from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid, cell_counts
 
 Expected = Literal["training", "photo", "deconvolved"]
 

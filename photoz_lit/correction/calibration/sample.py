@@ -7,12 +7,9 @@ dered_petro_r in mag.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, cell_index, nearest_true
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from photoz_lit.grids import Floats, Ints, MagnitudeSlices, RedshiftGrid, cell_index, nearest_true
 
 # A cell is left to the galaxies that the classifier was not fitted on, if it has so many of them.
 HELD_OUT_LEAST, HELD_OUT_FRACTION = 5, 0.2

@@ -14,14 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from photoz_lit.correction.calibration.deconvolution import Expected, choose_iterations, expected_counts
-from photoz_lit.correction.calibration.sample import (
-    Floats,
-    Sample,
-    normalised,
-    redrawn_weights,
-    target_weights,
-)
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid, bin_of, nearest_true
+from photoz_lit.correction.calibration.sample import Sample, normalised, redrawn_weights, target_weights
+from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid, bin_of, nearest_true
 
 BIN_WIDTH = 0.01  # of the photo_z bins of the correction (the paper's)
 NODES_PER_BIN = 4  # of a smooth correction

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.finishing import link_module
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
+from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
-Floats = NDArray[np.float64]
 Maybe = ArrayLike | None
 
 

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
 from photoz_lit.correction.finishing.pit_local import LocalMap, cdf_at, choose_local_map
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
-from photoz_lit.grids import MagnitudeSlices
+from photoz_lit.grids import Floats, MagnitudeSlices
 
 KEEPS_PRIOR = False
 HELD_OUT = False

@@ -15,9 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction import CHUNK
 from photoz_lit.correction.losses.nearest import nearest, possible
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from photoz_lit.grids import Floats, Ints
 
 # Choices of the numbers of a galaxy's neighbours, of bins of v among them, and of prior galaxies, of which
 # the last leaves the map before.

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
 from photoz_lit.correction.finishing.temperature import least_nll
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
+from photoz_lit.grids import Floats, n_of_z
 
 KEEPS_PRIOR = True
 HELD_OUT = False
@@ -43,10 +44,7 @@ def fit(value: str, galaxies: Galaxies, facts: Facts) -> "NewPrior":
         old = implicit ** fit_prior_power(galaxies.pdf, z_bin, implicit, 1 / implicit[z_bin])
         old, new = old / old.sum(), np.ones(grid.n_outputs) / grid.n_outputs
     else:
-        counts = np.bincount(grid.index(facts.spec_z_train), minlength=grid.n_bins)
-        whole = np.zeros(grid.n_outputs)
-        whole[grid.extend_left : grid.extend_left + grid.n_bins] = counts / len(facts.spec_z_train)
-        old, new = implicit, smoothed_prior(whole * n, 1.0)
+        old, new = implicit, smoothed_prior(n_of_z(facts.spec_z_train, grid) * n)
     after = implicit * new / old  # which may be divided out in part
     return NewPrior(old, new, after / after.sum())
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.correction.finishing.link import Facts, Floats, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import Floats, RedshiftGrid
 
 KEEPS_PRIOR = False
 HELD_OUT = True

@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from photoz_lit.correction import CHUNK
 from photoz_lit.correction.losses import cross_entropy
 from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import Floats, Ints, RedshiftGrid
 
-Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
 
 # Choices of the number of neighbours; CLAP tries 5 to 2000.
@@ -55,7 +54,7 @@ class Loss(cross_entropy.Loss):
 
         return galaxy_label_loss(*logits, batch["label"], batch["member"], batch.get("weight"))
 
-    def implicit_prior(self) -> NDArray[np.float64]:
+    def implicit_prior(self) -> Floats:
         """Return the weighted mean label, (K,)."""
         mean = np.average(self.neighbours.of_train, axis=0, weights=self.train.weight)
         return np.asarray(mean, dtype=np.float64)
@@ -66,7 +65,7 @@ class NearestLabels:
     """Labels of galaxies from their nearest training galaxies, each by a number of its own."""
 
     train: NDArray[np.float32]  # (m, d), embeddings of the training galaxies
-    spec_z: NDArray[np.float64]
+    spec_z: Floats
     grid: RedshiftGrid  # of the labels
     device: str = "cpu"  # where distances are computed
 
@@ -160,7 +159,7 @@ def choose_numbers(pit_train: ArrayLike, neighbours: ArrayLike, numbers: Sequenc
     return chosen
 
 
-def distance_to_uniform(u: ArrayLike) -> NDArray[np.float64]:
+def distance_to_uniform(u: ArrayLike) -> Floats:
     """1-Wasserstein distance of each row of values in [0, 1] from the uniform distribution, shape (n,)."""
     ordered = np.sort(np.asarray(u, dtype=np.float64), axis=1)
     step = 1 / ordered.shape[1]

@@ -5,8 +5,9 @@ from astropy.table import Table
 from scipy.special import ndtri
 
 from photoz_lit.data.mock import instrument
-from photoz_lit.data.mock.red_blue import Array, choose, relative_luminosity
+from photoz_lit.data.mock.red_blue import choose, relative_luminosity
 from photoz_lit.data.mock.templates import BANDS, TYPES, load_templates
+from photoz_lit.grids import Floats
 
 G, R = BANDS.index("g"), BANDS.index("r")
 # Shares of de Vaucouleurs and exponential light in Petrosian magnitudes (Strauss et al. 2002, AJ 124, 1810).
@@ -23,7 +24,7 @@ SUN_R = 4.65
 TEMPLATE_CORRECTIONS = np.array([[0.06, -0.59, -1.98], [-0.15, 0.09, -0.12]])
 
 
-def _template_colours(kind: Array, spec_z: Array) -> Array:
+def _template_colours(kind: Floats, spec_z: Floats) -> Floats:
     """Return corrected colours (band - r, mag; shape (n, 5)) of types 0 to 3 at each redshift."""
     grid, colours, _ = load_templates()
     kind = np.clip(kind, 0, len(TYPES) - 1)
@@ -39,18 +40,18 @@ def _template_colours(kind: Array, spec_z: Array) -> Array:
     return np.asarray((1 - in_type) * by_type[0] + in_type * by_type[1] + correction - correction[:, [R]])
 
 
-def _log_wavelength(spec_z: Array) -> Array:
+def _log_wavelength(spec_z: Floats) -> Floats:
     """Return ln(rest-frame wavelength / 6166 angstrom) of the bands, shape (n, 5)."""
     return np.asarray(np.log(instrument.WAVELENGTH / instrument.WAVELENGTH[R]) - np.log1p(spec_z)[:, None])
 
 
-def log_stellar_mass(absolute_r: Array, g_r: Array) -> Array:
+def log_stellar_mass(absolute_r: Floats, g_r: Floats) -> Floats:
     """Return log10 of solar masses; M_r without the brightening of its population towards the past."""
     constant, slope = MASS_TO_LIGHT
     return constant + slope * g_r + 0.4 * (SUN_R - absolute_r)
 
 
-def _component_colours(table: Table, draws: dict[str, Array], spec_z: Array) -> tuple[Array, Array]:
+def _component_colours(table: Table, draws: dict[str, Floats], spec_z: Floats) -> tuple[Floats, Floats]:
     """Draw colours (band - r, mag; shape (n, 5)) of bulge and disc as they are seen at any redshift."""
     luminosity = relative_luminosity(table)
     x = _log_wavelength(spec_z)
@@ -69,7 +70,7 @@ def _component_colours(table: Table, draws: dict[str, Array], spec_z: Array) -> 
     return bulge, disc + np.asarray(depth)[:, None] * np.exp(-0.7 * x)
 
 
-def draw_spectra(table: Table, draws: dict[str, Array]) -> None:
+def draw_spectra(table: Table, draws: dict[str, Floats]) -> None:
     """Draw the spectra of bulge and disc, and the fluxes that the survey's calibration makes of them."""
     bulge, disc = _component_colours(table, draws, np.asarray(table["spec_z"]))
     share = np.asarray(table["true_bulge_fraction"])
@@ -84,7 +85,7 @@ def draw_spectra(table: Table, draws: dict[str, Array]) -> None:
     table["true_g_r"] = -2.5 * np.log10(in_g)
 
 
-def _flux_error(table: Table, j: int) -> tuple[Array, Array]:
+def _flux_error(table: Table, j: int) -> tuple[Floats, Floats]:
     """Return the dereddened flux in band j and the error of a model fit to it, nanomaggies."""
     band = BANDS[j]
     flux = np.asarray(table[f"true_bulge_{band}"] + table[f"true_disc_{band}"])
@@ -101,7 +102,7 @@ def _flux_error(table: Table, j: int) -> tuple[Array, Array]:
     return flux, np.sqrt(variance + (0.003 * flux * dimming) ** 2) / dimming
 
 
-def measure(table: Table, draws: dict[str, Array]) -> None:
+def measure(table: Table, draws: dict[str, Floats]) -> None:
     """Measure magnitudes: true fluxes plus photon noise, and the errors a survey would quote."""
     for j, band in enumerate(BANDS):
         flux, error = _flux_error(table, j)

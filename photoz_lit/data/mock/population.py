@@ -17,9 +17,10 @@ from scipy.special import expit, gammainc, ndtri
 
 from photoz_lit.data.mock.instrument import DEVAUCOULEURS, EXPONENTIAL, SEEING, SKY
 from photoz_lit.data.mock.photometry import draw_spectra, log_stellar_mass, measure, rescale_to_magnitudes
-from photoz_lit.data.mock.red_blue import BLUE, NUMBERS, RED, Array, choose, relative_luminosity
+from photoz_lit.data.mock.red_blue import BLUE, NUMBERS, RED, choose, relative_luminosity
 from photoz_lit.data.mock.templates import BANDS, load_templates
 from photoz_lit.data.splits import NUMBERED
+from photoz_lit.grids import Floats
 
 COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.3)
 Z_MIN, Z_MAX = 0.003, 0.4
@@ -84,7 +85,7 @@ def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table
 
 
 @cache
-def _luminosity_function(population: int) -> tuple[Array, Array]:
+def _luminosity_function(population: int) -> tuple[Floats, Floats]:
     """Return absolute magnitudes and the number of galaxies brighter than each (Schechter 1976)."""
     magnitude = np.arange(-26.0, -9.0, 0.005)
     density, m_star, alpha = (NUMBERS[name][population] for name in ("density", "m_star", "alpha"))
@@ -93,7 +94,7 @@ def _luminosity_function(population: int) -> tuple[Array, Array]:
 
 
 @cache
-def _magnitude_offset(population: int) -> tuple[Array, Array]:
+def _magnitude_offset(population: int) -> tuple[Floats, Floats]:
     """Return redshifts and apparent minus absolute r: distance modulus, k-correction and evolution."""
     z = np.linspace(Z_MIN, Z_MAX, 1000)
     grid, _, k_r = load_templates()
@@ -105,7 +106,7 @@ def _magnitude_offset(population: int) -> tuple[Array, Array]:
 
 
 @cache
-def _redshift_distribution(population: int) -> Array:
+def _redshift_distribution(population: int) -> Floats:
     """Return the number of galaxies within the magnitude limits out to each redshift of the grid."""
     z, offset = _magnitude_offset(population)
     magnitude, brighter = _luminosity_function(population)
@@ -113,7 +114,7 @@ def _redshift_distribution(population: int) -> Array:
     return np.asarray(np.cumsum((faint - bright) * COSMOLOGY.differential_comoving_volume(z).value))
 
 
-def _draw_luminosities(table: Table, draws: dict[str, Array]) -> None:
+def _draw_luminosities(table: Table, draws: dict[str, Floats]) -> None:
     counts = {population: _redshift_distribution(population) for population in (RED, BLUE)}
     red = draws["population"] < counts[RED][-1] / (counts[RED][-1] + counts[BLUE][-1])
     spec_z, absolute, apparent = np.empty((3, len(table)))
@@ -139,7 +140,7 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
     rows = np.concatenate([rng.permutation(len(catalogue)) for _ in range(rounds)])[: len(table)]
     optional = ("ebv", "dered_petro_r", *(f"mag_err_{band}" for band in BANDS))
     for name in (*needed, *(name for name in optional if name in catalogue.colnames)):
-        values: Array = np.ma.filled(np.ma.asarray(catalogue[name], float)[rows], np.nan)
+        values: Floats = np.ma.filled(np.ma.asarray(catalogue[name], float)[rows], np.nan)
         if not np.isfinite(values).all():
             raise ValueError(f"column {name} of the real galaxies has missing or infinite values")
         table[name] = values
@@ -155,7 +156,7 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
     table["true_absolute_r"] = table["mag_r"] - np.where(table["true_red"], red, blue)
 
 
-def half_light_radius(absolute_r: Array, red: NDArray[np.bool_], draw: Array) -> Array:
+def half_light_radius(absolute_r: Floats, red: NDArray[np.bool_], draw: Floats) -> Floats:
     """Draw Petrosian half-light radii, kpc (Shen et al. 2003, MNRAS 343, 978, table 1), by normal numbers."""
     knee = absolute_r + 20.52
     early = -0.4 * 0.60 * absolute_r - 4.63
@@ -165,7 +166,7 @@ def half_light_radius(absolute_r: Array, red: NDArray[np.bool_], draw: Array) ->
     return np.asarray(10 ** np.where(red, np.maximum(early, 0.0), late) * np.exp(scatter * draw))
 
 
-def disc_over_total_radius(bulge_fraction: Array, bulge_over_disc: Array) -> Array:
+def disc_over_total_radius(bulge_fraction: Floats, bulge_over_disc: Floats) -> Floats:
     """Return the half-light radius of an exponential disc over that of the galaxy, seen face on, (n,)."""
     low, high = np.full_like(bulge_fraction, np.log(0.01)), np.full_like(bulge_fraction, np.log(10.0))
     for _ in range(30):
@@ -178,7 +179,7 @@ def disc_over_total_radius(bulge_fraction: Array, bulge_over_disc: Array) -> Arr
     return np.asarray(np.exp(-(low + high) / 2))
 
 
-def _draw_structure(table: Table, draws: dict[str, Array]) -> None:
+def _draw_structure(table: Table, draws: dict[str, Floats]) -> None:
     mean, slope, scatter = choose(table, "bulge_fraction")
     fraction = expit(mean + slope * relative_luminosity(table) + scatter * ndtri(draws["bulge_fraction"]))
     median, scatter = choose(table, "bulge_size")
@@ -199,7 +200,7 @@ def _draw_structure(table: Table, draws: dict[str, Array]) -> None:
     table["true_bulge_angle"], table["true_disc_angle"] = angle + np.radians(8) * ndtri(draws["twist"]), angle
 
 
-def _draw_conditions(table: Table, draws: dict[str, Array]) -> None:
+def _draw_conditions(table: Table, draws: dict[str, Floats]) -> None:
     if "ebv" not in table.colnames:
         # Resembles the map of Schlegel, Finkbeiner & Davis (1998) over the survey's northern area.
         table["ebv"] = np.minimum(0.028 * np.exp(0.65 * ndtri(draws["ebv"])), 0.5)

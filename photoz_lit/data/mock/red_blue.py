@@ -6,9 +6,8 @@ SDSS Main Galaxy Sample.
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from photoz_lit.grids import Floats
 
 RED, BLUE = 0, 1  # places in each of the pairs
 # Types run from 0 (El) over 1 (Sbc) and 2 (Scd) to 3 (Im); M stands for M_r - m_star.
@@ -30,12 +29,12 @@ PAIRS = {
 NUMBERS = {name: np.array(pair) for name, pair in PAIRS.items()}
 
 
-def relative_luminosity(table: Table) -> Array:
+def relative_luminosity(table: Table) -> Floats:
     """Return M_r - M*_r of each galaxy's own population, mag."""
     return np.asarray(table["true_absolute_r"] - choose(table, "m_star"))
 
 
-def choose(table: Table, name: str) -> Array:
+def choose(table: Table, name: str) -> Floats:
     """Return a number of each galaxy's own population, shape (n,) or (number of values, n)."""
     red, blue = NUMBERS[name][..., None]
     return np.asarray(np.where(table["true_red"], red, blue))

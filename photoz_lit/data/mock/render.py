@@ -19,8 +19,8 @@ from scipy.special import gamma
 
 from photoz_lit.data.mock import instrument
 from photoz_lit.data.mock.templates import BANDS
+from photoz_lit.grids import Floats
 
-Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 # Sides of the padded grid, pixels. The smallest that holds so many half-light radii of bulge and disc serves:
@@ -88,7 +88,7 @@ def galaxy_sources(galaxies: Table, pixels: int) -> list[tuple[Source, Source]]:
     return list(zip(*components, strict=True))
 
 
-def _by_band(galaxies: Table, name: str) -> Array:
+def _by_band(galaxies: Table, name: str) -> Floats:
     return np.stack([np.asarray(galaxies[f"{name}_{band}"], float) for band in BANDS], axis=1)
 
 
@@ -116,7 +116,7 @@ def draw_neighbours(rng: np.random.Generator, pixels: int) -> list[Source]:
     return sources
 
 
-def _star_colours(rng: np.random.Generator) -> Array:
+def _star_colours(rng: np.random.Generator) -> Floats:
     """Draw a turn-off star or M dwarf near the locus of Covey et al. (2007, AJ 134, 2398), band - r, mag."""
     if rng.random() < 0.5:
         g_r = rng.normal(0.45, 0.15)
@@ -127,14 +127,14 @@ def _star_colours(rng: np.random.Generator) -> Array:
     return np.array([u_g + g_r, g_r, 0.0, -r_i, -1.55 * r_i])
 
 
-def _galaxy_colours(rng: np.random.Generator) -> Array:
+def _galaxy_colours(rng: np.random.Generator) -> Floats:
     """Draw a faint field galaxy, band - r in mag; its colours are redder or bluer together."""
     redness = rng.standard_normal()
     u_g, g_r, r_i, i_z = np.array([1.1, 0.75, 0.38, 0.25]) + np.array([0.3, 0.3, 0.13, 0.08]) * redness
     return np.array([u_g + g_r, g_r, 0.0, -r_i, -r_i - i_z])
 
 
-def draw_scene(sources: list[Source], seeing: Array, pixels: int) -> Image:
+def draw_scene(sources: list[Source], seeing: Floats, pixels: int) -> Image:
     """Draw sources through seeing (FWHM, pixels, (5,)) and pixel: nanomaggies per pixel, without noise."""
     extents = (s.radius * (BULGE_RADII_ON_GRID if s.bulge else DISC_RADII_ON_GRID) for s in sources)
     extent = max(1.5 * pixels, *extents)
@@ -176,7 +176,7 @@ def _transform_profile(source: Source, grid: Grid) -> Image:
 
 
 @cache
-def _devaucouleurs_table() -> tuple[Array, Array]:
+def _devaucouleurs_table() -> tuple[Floats, Floats]:
     """Return ln (k R_e)^2 and the transform of the r^(1/4) law at unit flux, by FFTLog (Hamilton 2000)."""
     step = 0.01
     ln_r = step * (np.arange(4096) - 2047.5)
@@ -198,7 +198,7 @@ def _width_of_narrow_gaussian() -> float:
     return float(1 / (2 * half))
 
 
-def _transform_seeing(seeing: Array, grid: Grid) -> Image:
+def _transform_seeing(seeing: Floats, grid: Grid) -> Image:
     sigma = (_width_of_narrow_gaussian() * seeing).astype(np.float32)[:, None, None]
 
     def gaussian(width: float, share: float) -> Image:
@@ -209,7 +209,7 @@ def _transform_seeing(seeing: Array, grid: Grid) -> Image:
     return gaussian(1.0, 1 - wide) + gaussian(instrument.WIDE_OVER_NARROW, wide)
 
 
-def add_noise(scene: Image, sky: Array, rng: np.random.Generator) -> Image:
+def add_noise(scene: Image, sky: Floats, rng: np.random.Generator) -> Image:
     """Add the noise of photons and camera to what is above the sky; counts are large: a normal law."""
     count, gain = instrument.NANOMAGGIES_PER_COUNT, instrument.GAIN
     photon = (count / gain).astype(np.float32)[:, None, None]

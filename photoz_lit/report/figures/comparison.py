@@ -14,14 +14,12 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
-from numpy.typing import NDArray
 
+from photoz_lit.grids import Bools, Floats
 from photoz_lit.report.figures.style import FULL_WIDTH, GREY, INK, PROMINENT, STYLE, known_label, mark
 from photoz_lit.report.sweeps import Line, Sweep
 from photoz_lit.report.table import Rows
 from photoz_lit.target import REDSHIFT, Target
-
-Floats = NDArray[np.float64]
 
 # Even in lightness, for colour-blind readers too; without the yellow, which vanishes on white paper.
 SCATTER_COLOURS = ListedColormap(
@@ -29,7 +27,7 @@ SCATTER_COLOURS = ListedColormap(
 )
 
 
-def non_dominated(points: Floats) -> NDArray[np.bool_]:
+def non_dominated(points: Floats) -> Bools:
     """Return which finite points (n, d) no other beats, smaller being better; equal ones do not beat."""
     usable = np.isfinite(points).all(axis=1)
     others = points[usable]
@@ -83,9 +81,7 @@ def _bars(ax: Axes, row: dict[str, Any], x: str, y: str, colour: str = "#8a9096"
     ax.errorbar(values[0], values[1], yerr, xerr, fmt="none", ecolor=colour, elinewidth=1.0, zorder=2)
 
 
-def _name_points(
-    ax: Axes, places: Floats, spreads: Floats, names: Sequence[str], strong: NDArray[np.bool_]
-) -> None:
+def _name_points(ax: Axes, places: Floats, spreads: Floats, names: Sequence[str], strong: Bools) -> None:
     """Write each point's name where it covers no point, bar or name, with a fine line where it is far."""
     figure = ax.figure.figure
     assert isinstance(figure, Figure)

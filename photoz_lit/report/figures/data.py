@@ -13,12 +13,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from photoz_lit.grids import Floats
 from photoz_lit.report.figures import style
 from photoz_lit.report.figures.style import STYLE, note, number
 from photoz_lit.target import REDSHIFT, Target
 
 Cutouts = NDArray[np.float32]
-Values = NDArray[np.float64]
 
 # Weights of the colour images of SDSS relative to r, and their stretch (Lupton et al. 2004, PASP 116, 133).
 WEIGHTS = {"i": 0.86, "r": 1.0, "g": 1.37}
@@ -95,7 +95,7 @@ def figure_bands(
 
 @matplotlib.rc_context(STYLE)
 def figure_distributions(
-    columns: Mapping[str, Values], split: NDArray[np.str_] | None, target: Target = REDSHIFT
+    columns: Mapping[str, Floats], split: NDArray[np.str_] | None, target: Target = REDSHIFT
 ) -> Figure:
     """Draw histograms of columns, a panel each, that of the target by split where there is one."""
     words = {"spec_z": "spectroscopic redshift"} | {c: f"{c}  [mag]" for c in ("dered_petro_r", "ebv")}
@@ -128,7 +128,7 @@ def figure_distributions(
 
 
 @matplotlib.rc_context(STYLE)
-def figure_photometry(catalogue_r: Values, measured_r: Values, offset: float) -> Figure:
+def figure_photometry(catalogue_r: Floats, measured_r: Floats, offset: float) -> Figure:
     """Draw magnitudes measured on the cutouts against the catalogue's; right units lie on the line."""
     figure = Figure(figsize=(style.HALF_WIDTH, 3.9))
     ax = figure.subplots()
@@ -146,7 +146,7 @@ def figure_photometry(catalogue_r: Values, measured_r: Values, offset: float) ->
 
 
 @matplotlib.rc_context(STYLE)
-def figure_brightness(magnitudes: Values, bands: str, depth: Sequence[float]) -> Figure:
+def figure_brightness(magnitudes: Floats, bands: str, depth: Sequence[float]) -> Figure:
     """Draw how bright galaxies (n, bands) are, the middle 68 % as bars, and how faint one could be seen."""
     figure = Figure(figsize=(style.HALF_WIDTH, 3.9))
     ax = figure.subplots()

@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
 
-from photoz_lit.grids import bin_of
+from photoz_lit.grids import Floats, bin_of
 from photoz_lit.report.figures import style
 from photoz_lit.report.figures.style import STYLE, colour_of, mark, note, number, panels
 from photoz_lit.report.runs import Run
@@ -18,7 +17,7 @@ from photoz_lit.target import REDSHIFT, Target
 CELLS = 90  # of the density, a side: finer cells are too small to see
 PIT_BINS = 20
 
-Points = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # x, y and the error of y
+Points = tuple[Floats, Floats, Floats]  # x, y and the error of y
 
 
 @matplotlib.rc_context(STYLE)
@@ -114,14 +113,14 @@ def figure_sigma_mad(curves: Mapping[str, Points], main: Sequence[str], target: 
     return figure
 
 
-def _shares(z: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _shares(z: Floats, edges: Floats) -> Floats:
     """Return the share of values in each bin; those on an edge are where the grid has them."""
     inside, width = z[(z >= edges[0]) & (z <= edges[-1])], float(edges[1] - edges[0])
     k = bin_of(inside, float(edges[0]), width, 0, len(edges) - 2)
     return np.asarray(np.bincount(k, minlength=len(edges) - 1) / z.size)
 
 
-def _edges(runs: Mapping[str, Run]) -> NDArray[np.float64]:
+def _edges(runs: Mapping[str, Run]) -> Floats:
     """Return bin edges that hold nearly all estimates: beyond the survey's limits where there are any."""
     grid = next(iter(runs.values())).survey.grid
     lowest, highest = np.quantile(np.concatenate([run.photo_z for run in runs.values()]), [0.002, 0.998])
