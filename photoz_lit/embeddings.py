@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photoz_lit.config import Config, TrainerConfig
+from photoz_lit.data.splits import draw, object_names
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import DataError
@@ -133,8 +134,8 @@ def write_reference(
     """Write `reference.npz` into the representation's folder: what galaxies it was trained on.
 
     It holds the embeddings (m, d) of galaxies of the training and validation splits in view 0, `train` and
-    `val`; of the training split the least and largest dered_petro_r and E(B-V), `r_range` and `ebv`, mag, and
-    the typical flux by band, `flux`. Those to predict for are compared with them.
+    `val`; of the training split the least and largest dered_petro_r and E(B-V), `r_range` and `ebv`, mag, the
+    typical flux by band, `flux`, and `objects_of`. Those to predict for are compared with them.
     """
     chosen = [spaced(train_rows, REFERENCE_TRAIN), spaced(val_rows, REFERENCE_VAL)]
     embeddings = embeddings_of(config, store, net, inputs, np.concatenate(chosen), 1)[0]
@@ -147,8 +148,15 @@ def write_reference(
             "r_range": [r.min(), r.max()],
             "ebv": [ebv.min(), ebv.max()],
             "flux": typical_flux(store.inputs[spaced(train_rows, REFERENCE_FLUX)]),
+            "objects": np.unique(objects_of(store)[train_rows]),
         },
     )
+
+
+def objects_of(store: Store) -> NDArray[np.uint64]:
+    """Return a number for each galaxy's object, (N,), the same wherever it has this name; 0 without names."""
+    names = object_names(store.catalogue)
+    return np.zeros(len(store.catalogue), np.uint64) if names is None else draw(names, len(names), 0)
 
 
 def typical_flux(inputs: NDArray[np.floating[Any]]) -> Floats:

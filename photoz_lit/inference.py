@@ -31,7 +31,7 @@ from photoz_lit.data.columns import numbers
 from photoz_lit.data.formats import read_table
 from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
-from photoz_lit.embeddings import REFERENCE_FLUX, embed, spaced, typical_flux
+from photoz_lit.embeddings import REFERENCE_FLUX, embed, objects_of, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
 from photoz_lit.grids import Bools, Floats, RedshiftGrid
@@ -317,6 +317,12 @@ def flux_ratio(store: Store, usable: Bools, model: Trained) -> float:
         return np.nan
     ours = typical_flux(store.inputs[spaced(rows, REFERENCE_FLUX)])
     return float(np.median(ours[theirs > 0] / theirs[theirs > 0]))
+
+
+def trained_on(store: Store, models: Sequence[Trained]) -> Bools:
+    """Whether each galaxy, (n,), is by its name one that a model was trained on."""
+    objects, known = objects_of(store), [m.reference.get("objects", np.empty(0, np.uint64)) for m in models]
+    return np.asarray(np.isin(objects, np.concatenate(known)) & (objects != 0))
 
 
 def with_prior(pdf: NDArray[Any], old: Floats, new: Floats) -> NDArray[np.float32]:

@@ -167,13 +167,13 @@ def estimate_all(
 ) -> None:
     """Fill the files of a run folder, from the first galaxy that is not in them yet, and complete it."""
     from photoz_lit.data.store import ESTIMATED
-    from photoz_lit.inference import CHUNK, ebv_known, flags_of, flux_ratio
+    from photoz_lit.inference import CHUNK, ebv_known, flags_of, flux_ratio, trained_on
     from photoz_lit.progress import counted
     from photoz_lit.results import Results
 
     began, flags, known = time.monotonic(), flags_of(store, models), ebv_known(store)
     usable = np.isin(flags, ESTIMATED)
-    warn(store, flags, flux_ratio(store, usable, models[0]))
+    warn(store, flags, flux_ratio(store, usable, models[0]), int(trained_on(store, models).sum()))
     galaxies = store.catalogue.copy(copy_data=False)
     galaxies["ebv"] = np.where(known, galaxies["ebv"], np.nan)
     facts = {"N_NO_EBV": (int((~known).sum()), "galaxies whose E(B-V) is not known")}
@@ -192,8 +192,11 @@ def estimate_all(
     results.forget()
 
 
-def warn(store: "Store", flags: NDArray[np.str_], ratio: float) -> None:
-    """Say what looks wrong with the galaxies as a whole; `ratio` is their flux in that of training ones."""
+def warn(store: "Store", flags: NDArray[np.str_], ratio: float, n_known: int) -> None:
+    """Say what looks wrong with the galaxies as a whole.
+
+    `ratio` is their flux in that of training ones, of which `n_known` are among them.
+    """
     if not 1 / OTHER_UNITS <= ratio <= OTHER_UNITS and np.isfinite(ratio):
         log.warning(
             "these galaxies have %.3g times the flux of those that the model was trained on: are they in "
@@ -205,6 +208,12 @@ def warn(store: "Store", flags: NDArray[np.str_], ratio: float) -> None:
             "E(B-V) is not known for %d of %d galaxies, but the model uses it: 0 is taken, and their flag is "
             "ebv. Name its column by data.columns.ebv, or, with positions, the SFD maps by data.ebv_maps",
             *(n, len(flags)),
+        )
+    if n_known:
+        log.warning(
+            "%d of %d galaxies are, by object_id or place, among those that the model was trained on: their "
+            "errors say nothing of others",
+            *(n_known, len(flags)),
         )
     if "dered_petro_r" not in store.catalogue.colnames:
         log.info("no column dered_petro_r: galaxies are not compared with the r of those in training")

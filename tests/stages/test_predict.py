@@ -19,6 +19,7 @@ from command import (
     BANDS,
     Finished,
     begin,
+    catalogue_words,
     magnitude_table,
     only,
     places,
@@ -363,6 +364,25 @@ def test_catalogue_without_spec_z(catalogue_run: Finished, tmp_path: Path) -> No
     assert usable.sum() >= 45
     np.testing.assert_allclose(pdf[usable].sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(found["dered_petro_r"], table["mag_r"])
+
+
+def test_galaxies_of_the_training_are_told(tmp_path: Path) -> None:
+    table = magnitude_table()
+    table["object_id"] = np.arange(len(table)) + 500
+    table.write(tmp_path / "own.csv")
+    words = (*catalogue_words(tmp_path / "own.csv"), *places(tmp_path))
+    run_well("stage=representation", *words)
+    run_well("stage=classifier", "correction=unshifted", *words)
+    split = Table.read(only(tmp_path / "runs", "representation/*/split.fits"))["split"].astype(str)
+    table.remove_column("spec_z")
+    for name, shift, told in (("same", 0, int((split == "train").sum())), ("others", 10**6, 0)):
+        table["object_id"] += shift
+        table[::-1].write(tmp_path / f"{name}.csv")
+        galaxies = ("data=catalogue", f"data.path={tmp_path / name}.csv", *places(tmp_path))
+        said = run_well(
+            "stage=predict", f"model={model_of(Finished(tmp_path, ()), 'unshifted')}", *CPU, *galaxies
+        )
+        assert (f"{told} of {len(table)} galaxies are, by object_id" in said.out) == bool(told), said.out
 
 
 def test_catalogue_of_other_columns_is_refused(catalogue_run: Finished, tmp_path: Path) -> None:
