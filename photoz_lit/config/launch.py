@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from photoz_lit.config.parse import as_yaml, composition, parse
+from photoz_lit.config.parse import as_yaml, parse
 from photoz_lit.config.schema import STAGES, Config
 from photoz_lit.config.words import for_hydra, shown
 from photoz_lit.errors import ConfigError, PhotozError
@@ -28,7 +28,6 @@ def launch(
     `work` is done with the settings of each job. `report` is told of what fails in one, of the same failure
     once; a sweep goes on. ConfigError where no job can be made of the command line.
     """
-    composition.cache_clear()  # folders of configurations may be others than before
     flags, words = _parted(argv)
     given = {flag[0]: flag[-1] for flag in flags}
     multirun = bool({"-m", "--multirun"} & given.keys())

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from hydra import compose
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -55,9 +56,14 @@ class Composition(NamedTuple):
     groups: dict[str, str | None]
 
 
-@functools.lru_cache(maxsize=64)
 def composition(words: tuple[str, ...]) -> Composition:
     """Compose words that are in the form that Hydra reads."""
+    return _composed(words, str(GlobalHydra.instance().config_loader().get_search_path()))
+
+
+@functools.lru_cache(maxsize=64)
+def _composed(words: tuple[str, ...], folders: str) -> Composition:
+    """Compose words with the configurations of some folders."""
     whole = compose("config", list(words), return_hydra_config=True)
     groups = {str(k): v for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra")}
     settings = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
