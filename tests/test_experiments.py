@@ -125,7 +125,7 @@ def test_label_errors_are_the_same_in_every_stage_and_spare_the_test_split(
 @SLOW
 def test_experiments_run_on_a_semi_real_survey(tmp_path: Path) -> None:
     magnitude_table(60).write(tmp_path / "real.csv")
-    words = ("data=semi_real", f"data.mock_catalogue={tmp_path / 'real.csv'}")
+    words = ("data=semi_real", f"data.path={tmp_path / 'real.csv'}")
     found = swept("bins", tmp_path / "runs", tmp_path / "data", *words, "survey.n_bins=20,30")
     assert len(found) == 4
     for folder, _ in found.values():

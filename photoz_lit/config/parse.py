@@ -31,6 +31,8 @@ OmegaConf.register_new_resolver(
     lambda threshold, n_bins, now, part=1.0: max(1, round(threshold * n_bins / now * part)),
     replace=True,
 )
+# A value for one choice, null for others: `${when:${data.source},mock,12000}`.
+OmegaConf.register_new_resolver("when", lambda now, one, value: value if now == one else None, replace=True)
 
 
 def _structure() -> DictConfig:

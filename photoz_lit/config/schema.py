@@ -13,7 +13,7 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 from photoz_lit.setting import Decides, branch, chosen, setting
 from photoz_lit.target import Target
 
-VERSION = 2  # of saved settings: raise it when they cannot be read as before, or mean something else
+VERSION = 3  # of saved settings: raise it when they cannot be read as before, or mean something else
 
 STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "report")
 ESTIMATES = ("mode", "median", "mean")

@@ -48,7 +48,7 @@ class PhotozModule(pl.LightningModule):
     """Trains whatever parameters of the network ask for gradients.
 
     `membership` (S, R), bool, says which output covers which r slice, and `seed` what is random in a step
-    (dropout, noise). Without `inputs` a batch holds embeddings. Resolved `settings` are kept in checkpoints.
+    (noise). Without `inputs` a batch holds embeddings. Resolved `settings` are kept in checkpoints.
     """
 
     membership: Tensor

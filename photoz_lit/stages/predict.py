@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FILES = ("path", "images", "frames", "positions", "ebv_maps")
+FILES = ("path", "images", "ebv_maps")
 # Sources of a user's own files: what a model was told of their names and units goes for others.
 USERS = ("catalogue", "arrays", "stamps", "embeddings")
 MANY_FAR = 0.1
@@ -69,7 +69,7 @@ def check_files(config: Config) -> None:
     named["predict.prior"] = None if config.predict.prior in ("none", "flat") else config.predict.prior
     for key, value in named.items():
         path = Path(value or "").expanduser()
-        if not path.exists() and not set(str(path)) & set("*?["):
+        if not path.exists() and not set(str(path)) & set("*?[{"):
             said = f"{key}={value}: no such file or folder."
             if key == "predict.prior":
                 said += " It is none, flat, or a table with columns z and n_of_z."

@@ -73,8 +73,8 @@ def test_sizes_scale_with_bins_and_galaxies_and_name_a_folder() -> None:
         "correction=full,data.thin=0.1_0.2_0.5,seed=1"
     )
     assert folder("classifier", *words, "data.thin=[]", "fit_missing=false") == "correction=full,seed=1"
-    assert folder("classifier", *words, "data=semi_real", "data.mock_catalogue=a/real.csv") == (
-        "correction=full,data=semi_real,data.mock_catalogue=real,seed=1"
+    assert folder("classifier", *words, "data=semi_real", "data.path=a/real.csv") == (
+        "correction=full,data=semi_real,data.path=real,seed=1"
     )
 
 

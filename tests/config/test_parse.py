@@ -27,7 +27,7 @@ NEEDS = {
     "stage=predict": ["model=x"],
     "stage=calibrate": ["model=x"],
     "survey=hsc": ["data=galaxies_ml", "data.path=x.hdf5"],
-    "data=semi_real": ["data.mock_catalogue=x.csv"],
+    "data=semi_real": ["data.path=x.csv"],
     "experiment=embeddings": ["data.path=x.csv", "data.images=x.npy"],
     "encoder=precomputed": ["data=embeddings", "data.path=x.csv", "data.images=x.npy"],
     "encoder=mlp": ["data=catalogue", "data.path=x.csv"],
@@ -92,7 +92,10 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "training.step2.lr=0"], ["training.step2.lr=0"]),
         (["stage=classifier", "data.n_galaxies=many"], ["data.n_galaxies", "'many'"]),
         (["stage=classifier", "data.val_fraction=0.9"], ["data.val_fraction=0.9", "sum below 1"]),
-        (["stage=classifier", "data.dtype=int8"], ["data.dtype=int8", "float16, float32"]),
+        (
+            ["stage=classifier", "data=stamps", "data.images=x", "data.repair=all"],
+            ["data.repair=all", "none, interpolate"],
+        ),
         (["stage=classifier", "data.n_train=0"], ["data.n_train=0"]),
         (["stage=classifier", "data.train_fraction=0"], ["data.train_fraction=0", "above 0 and at most 1"]),
         (["stage=classifier", "data.thin=[0.1,0.2]"], ["data.thin=[0.1, 0.2]", "[z_low,z_high,fraction]"]),
@@ -100,7 +103,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "data.label_error=-1"], ["data.label_error=-1"]),
         (["stage=classifier", "sweep.scale=logarithmic"], ["linear, log, category"]),
         (["stage=classifier", "size=papr"], ["size=paper?", "paper, quick"]),
-        (["stage=prepare", "data=semi_real"], ["type data.mock_catalogue=VALUE"]),
+        (["stage=prepare", "data=semi_real"], ["type data.path=VALUE"]),
         (
             ["stage=classifier", "correction=full", "correction.step3.shift=left"],
             ["mirror, centre_of_mass, none"],
@@ -138,6 +141,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=calibrate"], ["model is not set", "data.vectors=[COLUMN]"]),
         (["stage=representation", "survey=cfhtls_wide", "survey.bands=griz"], ["data=mock", "survey=sdss"]),
         (["stage=representation", "data=catalogue"], ["data.path is not set", "data.path=galaxies.csv"]),
+        (["stage=representation", "data.path=a.csv"], ["a.csv is not read with data=mock", "data=semi_real"]),
         (["stage=representation", "data=catalogue", "data.path=a.csv"], ["type encoder=mlp"]),
         (["stage=representation", "encoder=mlp"], ["encoder=mlp", "type encoder=fast"]),
         (["stage=representation", "data=arrays", "data.path=a.csv"], ["data.images is not set"]),
@@ -292,3 +296,16 @@ def test_what_an_experiment_says_of_another_source_is_left_out() -> None:
         assert "n_galaxies" not in config.folder("classifier").name
         with pytest.raises(ConfigError, match=r"'data.n_galaxies'.* with source=catalogue"):
             parsed(*words, choice, "data.n_galaxies=50")
+
+
+@pytest.mark.parametrize(
+    "choice", ["experiment=demo", "experiment=smoke", "experiment=paper_order", "experiment=bins size=paper"]
+)
+def test_how_many_galaxies_are_simulated_limits_no_archive(choice: str) -> None:
+    words = ("stage=classifier", "data=sdss", *choice.split())
+    config = parsed(*words)
+    assert config.data.n_galaxies is None
+    assert "n_galaxies" not in config.folder("classifier").name
+    own = parsed(*words, "data.n_galaxies=50")
+    assert own.data.n_galaxies == 50
+    assert "data.n_galaxies=50" in own.folder("classifier").name

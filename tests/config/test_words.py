@@ -80,6 +80,8 @@ def test_any_text_comes_back_from_hydra(text: str) -> None:
         ("head=single", "++head=single"),
         ("data.path=null", "++data.path=null"),
         ("data.path='a','b'", "++data.path='a','b'"),
+        ("data.images=a/{object_id}/*-{band}.fits", "++data.images='a/{object_id}/*-{band}.fits'"),
+        ("data.images_key=SCI_{band}", "++data.images_key='SCI_{band}'"),
         ("run=null", "++run='null'"),
         ("run=", "++run=''"),
         ("correction=full", "correction=full"),
@@ -91,7 +93,8 @@ def test_any_text_comes_back_from_hydra(text: str) -> None:
     ],
 )
 def test_words_are_put_as_hydra_reads_them(word: str, put: str) -> None:
-    assert for_hydra([word], [conf_folder()], multirun=False) == [put]
+    for multirun in (False, True):
+        assert for_hydra([word], [conf_folder()], multirun=multirun) == [put]
 
 
 def test_in_a_sweep_choices_are_jobs_and_a_comma_in_a_text_stays() -> None:

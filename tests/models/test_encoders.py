@@ -366,9 +366,9 @@ def test_standardisation_refuses_bad_features(bad: Tensor) -> None:
 def test_mlp_keeps_its_standardisation_in_its_state() -> None:
     generator = torch.Generator().manual_seed(6)
     columns, ebv = torch.randn(50, 4, generator=generator) + 18, torch.rand(50, generator=generator)
-    trained = build_encoder("mlp", 4, 0, MLPSettings(hidden=[16, 8], dropout=0.5), generator).eval()
+    trained = build_encoder("mlp", 4, 0, MLPSettings(hidden=[16, 8]), generator).eval()
     trained.standardise(columns, ebv)
-    loaded = build_encoder("mlp", 4, 0, MLPSettings(hidden=[16, 8], dropout=0.5)).eval()
+    loaded = build_encoder("mlp", 4, 0, MLPSettings(hidden=[16, 8])).eval()
     loaded.load_state_dict(trained.state_dict())
     assert trained.n_features == 8
     torch.testing.assert_close(loaded(columns, ebv), trained(columns, ebv), rtol=0, atol=0)

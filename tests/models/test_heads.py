@@ -17,7 +17,8 @@ def seeded(seed: int) -> torch.Generator:
 
 def small_net(trainable: str = "all") -> PhotozNet:
     """A network of dropout, standardisation, three outputs of four bins and a gate."""
-    encoder = build_encoder("mlp", 5, 0, MLPSettings(hidden=[16, 8], dropout=0.5), seeded(1))
+    encoder = build_encoder("mlp", 5, 0, MLPSettings(hidden=[16, 8]), seeded(1))
+    encoder.layers.insert(2, nn.Dropout(0.5))  # type: ignore[operator,union-attr]
     head = Head(8, 3, 4, generator=seeded(2))
     return PhotozNet(encoder, head, trainable)  # type: ignore[arg-type]
 

@@ -158,7 +158,7 @@ def test_semi_real_survey_keeps_the_copies_of_a_galaxy_together(tmp_path: Path) 
     words = [
         *IMAGES,
         "data=semi_real",
-        f"data.mock_catalogue={path}",
+        f"data.path={path}",
         "data.magnitudes=[u,mag_g,mag_r,mag_i,mag_z]",
     ]
     stopped = run("stage=prepare", *words, *places(tmp_path))
@@ -180,7 +180,7 @@ def test_semi_real_survey_keeps_the_copies_of_a_galaxy_together(tmp_path: Path) 
 
 def test_semi_real_survey_names_what_its_table_lacks(tmp_path: Path) -> None:
     path = write_catalogue(tmp_path)
-    words = [*IMAGES, "data=semi_real", f"data.mock_catalogue={path}", *places(tmp_path)]
+    words = [*IMAGES, "data=semi_real", f"data.path={path}", *places(tmp_path)]
     for word, said in (
         ("data.magnitudes=[mag_u,mag_g]", "name those of u, g, r, i and z"),
         ("data.magnitudes=[mag_u,mag_g,r,mag_i,mag_z]", "no column 'r' (set by data.magnitudes)"),

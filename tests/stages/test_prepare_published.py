@@ -45,16 +45,10 @@ def test_every_layout_is_prepared_and_trained_on(layout: str, tmp_path: Path) ->
 
 def test_published_cutouts_keep_order_units_and_labels(tmp_path: Path) -> None:
     path = write_pasquet(tmp_path)
-    run_well(
-        "stage=prepare",
-        "data=pasquet",
-        f"data.path={path}",
-        "survey.pixels=12",
-        "data.dtype=float32",
-        *places(tmp_path),
-    )
+    run_well("stage=prepare", "data=pasquet", f"data.path={path}", "survey.pixels=12", *places(tmp_path))
     store = open_store(only(tmp_path / "data", "store.json").parent)
-    np.testing.assert_array_equal(store.inputs, cubes(40, 12).transpose(0, 3, 1, 2))
+    expected = cubes(40, 12).transpose(0, 3, 1, 2).astype(np.float16)
+    np.testing.assert_array_equal(store.inputs, expected)
     for ours, theirs in {"spec_z": "z", "ebv": "EBV", "dered_petro_r": "dered_petro_r", "ra": "ra"}.items():
         np.testing.assert_array_equal(store.catalogue[ours], sdss_labels(40)[theirs])
 

@@ -12,7 +12,6 @@ from command import Finished, kill_when, only, places, run, run_well, state, wri
 LONG = (
     "training.representation.max_steps=600",
     "training.representation.check_every=20",
-    "encoder.dropout=0.2",
     "encoder.noise=1.0",
     "data.magnitude_errors=[mag_err_u,mag_err_g,mag_err_r,mag_err_i,mag_err_z]",
 )

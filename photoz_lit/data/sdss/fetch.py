@@ -24,6 +24,7 @@ from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
 
+FRAMES = "https://data.sdss.org/sas/dr17/eboss/photoObj/frames"
 RERUN = 301  # processing of the images, of all of SDSS imaging since DR8
 USER_AGENT = "photoz_lit (photometric redshifts from SDSS frames; python-requests)"
 TIMEOUT = 60.0  # longest silence of a server, s

@@ -44,7 +44,7 @@ def read_positions(path: Path, rules: TableRules, limit: int | None, *, places: 
     if places and (missing := [name for name in PLACE if found(name) is None]):
         raise DataError(
             f"{path}: no column {', '.join(missing)}: the archive is asked by run, camcol and field. Add "
-            "these columns, or name a folder of frames by data.frames"
+            "these columns, or name a folder of frames by data.images"
         )
     for name in PLACE if places else ():
         values = np.nan_to_num(numbers(raw, found(name) or name, origin)[rows], nan=-1)

@@ -62,7 +62,7 @@ class Manifest:
                 "": "",
                 "frame": field.faults[i],
                 "edge": f"{missing:.0%} of the cutout is off the frames" + (incomplete and f": {incomplete}"),
-                "pixels": "a value does not fit the type: data.dtype=float32",
+                "pixels": "a pixel is brighter than 65504 nanomaggies",
             }
             again = flag == "frame" or (flag == "edge" and incomplete != "")
             line = {

@@ -23,6 +23,7 @@ from photoz_lit.files import beside
 
 log = logging.getLogger(__name__)
 
+CATALOGUE = "https://skyserver.sdss.org/dr17"
 PAGE = "en/tools/search/x_results.aspx"
 REQUEST = {"format": "csv", "searchtool": "SQL"}
 BANDS = "ugriz"
@@ -172,8 +173,8 @@ def _ask(session: requests.Session, server: str, text: str) -> bytes:
         except Fault as fault:
             if (seconds := pause(fault, tries)) is None:
                 raise DataError(
-                    f"{server} did not answer the query: {fault}. Pages fetched so far are kept; try again "
-                    f"later, or check data.catalogue_url. The query was: {text}"
+                    f"{server} did not answer the query: {fault}. Pages fetched so far are kept: try again "
+                    f"later. The query was: {text}"
                 ) from fault
             log.warning("%s: %s; again in %.1f s", server, fault, seconds)
             time.sleep(seconds)
@@ -201,7 +202,7 @@ def standard_columns(table: Table) -> Table:
         raise DataError(
             f"the catalogue's extinction_g / extinction_r is {found:.3f}, not {expected:.3f}: they "
             "have other coefficients than those of Stoughton et al. (2002), and E(B-V) cannot be derived "
-            "from them: use data release 17 (data.catalogue_url)"
+            "from them"
         )
     out["ebv"] = a_r / EXTINCTION_PER_EBV["r"]
     for name in ("ra", "dec", "run", "camcol", "field", "rowc", "colc"):

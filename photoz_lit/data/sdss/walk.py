@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 Cutouts = Generator[FieldCutouts, None, None]
 
+MAX_MISSING = 0.05  # galaxies with a larger part of their cutout off the frames are flagged
+DTYPE = "float16"  # of the store; a pixel of a frame holds a few thousand nanomaggies at most
 CUTTING = 60.0  # galaxies a second and core, about: for the estimate
 MEAN_BYTES = 3.35e6  # a compressed frame: measured on eleven of three fields, 2.9 to 3.8 MB
 BYTES_PER_SECOND = 1e6  # of a connection, assumed
@@ -40,8 +42,6 @@ class Walk:
     galaxies: Table
     frames: Path | Archive  # a folder, or the archive
     stamps: Stamps
-    max_missing: float  # galaxies with a larger part of their cutout off the frames are flagged
-    dtype: str  # of the store
     workers: int  # threads that read frames
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Callable[[int, int], None]) -> Store:
@@ -51,10 +51,10 @@ class Walk:
         given = np.asarray(self.galaxies["flag"]) if "flag" in known else np.full(n, "", "U8")
         partial = partial_folder(folder)
         again = is_complete(partial)  # `reopen` left it so: what it has can be used, whatever happens now
-        if not has_inputs(folder, shape, self.dtype):
+        if not has_inputs(folder, shape, DTYPE):
             (partial / "manifest.csv").unlink(missing_ok=True)
         log.info("%s", self.estimate())
-        with open_rows(folder, shape, self.dtype) as inputs:
+        with open_rows(folder, shape, DTYPE) as inputs:
             manifest = Manifest(partial / "manifest.csv", self.galaxies["object_id"])
             rows = np.flatnonzero(~manifest.settled & (given == ""))
             progress(n - len(rows), n)
@@ -84,7 +84,7 @@ class Walk:
         with np.errstate(over="ignore"):
             cutouts = field.cutouts.astype(inputs.dtype)
         fits = np.isfinite(cutouts).all((1, 2, 3))
-        cases = [np.array(field.faults) != "", field.missing_fraction > self.max_missing, ~fits]
+        cases = [np.array(field.faults) != "", field.missing_fraction > MAX_MISSING, ~fits]
         flags = np.select(cases, ["frame", "edge", "pixels"], "")
         cutouts[flags != ""] = 0
         inputs[field.rows] = cutouts
@@ -140,7 +140,7 @@ class Walk:
     def estimate(self) -> str:
         """Say what a preparation takes: galaxies, fields, download, time, disk."""
         n = len(self.galaxies)
-        cutouts = n * int(np.prod(self.stamps.shape)) * np.dtype(self.dtype).itemsize
+        cutouts = n * int(np.prod(self.stamps.shape)) * np.dtype(DTYPE).itemsize
         words, seconds = f"{n} galaxies; cutouts take {cutouts / 1e9:.2f} GB", n / CUTTING
         if isinstance(self.frames, Archive):
             fields = set().union(*self._fields(np.arange(n))[1].values())

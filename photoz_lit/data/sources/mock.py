@@ -37,23 +37,27 @@ CHUNK = 100  # galaxies: a second of work, so that little is lost and the bar mo
 
 @dataclass
 class Settings(TableSettings):
-    """How many galaxies are drawn, and the real catalogue that they may come from."""
+    """How many galaxies are drawn; with `path`, a real catalogue that they come from (`data=semi_real`)."""
 
     source: str = "mock"
     n_galaxies: int = setting(20000, least=10)
     mock_seed: int = setting(0, least=0)
-    mock_catalogue: str | None = setting(None, kind="path")
+    path: str | None = setting(None, kind="path")
     magnitudes: list[str] = setting([])
     magnitude_errors: list[str] = setting([])
-    dtype: str = setting("float16", choices=("float16", "float32"))
 
 
 def check(settings: Settings, survey: Survey) -> None:
-    """Refuse another survey than the one that is simulated."""
+    """Refuse another survey than the one that is simulated, and a table that is meant for another source."""
     need(
         survey.name == "sdss" and survey.bands == "ugriz",
         f"data=mock simulates SDSS in ugriz but the survey is {survey.name} in {survey.bands}: "
         "type survey=sdss, or bring cutouts with data=arrays",
+    )
+    need(
+        settings.path is None or len(settings.magnitudes) > 0,
+        f"data.path={settings.path} is not read with data=mock, whose galaxies are simulated: type "
+        "data=semi_real to draw them from this table, or the source that reads it, e.g. data=arrays",
     )
 
 
@@ -71,24 +75,23 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
     from photoz_lit.data.splits import NUMBERED
 
     real = None
-    if settings.mock_catalogue is not None:
+    if settings.path is not None:
         rules = settings.rules(
             survey, target, magnitudes=settings.magnitudes, magnitude_errors=settings.magnitude_errors
         )
         rules = rules if target.is_redshift else replace(rules, z_range=Z_RANGE)
-        real = _read_real_galaxies(Path(settings.mock_catalogue), rules)
+        real = _read_real_galaxies(Path(settings.path), rules)
     n, seed = settings.n_galaxies, settings.mock_seed
     render = partial(render_cutouts, seed=seed, pixels=survey.pixels)
     try:
         galaxies = draw_galaxies(n, seed, catalogue=real)
     except ValueError as error:
-        raise DataError(f"{settings.mock_catalogue or 'data=mock'}: {error}") from error
+        raise DataError(f"{settings.path or 'data=mock'}: {error}") from error
     outside = (galaxies["spec_z"] < survey.z_min) | (galaxies["spec_z"] > survey.z_max)
     if target.is_redshift and outside.any():
         raise DataError(
             f"data=mock: spec_z is outside the survey's {survey.z_min:g}-{survey.z_max:g} in "
-            f"{outside.sum()} of {n} galaxies: widen survey.z_min and survey.z_max, or mend "
-            "data.mock_catalogue"
+            f"{outside.sum()} of {n} galaxies: widen survey.z_min and survey.z_max, or mend data.path"
         )
 
     def chunks(start: int) -> Iterator[NDArray[np.float32]]:
@@ -107,7 +110,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
             table[name] = real[name][galaxies["catalogue_row"]]
         table.meta[NUMBERED] = real.meta.get(NUMBERED, False)
     shape = (n, len(survey.bands), survey.pixels, survey.pixels)
-    return Plan(table, shape, "images", chunks, inspect_cutouts, settings.dtype)
+    return Plan(table, shape, "images", chunks, inspect_cutouts, "float16")
 
 
 def _end_with_parent() -> None:
@@ -125,8 +128,8 @@ def _end_with_parent() -> None:
 def _read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
     """Read galaxies as `draw_galaxies` takes them, with object_id and what is known of ra, dec and split.
 
-    Magnitudes are named in the order u g r i z; none stand for mag_u to mag_z, with mag_err_u to mag_err_z
-    where the table has them.
+    Magnitudes are named in the order u g r i z; their errors are mag_err_u to mag_err_z, where the table has
+    them and none are named.
     """
     from photoz_lit.data.catalogue import standard_table
     from photoz_lit.data.columns import find_column
@@ -140,7 +143,7 @@ def _read_real_galaxies(path: Path, rules: "TableRules") -> "Table":
         return name in rules.columns or find_column(table, name, str(path)) is not None
 
     ours, our_errors = ([f"{name}_{band}" for band in BANDS] for name in ("mag", "mag_err"))
-    theirs = list(rules.magnitudes) or ours
+    theirs = list(rules.magnitudes)
     if len(theirs) != len(ours):
         raise DataError(
             f"data.magnitudes names {len(theirs)} columns of {path}: name those of u, g, r, i and z, in order"

@@ -20,22 +20,17 @@ KINDS = ("images",)
 
 @dataclass
 class Settings(TableSettings):
-    """Which galaxies are cut, from what, and how; and where the survey's servers are."""
+    """Which galaxies are cut, from what, and how."""
 
     source: str = "sdss"
     drop_invalid: bool = True
-    frames: str | None = setting(None, kind="path")
-    positions: str | None = setting(None, kind="path")
-    limit: int | None = setting(None, least=1)
+    images: str | None = setting(None, kind="path")  # a folder of frames; null: the archive
+    path: str | None = setting(None, kind="path")  # a table of positions; null: the survey's catalogue
+    n_galaxies: int | None = setting(None, least=1)
     region: list[float] = setting([])
     runs: list[int] = setting([])
     r_max: float = 17.8
     north_up: bool = False
-    max_missing: float = setting(0.05, least=0, below=1)
-    dtype: str = setting("float16", choices=("float16", "float32"))
-    frames_url: str = setting("https://data.sdss.org/sas/dr17/eboss/photoObj/frames", decides="nothing")
-    catalogue_url: str = setting("https://skyserver.sdss.org/dr17", decides="nothing")
-    connections: int = setting(4, least=1, decides="nothing")
 
     def retry(self, folder: Path) -> None:
         """Make a finished store unfinished again where galaxies lack a frame: they are tried again."""
@@ -56,16 +51,16 @@ def check(settings: Settings, survey: Survey) -> None:
         "of 0 to 360 (ra_min > ra_max goes through 0), dec_min below dec_max, of -90 to 90",
     )
     need(
-        settings.frames is None or settings.positions is not None,
-        f"data.frames={settings.frames} needs data.positions, a table with ra and dec",
+        settings.images is None or settings.path is not None,
+        f"data.images={settings.images} needs data.path, a table with ra and dec",
     )
 
 
 def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
     """Return what the store depends on: frames never change, and what comes later joins the same store."""
-    counts, nothing = ("bands", "pixels", "pixel_scale"), ("frames", "frames_url", "connections")
-    own = facts_of(settings, survey, target, of_survey=counts, nothing=nothing)
-    return own | {"frames": settings.frames}
+    counts = ("bands", "pixels", "pixel_scale")
+    own = facts_of(settings, survey, target, of_survey=counts, nothing=("images",))
+    return own | {"images": settings.images}
 
 
 @dataclass(frozen=True)
@@ -79,30 +74,29 @@ class Cutting:
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Progress) -> "Store":
         """Ask for the catalogue or read the positions, then cut."""
-        from photoz_lit.data.sdss.fetch import Archive
+        from photoz_lit.data.sdss.fetch import FRAMES, Archive
         from photoz_lit.data.sdss.fields import Stamps
         from photoz_lit.data.sdss.galaxies import ask_catalogue, read_positions
-        from photoz_lit.data.sdss.query import Selection, sql
+        from photoz_lit.data.sdss.query import CATALOGUE, Selection, sql
         from photoz_lit.data.sdss.walk import Walk
         from photoz_lit.data.store import partial_folder
 
         d, s = self.settings, self.survey
         partial, rules = partial_folder(folder), d.rules(s, self.target)
-        if d.positions is not None:
-            galaxies = read_positions(Path(d.positions), rules, d.limit, places=d.frames is None)
+        if d.path is not None:
+            galaxies = read_positions(Path(d.path), rules, d.n_galaxies, places=d.images is None)
         elif not self.target.is_redshift:
             raise ConfigError(
                 f"the SDSS archive is asked for galaxies by redshift, the target is {self.target.column}: "
-                "name a table with ra, dec and the true values by data.positions=TABLE"
+                "name a table with ra, dec and the true values by data.path=TABLE"
             )
         else:
-            selection = Selection(s.z_min, s.z_max, d.r_max, d.limit, tuple(d.region), tuple(d.runs))
+            selection = Selection(s.z_min, s.z_max, d.r_max, d.n_galaxies, tuple(d.region), tuple(d.runs))
             facts = facts | {"sql": sql(selection)}
-            galaxies = ask_catalogue(selection, partial / "query", d.catalogue_url, rules)
-        archive = Archive(d.frames_url, partial / "frames", d.connections)
-        frames = archive if d.frames is None else Path(d.frames)
+            galaxies = ask_catalogue(selection, partial / "query", CATALOGUE, rules)
+        frames = Archive(FRAMES, partial / "frames") if d.images is None else Path(d.images)
         stamps = Stamps(s.bands, s.pixels, s.pixel_scale, d.north_up)
-        walk = Walk(galaxies, frames, stamps, d.max_missing, d.dtype, self.workers)
+        walk = Walk(galaxies, frames, stamps, self.workers)
         return walk.write(folder, facts, progress)
 
 

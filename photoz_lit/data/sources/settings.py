@@ -104,10 +104,9 @@ class TableSettings(SourceSettings):
 class CutoutSettings(TableSettings):
     """Of sources of cutouts in fluxes. `zero_point` null: what the files say, or nanomaggies.
 
-    `dtype` is that of the store, as long as it can hold them; `repair` fills single pixels without a flux.
+    `repair` fills single pixels without a flux.
     """
 
-    dtype: str = setting("float16", choices=("float16", "float32"))
     zero_point: float | None = None
     repair: str = setting("none", choices=("none", "interpolate"))
 
@@ -128,7 +127,7 @@ class CutoutSettings(TableSettings):
             "images",
             chunks,
             partial(inspect_cutouts, scale=scale, repair=self.repair == "interpolate"),
-            self.dtype if array is None else str(array.dtype),
+            "float16" if array is None else str(array.dtype),
             keep_faulty=self.drop_invalid or not self.labelled,
             array=None if array is None else Path(str(array.filename)),
         )

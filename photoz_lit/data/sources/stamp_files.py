@@ -32,6 +32,15 @@ AUXILIARY = re.compile(
 _SUFFIX = r"(?i:\.fits\.gz|\.fits\.fz|\.fits|\.fit)"
 
 
+def folder_and_pattern(images: str) -> tuple[Path, str | None]:
+    """Split a path before a file, or the first name with `{` or `*` that is not there as it is spelt."""
+    path = Path(images)
+    for place in (*reversed(path.parents), path):
+        if place.is_file() or (set("{*") & set(place.name) and not place.exists()):
+            return place.parent, path.relative_to(place.parent).as_posix()
+    return path, None
+
+
 def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[Path]]:
     """Return the files of each galaxy in a folder and its subfolders, in natural order of the names.
 
@@ -58,8 +67,8 @@ def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[
     found = _grouped(names, pattern, bands)
     if not found:
         raise DataError(
-            f"{images}: none of its {len(names)} files, such as {names[0]}, is named like data.pattern="
-            f"{pattern}: type how they are, e.g. '{{object_id}}/stamp-{{band}}.fits'"
+            f"{images}: none of its {len(names)} files, such as {names[0]}, is named like {pattern}: type "
+            f"how they are, e.g. data.images='{images}/{{object_id}}/stamp-{{band}}.fits'"
         )
     for name, own in found.items():
         for band, several in own.items():
@@ -67,8 +76,8 @@ def find_files(images: Path, pattern: str | None, bands: str) -> dict[str, list[
                 of_band = f" in band {band}" if band else ""
                 raise DataError(
                     f"{images}: galaxy {name} has {len(several)} files{of_band}, "
-                    f"{' and '.join(several[:2])}: say which are meant by data.pattern, e.g. "
-                    "'{object_id}/stamp-{band}.fits'"
+                    f"{' and '.join(several[:2])}: say which are meant, e.g. "
+                    f"data.images='{images}/{{object_id}}/stamp-{{band}}.fits'"
                 )
     wanted = list(bands) if "{band}" in pattern else [""]
     if lacking := {name: "".join(own) for name, own in found.items() if len(own) < len(wanted)}:
@@ -105,7 +114,8 @@ def _guess_pattern(names: Sequence[str], bands: str, images: Path) -> str:
         own = next(iter(_grouped(names, partial[0], bands).items()))
         raise DataError(
             f"{images}: no galaxy has all of survey.bands={bands}, {own[0]} has only {''.join(own[1])}. "
-            "If the last letter of the names is no band, say how they are named by data.pattern"
+            "If the last letter of the names is no band, say how they are named, e.g. "
+            f"data.images='{images}/{{object_id}}.fits'"
         )
     flat, nested = CUBE_PATTERNS
     return flat if _grouped(names, flat, bands) else nested

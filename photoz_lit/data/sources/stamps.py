@@ -2,9 +2,10 @@
 
 A file of a galaxy holds a cube (bands, y, x) or one image extension a band. Weight, mask and other planes
 beside the image, known by EXTNAME or IMTYPE, are never taken for it; where several may be meant,
-`data.extension` says which. Pixels are in nanomaggies unless `data.zero_point` says otherwise, or else BUNIT.
+`data.images_key` says which. Pixels are in the unit of `data.zero_point`, or else of BUNIT, or nanomaggies.
 """
 
+import glob
 import logging
 import re
 import warnings
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.sources.published import UNREADABLE
 from photoz_lit.data.sources.settings import NANOMAGGIES, CutoutSettings, Plan, Survey, cutout_facts
-from photoz_lit.data.sources.stamp_files import find_files, is_auxiliary
+from photoz_lit.data.sources.stamp_files import find_files, folder_and_pattern, is_auxiliary
 from photoz_lit.errors import DataError
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KINDS = ("images",)
-facts = cutout_facts
 CHUNK = 256
 SOME = 20  # stamps that are tried before the others
 # AB zero points of units, by their names in lower case without spaces, plural or "per pixel".
@@ -50,17 +50,16 @@ Stamps = NDArray[np.float32]
 
 @dataclass
 class Settings(CutoutSettings):
-    """The folder, how its files are named, which extension is meant, and what is known of the galaxies.
+    """The folder, which images of its files are meant, and what is known of the galaxies.
 
-    `pattern` such as `{object_id}-{band}.fits` or `{object_id}.fits`, with `*` for anything; null: found out.
-    `extension` is a name or number of an HDU, with `{band}` where there is one a band: `SCI_{band}`.
+    `images` may say how files are named: `stamps/{object_id}-{band}.fits`, with `*` for anything.
+    `images_key` is a name or number of an HDU, with `{band}` where there is one a band: `SCI_{band}`.
     """
 
     source: str = "stamps"
     images: str | None = setting(None, kind="path")
     path: str | None = setting(None, kind="path")
-    pattern: str | None = None
-    extension: str | None = None
+    images_key: str | None = None
 
 
 def check(settings: Settings, survey: Survey) -> None:
@@ -68,11 +67,20 @@ def check(settings: Settings, survey: Survey) -> None:
     settings.need_path("images", "the folder of FITS stamps, e.g. data.images=stamps")
 
 
+def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
+    """Return what the store depends on; of a pattern, all files that may fit it."""
+    files = str(settings.images)
+    if folder_and_pattern(files)[1]:
+        files = re.sub(r"\{object_id\}|\{band\}|\[\*\]", "*", glob.escape(files)) + "*"
+    return cutout_facts(replace(settings, images=files), survey, target) | {"named": settings.images}
+
+
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
     """Find the stamps and the galaxies that they show; pixels are read when they are asked for."""
-    s, rules, images = settings, settings.rules(survey, target), Path(str(settings.images))
-    found = find_files(images, s.pattern, survey.bands)
-    reader = Reader(survey.bands, survey.pixels, s.extension, s.zero_point is None)
+    s, rules = settings, settings.rules(survey, target)
+    images, pattern = folder_and_pattern(str(s.images))
+    found = find_files(images, pattern, survey.bands)
+    reader = Reader(survey.bands, survey.pixels, s.images_key, s.zero_point is None)
     reader.check([paths for paths in found.values() if paths][:SOME])
     if s.path is not None:
         table, files = _with_table(s.path, found, images, rules)
@@ -123,7 +131,7 @@ def _with_table(
         if n == of:
             raise DataError(
                 f"{where}; its stamps are called {', '.join(list(found)[:3])}. Check data.columns.object_id "
-                "and data.pattern"
+                "and data.images"
             )
         if rules.labelled and not rules.drop_invalid:
             raise DataError(f"{where}. Add them, or type data.drop_invalid=true to leave these rows out")
@@ -221,8 +229,8 @@ class Reader:
             name = self.extension.replace("{band}", band).lower()
             meant = [hdu for i, hdu in found if name in (str(i), hdu.name.lower())]
         if not meant:
-            which = f"that is called {name} (data.extension)" if self.extension else "of a galaxy"
-            there = f"; data.extension can name one of: {_names(hdu for _, hdu in found)}" if found else ""
+            which = f"that is called {name} (data.images_key)" if self.extension else "of a galaxy"
+            there = f"; data.images_key can name one of: {_names(hdu for _, hdu in found)}" if found else ""
             raise _UnusableStampError(f"{path}: holds no image {which}{there}")
         return meant
 
@@ -332,7 +340,7 @@ def _only(images: Sequence[Any], path: Path, band: str = "") -> Any:
         example = "SCI_{band}" if band else "SCI"
         raise _UnusableStampError(
             f"{path}: {len(images)} images{of_band} ({_names(images)}): say which is meant by "
-            f"data.extension, a name such as {example} or a number"
+            f"data.images_key, a name such as {example} or a number"
         )
     return images[0]
 

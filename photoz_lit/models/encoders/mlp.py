@@ -24,15 +24,13 @@ class MLP(Encoder):
         self, n_columns: int, pixels: int, settings: MLPSettings, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(n_columns, pixels, settings, generator)
-        hidden, dropout = settings.hidden, settings.dropout
+        hidden = settings.hidden
         if not hidden:
             raise ConfigError(f"encoder.hidden={hidden} must name at least one layer, e.g. [256,256]")
         self.standardisation = Standardisation(n_columns + 1)
         self.n_features = hidden[-1]
         layers: list[nn.Module] = []
-        for i, (n_in, n_out) in enumerate(zip([n_columns + 1, *hidden[:-1]], hidden, strict=True)):
-            if i > 0 and dropout > 0:
-                layers.append(nn.Dropout(dropout))
+        for n_in, n_out in zip([n_columns + 1, *hidden[:-1]], hidden, strict=True):
             layers += [nn.Linear(n_in, n_out), nn.SiLU()]
         self.layers = nn.Sequential(*layers)
         initialise(self, bias=0.0, generator=generator)

@@ -32,7 +32,6 @@ class MLPSettings(EncoderSettings):
     reads: ClassVar[tuple[str, ...]] = ("features", "vectors")
 
     hidden: list[int] = setting([256, 256], least=1)
-    dropout: float = setting(0.0, least=0, below=1)  # of hidden units, before each layer after the first
     noise: float = setting(0.0, least=0)  # training magnitudes are perturbed by so many times their errors
 
 

@@ -1,6 +1,8 @@
 """From galaxies to a store of cutouts, from an archive on loopback with faults and from frames on disk."""
 
+import bz2
 import csv
+import io
 import multiprocessing
 import os
 import signal
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from faulty_server import Fault, FrameServer
 from synthetic_frames import BANDS, PIXELS, Survey, name_of, write_survey
@@ -59,7 +62,7 @@ def prepare(folder: Path, table: Table, frames: Path | FrameServer, pixels: int 
     if is_complete(folder):
         return open_store(folder)
     where = Archive(frames.address, folder.parent / "fetched") if isinstance(frames, FrameServer) else frames
-    walk = Walk(table, where, Stamps(BANDS, pixels), 0.05, "float32", 2)
+    walk = Walk(table, where, Stamps(BANDS, pixels), 2)
     return walk.write(folder, {}, lambda n, total: None)
 
 
@@ -276,11 +279,25 @@ def test_galaxies_whose_row_cannot_be_used_are_left_out(survey: Survey, tmp_path
 
 def test_estimate_says_what_it_takes(survey: Survey, tmp_path: Path) -> None:
     archive = Archive("http://127.0.0.1", tmp_path)
-    walk = Walk(galaxies(survey, *PLACE), archive, Stamps(BANDS, 64), 0.05, "float16", 1)
+    walk = Walk(galaxies(survey, *PLACE), archive, Stamps(BANDS, 64), 1)
     assert walk.estimate() == (
         "12 galaxies; cutouts take 0.00 GB; 4 fields, 0.07 GB to fetch (removed once cut); about 17 s"
     )
-    assert "fetch" not in Walk(galaxies(survey), tmp_path, Stamps(BANDS), 0.05, "float16", 1).estimate()
+    assert "fetch" not in Walk(galaxies(survey), tmp_path, Stamps(BANDS), 1).estimate()
+
+
+def test_pixels_that_the_store_cannot_hold_are_flagged(survey: Survey, tmp_path: Path) -> None:
+    frames, folder = on_disk(survey, tmp_path), tmp_path / "store"
+    path = frames / "1000" / name_of(2, "i")
+    with fits.open(io.BytesIO(bz2.decompress(path.read_bytes()))) as file:
+        file[0].data *= np.float32(1e5)
+        written = io.BytesIO()
+        file.writeto(written)
+    path.write_bytes(bz2.compress(written.getvalue()))
+    store = prepare(folder, galaxies(survey), frames)
+    assert store.flags.tolist() == [""] * 6 + ["pixels"] * 3 + [""] * 3
+    assert "brighter than 65504 nanomaggies" in manifest(folder)[6]["reason"]
+    check_cutouts(folder, slice(0, 6))
 
 
 def test_damage_to_a_manifest_is_noticed(survey: Survey, tmp_path: Path) -> None:

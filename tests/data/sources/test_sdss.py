@@ -10,6 +10,7 @@ from faulty_server import FrameServer, SkyServer
 from synthetic_frames import PIXELS, Survey, write_survey
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
+from photoz_lit.data.sdss import fetch, query
 from photoz_lit.data.store import open_store
 
 
@@ -23,9 +24,8 @@ def words(survey: Survey, folder: Path, columns: list[str]) -> list[str]:
     return [
         "stage=prepare",
         "data=sdss",
-        f"data.positions={folder / 'positions.csv'}",
+        f"data.path={folder / 'positions.csv'}",
         "data.labelled=false",
-        "data.dtype=float32",
         f"survey.pixels={PIXELS}",
         *places(folder),
     ]
@@ -35,17 +35,17 @@ def frames_on_disk(survey: Survey, folder: Path) -> str:
     (folder / "frames").mkdir()
     for name, content in survey.files.items():
         (folder / "frames" / name).write_bytes(content)
-    return f"data.frames={folder / 'frames'}"
+    return f"data.images={folder / 'frames'}"
 
 
-def test_from_query_to_cutouts(survey: Survey, tmp_path: Path) -> None:
+def test_from_query_to_cutouts(survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with SkyServer(survey.photo, survey.spec) as catalogue, FrameServer(survey.files) as archive:
+        monkeypatch.setattr(query, "CATALOGUE", f"{catalogue.address}/dr17")
+        monkeypatch.setattr(fetch, "FRAMES", f"{archive.address}/frames")
         outcome = run_well(
             "stage=prepare",
             "data=sdss",
             f"survey.pixels={PIXELS}",
-            f"data.catalogue_url={catalogue.address}/dr17",
-            f"data.frames_url={archive.address}/frames",
             *places(tmp_path),
         )
         assert len(archive.paths) == len(set(archive.paths)) == 20
@@ -63,11 +63,11 @@ def test_what_is_missing_from_the_table_is_named(survey: Survey, tmp_path: Path)
     command = words(survey, tmp_path, ["ra", "dec"])
     message = run(*command).message
     assert "no column run, camcol, field" in message
-    assert "data.frames" in message
+    assert "data.images" in message
     assert "no column 'raa'" in run(*command, "data.columns.ra=raa").message
     assert "no column 'spec_z'" in run(*[w for w in command if "labelled" not in w]).message
-    command[2] = f"data.frames={tmp_path}"
-    assert "needs data.positions" in run(*command).message
+    command[2] = f"data.images={tmp_path}"
+    assert "needs data.path" in run(*command).message
 
 
 def test_columns_that_are_not_the_survey_s_stop_nothing_where_they_are_not_used(

@@ -16,13 +16,13 @@ from photoz_lit.data.sources.settings import SPLITTING
 from photoz_lit.target import Target
 
 # Settings that decide nothing of a store, beside those of the split.
-NOTHING = {"mock": {"labelled"}, "sdss": {"frames_url", "connections"}}
-OTHER: dict[str, Any] = {"float16": "float32", "none": "interpolate", False: True, True: False}
+NOTHING = {"mock": {"labelled"}}
+OTHER: dict[str, Any] = {"none": "interpolate", False: True, True: False}
 
 
 def changed(value: Any) -> Any:
     """Return another value of the same type."""
-    if isinstance(value, bool) or value in ("float16", "none"):
+    if isinstance(value, bool) or value == "none":
         return OTHER[value]
     if isinstance(value, int | float):
         return value + 1
@@ -62,7 +62,7 @@ PATHS = [
     for name in SOURCES
     for f in fields(SOURCES[name].Settings)
     # A folder of frames may grow: galaxies that lacked one are tried again in the same store.
-    if "kind" in f.metadata and f.name != "frames"
+    if "kind" in f.metadata and (name, f.name) != ("sdss", "images")
 ]
 
 

@@ -8,11 +8,13 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from command import only, places, run_well
 
 from photoz_lit.config.schema import SurveyConfig
 from photoz_lit.data.sources import stamps
 from photoz_lit.data.sources.settings import Plan
-from photoz_lit.data.sources.stamp_files import find_files
+from photoz_lit.data.sources.stamp_files import find_files, folder_and_pattern
+from photoz_lit.data.store import open_store
 from photoz_lit.errors import DataError
 from photoz_lit.target import Target
 
@@ -81,10 +83,66 @@ def read(files: list[list[Path]], strict: bool = True, **how: Any) -> np.ndarray
 def test_one_file_a_band_with_and_without_a_pattern(name: str, pattern: str, tmp_path: Path) -> None:
     for i in (10, 2, 1):
         write_bands(tmp_path, name.replace("{i}", str(i)), i)
-    for given in (pattern, None):
-        plan = planned(tmp_path, pattern=given)
+    for given in (tmp_path / pattern, tmp_path):
+        plan = planned(given)
         assert list(plan.catalogue["object_id"]) == [1, 2, 10]
         np.testing.assert_array_equal(pixels_of(plan), [cube(1), cube(2), cube(10)])
+
+
+@pytest.mark.parametrize(
+    ("images", "folder", "pattern"),
+    [
+        ("a", "a", None),
+        ("a/{object_id}.fits", "a", "{object_id}.fits"),
+        ("a/{object_id}/*-{band}", "a", "{object_id}/*-{band}"),
+        ("a/b/{band}/{object_id}.fits", "a/b", "{band}/{object_id}.fits"),
+        ("a/*/b/{object_id}.fits", "a", "*/b/{object_id}.fits"),
+        ("{x}/{object_id}.fits", "{x}", "{object_id}.fits"),
+        ("{x}", "{x}", None),
+        ("a/one.fits", "a", "one.fits"),
+        ("nowhere", "nowhere", None),
+        ("nowhere/{object_id}.fits", "nowhere", "{object_id}.fits"),
+    ],
+)
+def test_a_path_is_a_folder_and_perhaps_how_its_files_are_named(
+    images: str, folder: str, pattern: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "{x}").mkdir()
+    (tmp_path / "a" / "one.fits").touch()
+    assert folder_and_pattern(str(tmp_path / images)) == (tmp_path / folder, pattern)
+
+
+@pytest.mark.parametrize("images", ["{object_id}-{band}.fits", "{object_id}-{band}", "*-{band}.fits", ""])
+def test_files_of_a_pattern_are_facts(images: str, tmp_path: Path) -> None:
+    folder = tmp_path / "stamps [1]"
+    write_bands(folder, "x-{band}.fits", 0)
+    settings = stamps.Settings(images=str(folder / images))
+
+    def facts() -> dict[str, Any]:
+        return stamps.facts(settings, SurveyConfig(), Target())
+
+    seen = [facts()]
+    write_bands(folder, "y-{band}.fits", 0)
+    seen.append(facts())
+    (folder / "y-g.fits").unlink()
+    seen.append(facts())
+    (folder / "x-g.fits").write_bytes((folder / "x-r.fits").read_bytes()[:-1])
+    seen.append(facts())
+    assert all(one != other for i, one in enumerate(seen) for other in seen[:i])
+    (folder / "runs").mkdir()
+    (folder / "runs" / "metrics.json").touch()
+    assert (facts() == seen[-1]) == (images != "")
+
+
+@pytest.mark.parametrize("folder", ["stämps", "a b, c=d", "{x} [1]", "~bob's", "*"])
+def test_names_of_files_are_taken_as_they_are_typed(folder: str, tmp_path: Path) -> None:
+    write_bands(tmp_path / folder, "7/img-{band}.fits", 7)
+    words = ("stage=prepare", "data=stamps", "data.labelled=false", f"survey.pixels={PIXELS}")
+    images = tmp_path / folder / "{object_id}" / "*-{band}.fits"
+    run_well(*words, f"data.images={images}", *places(tmp_path))
+    store = open_store(only(tmp_path / "data", "store.json").parent)
+    np.testing.assert_array_equal(store.catalogue["object_id"], [7])
 
 
 def test_one_file_a_galaxy_as_cube_or_extensions(tmp_path: Path) -> None:
@@ -130,11 +188,11 @@ def test_a_row_without_stamp_is_an_error_left_out_or_flagged(tmp_path: Path) -> 
     plan = planned(tmp_path / "images", path, labelled=True, drop_invalid=True)
     assert list(plan.catalogue["object_id"]) == ["g0", "g2"]
     np.testing.assert_array_equal(pixels_of(plan), [cube(0), cube(2)])
-    plan = planned(tmp_path / "images", path, dtype="float32")
+    plan = planned(tmp_path / "images", path)
     assert list(plan.catalogue["flag"]) == ["", "frame", "", "frame"]
     store = plan.write(tmp_path / "store", {}, lambda n, total: None)
     assert list(store.flags) == ["", "frame", "", "frame"]
-    np.testing.assert_array_equal(store.inputs[2], cube(2))
+    np.testing.assert_array_equal(store.inputs[2], cube(2).astype(np.float16))
 
 
 def test_no_row_fits_any_file(tmp_path: Path) -> None:
@@ -242,17 +300,17 @@ def test_one_of_several_images_is_chosen_by_its_name_or_number(tmp_path: Path) -
     for i, epoch in enumerate(("FIRST", "SECOND")):
         hdus += [fits.ImageHDU(cube(i)[BANDS.index(b)], name=f"{epoch}_{b}") for b in BANDS]
     fits.HDUList(hdus).writeto(tmp_path / "a.fits")
-    with pytest.raises(DataError, match=r"2 images of band u \(FIRST_U, SECOND_U\): .*data.extension"):
+    with pytest.raises(DataError, match=r"2 images of band u \(FIRST_U, SECOND_U\): .*data.images_key"):
         planned(tmp_path)
-    np.testing.assert_array_equal(pixels_of(planned(tmp_path, extension="second_{band}")), [cube(1)])
+    np.testing.assert_array_equal(pixels_of(planned(tmp_path, images_key="second_{band}")), [cube(1)])
     with pytest.raises(DataError, match=r"no image that is called third_u .*one of: FIRST_U, "):
-        planned(tmp_path, extension="third_{band}")
+        planned(tmp_path, images_key="third_{band}")
     (tmp_path / "a.fits").unlink()
     fits.HDUList([fits.PrimaryHDU(cube(0)), fits.ImageHDU(cube(1), name="W")]).writeto(tmp_path / "a.fits")
-    with pytest.raises(DataError, match=r"2 images \(PRIMARY, W\): say which is meant by data.extension"):
+    with pytest.raises(DataError, match=r"2 images \(PRIMARY, W\): say which is meant by data.images_key"):
         planned(tmp_path)
-    for extension, i in (("0", 0), ("primary", 0), ("1", 1), ("w", 1)):
-        np.testing.assert_array_equal(pixels_of(planned(tmp_path, extension=extension)), [cube(i)])
+    for key, i in (("0", 0), ("primary", 0), ("1", 1), ("w", 1)):
+        np.testing.assert_array_equal(pixels_of(planned(tmp_path, images_key=key)), [cube(i)])
 
 
 def test_files_of_weights_are_no_galaxies(tmp_path: Path) -> None:
@@ -313,7 +371,7 @@ def test_folders_and_patterns_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"galaxy a has 2 files in band g, a/x-g.fits and a/y-g.fits"):
         find(None)
     with pytest.raises(
-        DataError, match=r"none of its 10 files, such as a/x-g.fits, is named like data.pattern"
+        DataError, match=r"none of its 10 files, such as a/x-g.fits, is named like {object_id}.fits: type"
     ):
         find("{object_id}.fits")
     assert list(find("{object_id}/y-{band}.fits")) == ["a"]
@@ -326,7 +384,7 @@ def test_folders_and_patterns_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_a_real_stamp_enters_as_it_is(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "sdss_stamp"
-    plan = planned(folder, pattern="stamp-{band}.fits", pixels=64)
+    plan = planned(folder / "stamp-{band}.fits", pixels=64)
     table = plan.catalogue
     planes = [fits.getdata(folder / f"stamp-{band}.fits") for band in "ugriz"]
     (image,) = pixels_of(plan)
@@ -338,7 +396,7 @@ def test_a_real_stamp_enters_as_it_is(real_data: Path, tmp_path: Path) -> None:
 
 def test_beside_stamps_of_another_shape_the_real_one_is_found(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "sdss_stamp"
-    plan = planned(folder, pixels=64, pattern="{object_id}-{band}")
+    plan = planned(folder / "{object_id}-{band}", pixels=64)
     assert list(plan.catalogue["object_id"]) == ["psf", "stamp"]
     images = pixels_of(plan)
     assert np.isnan(images[0]).all()
