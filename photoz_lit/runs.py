@@ -164,7 +164,7 @@ def finish(
     from photoz_lit.results import read_pdf, write_results
 
     s, folder, target = config.survey, run.folder, config.target
-    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.photo_z, target)
+    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.estimate, target)
     pdf = np.concatenate(list(read_pdf(folder)))
     spec_z, photo_z, r = (
         np.asarray(table[name]) for name in (target.column, target.estimate, "dered_petro_r")
@@ -178,7 +178,7 @@ def finish(
     numbers = metrics.evaluate(spec_z, photo_z, r, pdf, grid, rng=rng, **of_all)
     write_json(folder / "metrics.json", numbers)
     everyone = metrics.trainz(spec_z_train, own, len(spec_z))
-    estimate = getattr(metrics, config.photo_z)(everyone, own)
+    estimate = getattr(metrics, config.estimate)(everyone, own)
     trainz = metrics.evaluate(spec_z, estimate, r, everyone, own, rng=rng, **of_all)
     write_json(folder / "trainz.json", trainz)
 
@@ -224,4 +224,4 @@ def survey_facts(config: Config) -> dict[str, Any]:
     """Return what readers of results need: grids, cuts, the estimate and the target, with its words."""
     plain = settings.to_container(config)
     facts: dict[str, Any] = plain["survey"]
-    return facts | {"estimate": config.photo_z, "target": plain["target"]}
+    return facts | {"estimate": config.estimate, "target": plain["target"]}

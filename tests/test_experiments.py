@@ -54,9 +54,7 @@ def swept(
         pytest.param(
             "threshold", ["correction.subset.threshold=2,5"], {2, 5}, {"balanced", "full"}, 1, marks=SLOW
         ),
-        pytest.param(
-            "training_size", ["data.train_fraction=0.5,1"], {0.5, 1.0}, {"none", "full"}, 2, marks=SLOW
-        ),
+        pytest.param("training_size", ["data.n_train=0.5,1"], {0.5, 1.0}, {"none", "full"}, 2, marks=SLOW),
         pytest.param(
             *("label_errors", ["data.label_error=0,0.1"], {0.0, 0.1}, {"none", "full"}, 2), marks=SLOW
         ),

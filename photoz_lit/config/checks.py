@@ -98,6 +98,10 @@ def _check_data(c: Config) -> None:
         f"data.thin={d.thin} must be a range of spec_z and the fraction to keep in it: "
         "[z_low,z_high,fraction], e.g. [0.08,0.16,0.1]",
     )
+    _require(
+        d.n_train is None or d.n_train <= 1 or d.n_train == int(d.n_train),
+        f"data.n_train={d.n_train} must be a share of the training galaxies, up to 1, or a number of them",
+    )
     if c.stage.name in (None, "report"):
         return
     SOURCES[d.source].check(d, c.survey)

@@ -19,16 +19,17 @@ from photoz_lit.config.checks import check, one_of
 from photoz_lit.config.folders import AFTER, changed, flat, folder_names, to_container
 from photoz_lit.config.schema import VERSION, Config, leaves
 from photoz_lit.config.words import shown
+from photoz_lit.correction.settings import SubsetConfig
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.setting import contents_of, settings_of
 from photoz_lit.target import Target
 
-# Numbers that follow others in conf/: `${half:${survey.n_bins}}`, `${per_cell:200,180,${survey.n_bins}}`.
+# Numbers in conf/ that follow others: `${half:${survey.n_bins}}`, `${per_cell:200,180,${survey.n_bins},1}`.
 OmegaConf.register_new_resolver("half", lambda n: int(n) // 2, replace=True)
-# A threshold that suits so many bins, for others and for a part of the training galaxies.
+# A threshold that suits so many bins, for others and for a share of the training galaxies.
 OmegaConf.register_new_resolver(
     "per_cell",
-    lambda threshold, n_bins, now, part=1.0: max(1, round(threshold * n_bins / now * part)),
+    lambda threshold, n_bins, now, n_train: max(1, round(threshold * n_bins / now * min(n_train or 1, 1))),
     replace=True,
 )
 # A value for one choice, null for others: `${when:${data.source},mock,12000}`.
@@ -45,6 +46,7 @@ def _structure() -> DictConfig:
 _STARTS = [f.name for f in fields(Config) if "chosen" not in f.metadata and f.name != "names"]
 # So do branches of others that are chosen, which types would fix too soon: `_fit` gives them.
 _PLAIN = OmegaConf.to_container(OmegaConf.masked_copy(_structure(), _STARTS), resolve=False)
+_PLAIN["values"] = {"threshold": SubsetConfig().threshold}
 ConfigStore.instance().store("settings", _PLAIN)
 
 NAMED = ("survey", "target", "data", "encoder", "size")  # groups that name run folders by their choice
@@ -69,7 +71,21 @@ def _composed(words: tuple[str, ...], folders: str) -> Composition:
     whole = compose("config", list(words), return_hydra_config=True)
     groups = {str(k): v for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra")}
     settings = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    return Composition(settings, groups)
+    return Composition(OmegaConf.create(plain_of(settings)), groups)
+
+
+def plain_of(composed: DictConfig) -> dict[str, Any]:
+    """Return what is composed as plain values, and in it `values`, to which conf/ alone refers."""
+    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
+    values = plain.pop("values", {})
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(inner) for key, inner in value.items()}
+        name = re.fullmatch(r"\$\{values\.(\w+)\}", value) if isinstance(value, str) else None
+        return value if name is None else values[name[1]]
+
+    return {key: filled(value) for key, value in plain.items()}
 
 
 def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
@@ -78,13 +94,15 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
     What the words change of the groups' own settings names run folders; without words these have no names.
     ConfigError for a key that does not exist, a wrong value, or settings that cannot work together.
     """
-    plain = OmegaConf.to_container(composed, resolve=False)
-    assert isinstance(plain, dict)
-    plain.get("sweep", {}).pop("values", None)  # what sweeps of conf/experiment go through at a size
+    plain = plain_of(composed)
     for key in [key for key, value in flat(plain).items() if value == "???"]:
         raise ConfigError(f"{key} is not set, and there is no default: type {key}=VALUE")
     try:
         given = [word[2:].partition("=")[0] for word in words or () if word.startswith("++")]
+        if any(key.startswith("values") for key in given):
+            raise ConfigError(
+                "values are numbers that conf/ refers to, no settings: type correction.subset.threshold, say"
+            )
         schema = _fit(_structure(), Config, plain, given)
         typed = OmegaConf.merge(schema, plain)
         config = OmegaConf.to_object(typed)

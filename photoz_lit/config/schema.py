@@ -43,8 +43,6 @@ class SurveyConfig:
     r_width: float = setting(0.5, above=0)  # mag
     n_slices: int = setting(11, least=1)  # odd: 2 R - 1 for R outputs
     outlier_cut: float = setting(0.05, above=0, decides="results")  # on abs(dz)
-    # Galaxies of each (z bin, r slice) cell that corrections with a balanced subset keep.
-    threshold: int = setting(20, least=1, decides="nothing")
     slope_high_from: float = setting(0.15, decides="results")  # fits slope_spec_z_high above
 
     def grid(self) -> RedshiftGrid:
@@ -178,11 +176,6 @@ class Config:
             "training.hidden": c.step3 and c.step3.hidden,
         }
         return tuple(key for key, does in runs.items() if not does)
-
-    @property
-    def photo_z(self) -> str:
-        """Which estimate of p(z) is photo_z: the correction's own, or the settings'."""
-        return self.correction.estimate or self.estimate
 
     def output_grid(self) -> RedshiftGrid:
         """Return the bins of a classifier's p(z): the survey's, extended where Step 3 adds bins."""

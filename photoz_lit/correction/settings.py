@@ -52,8 +52,6 @@ class CorrectionConfig:
     members: int = setting(1, least=1)  # heads, of whose p(z) the mean is taken
     mean: str = setting("arithmetic", choices=("arithmetic", "harmonic"))
     views: int = setting(8, least=1)  # of each galaxy
-    # Which of p(z) is photo_z, where it is not the setting of that name.
-    estimate: str | None = setting(None, choices=("mode", "median", "mean"), decides="results")
 
     @property
     def refits(self) -> bool:

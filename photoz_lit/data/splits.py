@@ -95,8 +95,7 @@ def assign_splits(
     test_fraction: float,
     val_fraction: float,
     seed: int,
-    n_train: int | None = None,
-    train_fraction: float = 1.0,
+    n_train: float | None = None,
     thin: Sequence[float] = (),
     target: str = "spec_z",
 ) -> NDArray[np.str_]:
@@ -109,8 +108,8 @@ def assign_splits(
         is with `val`, or else `val` is drawn from the rest.
     test_fraction, val_fraction : float
         Fractions of the objects, on average: each has its own lot.
-    n_train, train_fraction
-        Keep only so many training rows, and such a share of them; fewer are a part of more.
+    n_train : float, optional
+        Keep only so many training rows or, up to 1, such a share of them; fewer are a part of more.
     thin : (low, high, fraction), optional
         First, keep only such a fraction of the training rows with true values from low to below high.
     target : str
@@ -144,10 +143,9 @@ def assign_splits(
         inside = np.flatnonzero((split == "train") & (true >= low) & (true < high))
         spare = _drawn(inside, group, names, [seed, 73], np.random.default_rng([seed, 73]))
         split[spare[round(fraction * inside.size) :]] = "unused"
-    if n_train is not None or train_fraction < 1:
+    if n_train is not None:
         members = _drawn(np.flatnonzero(split == "train"), group, names, [seed, 72], rng)
-        kept = round(train_fraction * members.size)
-        split[members[kept if n_train is None else min(kept, n_train) :]] = "unused"
+        split[members[round(n_train * members.size if n_train <= 1 else n_train) :]] = "unused"
     if absent := [name for name in SPLITS if not (split == name).any()]:
         column = "" if given is None else "; the column split names the test rows by the word test"
         raise DataError(

@@ -82,7 +82,7 @@ def of_a_run(config: Config, model: Trained) -> None:
     how = [f"of={of.name}"] if folder != model.folder else []
 
     def sample() -> Sample:
-        store, estimate = prepare(own), str(table.meta.get("ESTIMATE", own.photo_z))
+        store, estimate = prepare(own), str(table.meta.get("ESTIMATE", own.estimate))
         return sample_of(own, store, training_estimates(own, model, store, estimate, int(views or 1), above))
 
     name = folder_name(own, *how, *([f"symmetries={views}"] if views else []))

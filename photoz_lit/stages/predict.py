@@ -107,7 +107,7 @@ def target_settings(config: Config, own: Config, folder: Path) -> Config:
         encoder=replace(own.encoder, noise=0.0) if hasattr(own.encoder, "noise") else own.encoder,
         head=own.head,
         correction=replace(own.correction, estimate=None),
-        estimate=config.estimate if "estimate" in typed else own.photo_z,
+        estimate=config.estimate if "estimate" in typed else own.estimate,
         data=replace(config.data, **inherited(config.data, own.data, typed, own.target.column)),
     )
 

@@ -108,7 +108,6 @@ def splits(store: Store, config: Config) -> NDArray[np.str_]:
         val_fraction=d.val_fraction,
         seed=d.split_seed,
         n_train=d.n_train,
-        train_fraction=d.train_fraction,
         thin=d.thin,
         target=config.target.column,
     )

@@ -53,14 +53,16 @@ def test_sizes_scale_with_bins_and_galaxies_and_name_a_folder() -> None:
         return config.correction.subset.threshold, config.survey.extend_left, config.survey.extend_right
 
     assert numbers() == (20, 30, 30)
-    assert numbers("survey.n_bins=20", "data.train_fraction=0.5") == (30, 10, 10)
+    assert numbers("survey.n_bins=20", "data.n_train=0.5") == (30, 10, 10)
     assert numbers("survey.n_bins=5000") == (1, 2500, 2500)
     assert numbers("size=paper") == (200, 90, 90)
-    paper = parsed("experiment=bins", "size=paper")
-    own = parsed("stage=classifier", "experiment=paper_sdss", "data.path=x.csv", "data.images=x.npy")
+    paper = parsed("experiment=bins", "size=paper", "correction=full")
+    own = parsed(
+        "stage=classifier", "experiment=paper_sdss", "correction=full", "data.path=x.csv", "data.images=x.npy"
+    )
     for part in ("training", "encoder", "survey"):
         assert getattr(paper, part) == getattr(own, part)
-    assert (paper.survey.threshold, paper.correction.views) == (200, own.correction.views)
+    assert paper.correction == own.correction
     split = 1 - paper.data.val_fraction - paper.data.test_fraction
     assert paper.data.n_galaxies * split == pytest.approx(393_219, abs=1)
     words = ("experiment=bins", "correction=full")

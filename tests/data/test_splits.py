@@ -219,17 +219,17 @@ def test_thinning_keeps_the_fraction_in_the_range_and_all_else() -> None:
     assert (thinned[inside] == "train").sum() == round(0.1 * inside.sum()) > 0
     assert (thinned[inside & (thinned != "train")] == "unused").all()
     np.testing.assert_array_equal(thinned[~inside], whole[~inside])
-    # n_train and train_fraction count what thinning leaves.
+    # n_train counts what thinning leaves.
     left = (thinned == "train").sum()
-    for n, more in ((round(0.5 * left), {"train_fraction": 0.5}), (40, {"n_train": 40})):
-        fewer = assign_splits(given, **fractions, thin=[0.1, 0.2, 0.1], **more)
+    for n, n_train in ((round(0.5 * left), 0.5), (40, 40)):
+        fewer = assign_splits(given, **fractions, thin=[0.1, 0.2, 0.1], n_train=n_train)
         assert (fewer == "train").sum() == n
         assert (thinned[fewer == "train"] == "train").all()
 
 
 def test_smaller_shares_of_the_training_rows_are_parts_of_larger_ones() -> None:
     splits = [
-        assign_splits(table(500), test_fraction=0.2, val_fraction=0.1, seed=0, train_fraction=share)
+        assign_splits(table(500), test_fraction=0.2, val_fraction=0.1, seed=0, n_train=share)
         for share in (1.0, 0.5, 0.25)
     ]
     sizes = [(split == "train").sum() for split in splits]

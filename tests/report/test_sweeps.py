@@ -120,9 +120,9 @@ def test_no_axis_no_sweep(tmp_path: Path, config: str) -> None:
 
 def test_runs_of_other_data_do_not_share_a_sweep(tmp_path: Path) -> None:
     write_sweep(tmp_path, [FULL], "survey.n_bins", [30, 60], n=50)
-    write_sweep(tmp_path / "other", [FULL], "survey.n_bins", [60, 90], n=50, data="{train_fraction: 0.5}")
+    write_sweep(tmp_path / "other", [FULL], "survey.n_bins", [60, 90], n=50, data="{n_train: 0.5}")
     for folder in (tmp_path / "other/swept/classifier").iterdir():
-        folder.rename(tmp_path / "swept/classifier" / f"data.train_fraction=0.5,{folder.name}")
+        folder.rename(tmp_path / "swept/classifier" / f"data.n_train=0.5,{folder.name}")
     assert [sweep.values for sweep in sweeps_of(gather(tmp_path).runs)] == [(30, 60), (60, 90)]
 
 

@@ -63,8 +63,7 @@ class SourceSettings:
     val_fraction: float = setting(0.05, above=0, below=1)
     test_fraction: float = setting(0.2, above=0, below=1)
     split_seed: int = setting(0, least=0)
-    n_train: int | None = setting(None, least=1)
-    train_fraction: float = setting(1.0, above=0, most=1)
+    n_train: int | float | None = setting(None, above=0)
     thin: list[float] = setting([])
     label_error: float = setting(0.0, least=0)
 
