@@ -48,16 +48,26 @@ CHOICES = sorted(
 MAGNITUDES = ("data=catalogue", "data.path=x.csv", "encoder=mlp")
 
 
+@pytest.mark.parametrize("name", ["demo", "paper_sdss", "smoke"])
+def test_the_threshold_of_an_experiment_is_that_of_its_subsets(name: str) -> None:
+    written = yaml.safe_load((ROOT / "conf" / "experiment" / f"{name}.yaml").read_text())
+    words = NEEDS.get(f"experiment={name}", [])
+    subset = parsed(f"experiment={name}", "stage=classifier", "correction=full", *words).correction.subset
+    assert subset is not None
+    assert subset.threshold == written["values"]["threshold"]
+    assert parsed(f"experiment={name}", "stage=classifier", *words).correction.subset is None
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_config_composes_and_says_what_is_set(choice: str) -> None:
     stage = [] if choice.startswith("stage=") else ["stage=classifier"]
     config = parsed(choice, *stage, *NEEDS.get(choice, []))
     group, _, value = choice.partition("=")
-    written = yaml.safe_load((ROOT / "conf" / group / f"{value}.yaml").read_text())
-    held = settings.to_container(config)
-    held = held if group in ("experiment", "size", "target") and value != "redshift" else held[group]
+    text = (ROOT / "conf" / group / f"{value}.yaml").read_text()
+    written, held = yaml.safe_load(text), settings.to_container(config)
+    held = held if "@package _global_" in text else held[group]
     typed = [word.partition("=")[0].rpartition(".")[2] for word in NEEDS.get(choice, [])]
-    for key in written.keys() - {"defaults", "hydra", "sweep", *typed}:
+    for key in written.keys() - {"defaults", "hydra", "sweep", "values", *typed}:
         assert_holds(held[key], written[key])
 
 

@@ -120,8 +120,12 @@ def _with_table(
     names = identities(table, column, path)[0].astype(str).tolist()
     files = [found.get(name, []) for name in names]
     if lone := sorted(found.keys() - set(names)):
-        n, of = len(lone), len(found)
-        log.warning("%s: %d of %d stamps have no row in %s: ignored: %s", images, n, of, path, _some(lone))
+        said = f"{images}: {len(lone)} of {len(found)} stamps have no row in {path}: {_some(lone)}"
+        if not rules.labelled and not rules.drop_invalid:
+            raise DataError(
+                f"{said}. Add rows, leave data.path out, or type data.drop_invalid=true to ignore them"
+            )
+        log.warning("%s: ignored", said)
     keep = np.ones(len(names), bool)
     if absent := [name for name in names if not found.get(name)]:
         n, of = len(absent), len(names)

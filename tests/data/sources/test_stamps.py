@@ -175,6 +175,9 @@ def test_rows_of_a_table_find_their_files(tmp_path: Path, caplog: pytest.LogCapt
     assert list(np.asarray(plan.catalogue["object_id"]).astype(str)) == ["3", "0", "2"]
     np.testing.assert_array_equal(pixels_of(plan), [cube(3), cube(0), cube(2)])
     assert "1 of 4 stamps have no row" in caplog.text
+    with pytest.raises(DataError, match=r"1 of 4 stamps have no row in .*t.csv: 1\. Add rows, leave"):
+        planned(tmp_path / "images", path)  # to predict: no stamp is left without an estimate unsaid
+    assert len(planned(tmp_path / "images", path, drop_invalid=True).catalogue) == 3
 
 
 def test_a_row_without_stamp_is_an_error_left_out_or_flagged(tmp_path: Path) -> None:
