@@ -102,9 +102,6 @@ def train(
     if resume:
         load_checkpoint(resume)  # a file that is none of ours stops here, with a message
         log.info("%s: resuming from %s", name, resume)
-    best_and_last = ModelCheckpoint(
-        folder, "best", monitor="val_loss", save_last=True, enable_version_counter=False
-    )
     lightning = pl.Trainer(
         accelerator=device_of(trainer).type,
         devices=trainer.devices,
@@ -114,7 +111,11 @@ def train(
         precision=precision_of(trainer),
         max_epochs=training.max_steps // training.check_every,
         logger=(book := _logger(logger, folder, name, resume)),
-        callbacks=[best_and_last, Pace(training.max_steps, trainer.progress)],
+        callbacks=[
+            ModelCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False),
+            ModelCheckpoint(folder, "last", enable_version_counter=False),  # whatever the validation loss
+            Pace(training.max_steps, trainer.progress),
+        ],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +90,20 @@ def test_threads_are_as_many_as_asked_for() -> None:
         training.use_threads(before)
 
 
-def train_tiny(folder: Path, steps: int = 4) -> dict[str, Any]:
-    """Train a small network on random magnitudes."""
+def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 0) -> dict[str, Any]:
+    """Train a small network on random magnitudes; labels of validation are wrong by so many bins."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     columns = {"ebv": np.zeros(30, "f4"), "z_bin": np.arange(30) % 6, "r_slice": np.arange(30) % 3}
     galaxies = Galaxies(rng.normal(18, 1, (30, 2, 2)).astype("f4"), columns, np.arange(30))
-    length = TrainingConfig(max_steps=steps, check_every=2)
+    val = replace(galaxies, columns=columns | {"z_bin": (columns["z_bin"] + wrong) % 6})
+    length = TrainingConfig(max_steps=steps, check_every=check_every, batch_size=8, lr=0.1)
     encoder = build_encoder("mlp", 5, 0, MLPSettings(hidden=[8]))
     net = PhotozNet(encoder, Head(8, 2, 6))
     member = torch.tensor([[True, False], [True, True], [False, True]])
     return train(
         PhotozModule(net, member, length, 1, CatalogueInputs()),
-        GalaxyData(galaxies, galaxies, stream=Stream(30, 8, 2, 1, 1)),
+        GalaxyData(galaxies, val, stream=Stream(30, 8, check_every, 1, 1)),
         folder,
         training=length,
         trainer=TrainerConfig(accelerator="cpu", precision="32-true"),
@@ -141,3 +143,24 @@ def test_a_log_says_how_long_the_whole_training_goes_on(
     said = [message for message in caplog.messages if "left" in message]
     assert [message.partition(",")[0] for message in said] == [f"{i} of 4 steps" for i in (1, 2, 3, 4)]
     assert said[-1].endswith(", 0:00:00 left")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_last_checkpoint_is_that_of_the_last_step_however_often_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seldom = train_tiny(tmp_path / "seldom", 40, 40, wrong=1)["state_dict"]
+    often = train_tiny(tmp_path / "often", 40, 2, wrong=1)["state_dict"]
+
+    def stop(module: PhotozModule, *_: object) -> None:
+        if module.global_step == 21:
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PhotozModule, "on_train_batch_start", stop)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train_tiny(tmp_path / "resumed", 40, 2, wrong=1)
+    resumed = train_tiny(tmp_path / "resumed", 40, 2, wrong=1)["state_dict"]
+    for key, values in seldom.items():
+        assert torch.equal(often[key], values), key
+        assert torch.equal(resumed[key], values), key
