@@ -137,12 +137,12 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
     part: list[int | str] = ["part", task.member] if c.leaves_out else []
     if c.subset:
         part = [c.subset.threshold, c.subset.fold + task.member]
-    training = config.training.step2
-    key = digest_of([task.representation, part, c.views, asdict(training), asdict(step2)])
+    t = config.training.step2
+    key = digest_of([task.representation, part, c.views, asdict(t), asdict(step2)])
     above = config.folder("representation")
     with locked(above):
         galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
-        head = fit_head(config, copy.deepcopy(head), loss, training, galaxies, folder)
+        head = fit_head(config, copy.deepcopy(head), loss, t.training(), galaxies, folder)
     return Fitted(head, train.grid, loss.implicit_prior())
 
 
@@ -167,7 +167,8 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     )
     prior = table.mean_label(train.r_slice, train.z_bin)
     new = new_outputs(config, head, table.grid.n_outputs, task.member)
-    training = config.training.hidden if c.hidden else config.training.step3
+    t = config.training
+    training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training()
     if isinstance(new, HiddenHead):
         embeddings = torch.from_numpy(train.embeddings)
         new.start_from(embeddings, torch.from_numpy(smoothed_prior(prior * len(task.train_rows))).float())

@@ -15,12 +15,13 @@ from omegaconf import OmegaConf
 SLOW = pytest.mark.slow
 TINY = (
     *("n_bootstrap=5", "logger=none", "trainer.accelerator=cpu", "trainer.threads=1"),
+    "training.representation.check_every=3",
     *("data.n_galaxies=120", "data.val_fraction=0.1", "data.test_fraction=0.2"),
     *("survey.pixels=24", "survey.n_bins=20"),
     *(
         f"training.{name}.{key}={value}"
         for name in ("representation", "step2", "step3")
-        for key, value in (("max_steps", 6), ("check_every", 3), ("batch_size", 32))
+        for key, value in (("max_steps", 6), ("batch_size", 32))
     ),
 )
 

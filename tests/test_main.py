@@ -32,7 +32,7 @@ SLOW = pytest.mark.slow
 TWO_STEPS = tuple(
     f"training.{name}.{key}={value}"
     for name in ("representation", "step2", "step3")
-    for key, value in (("max_steps", 2), ("check_every", 1), ("batch_size", 8))
+    for key, value in (("max_steps", 2), ("batch_size", 8))
 )
 
 

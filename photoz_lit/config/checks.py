@@ -126,7 +126,8 @@ def _check_encoder(c: Config) -> None:
 
 
 def _check_training(c: Config) -> None:
-    for name, t in vars(c.training).items():
+    for name in ("representation", "hidden"):
+        t = getattr(c.training, name)
         _require(
             t.max_steps % t.check_every == 0,
             f"training.{name}.max_steps={t.max_steps} must be a multiple of "

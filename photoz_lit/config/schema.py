@@ -77,32 +77,63 @@ class CalibrationConfig:
     paper: bool = False
 
 
+SCHEDULES = ("one_cycle", "halfway_drop", "constant")  # halfway_drop: the paper's, lr / 5 at half-way
+
+
 @dataclass
 class TrainingConfig:
     """One training: its length, optimiser and schedule."""
 
     max_steps: int = setting(2000, least=1)
-    check_every: int = setting(500, least=1)  # steps between validation, checkpoint and log
-    batch_size: int = setting(256, least=1)
+    check_every: int = setting(250, least=1)  # steps between validation, checkpoint and log
+    batch_size: int = setting(128, least=1)
     lr: float = setting(2e-3, above=0)
-    weight_decay: float = setting(0.0, least=0)
-    # halfway_drop: the paper's, lr / 5 at half-way
-    schedule: str = setting("one_cycle", choices=("one_cycle", "halfway_drop", "constant"))
+    weight_decay: float = setting(0.01, least=0)
+    schedule: str = setting("one_cycle", choices=SCHEDULES)
 
     def __post_init__(self) -> None:
         self.check_every = min(self.check_every, self.max_steps)
 
 
 @dataclass
+class StepConfig:
+    """The training of linear outputs: without weight decay, and the last checkpoint counts."""
+
+    max_steps: int = setting(2000, least=1)
+    batch_size: int = setting(256, least=1)
+    lr: float = setting(2e-3, above=0)
+    schedule: str = setting("one_cycle", choices=SCHEDULES)
+
+    def training(self) -> TrainingConfig:
+        """Return the whole of it; up to four checks on the way decide nothing."""
+        checks = max(n for n in (1, 2, 3, 4) if self.max_steps % n == 0)
+        return TrainingConfig(check_every=self.max_steps // checks, weight_decay=0.0, **vars(self))
+
+
+@dataclass
+class HiddenConfig:
+    """The training of outputs behind a hidden layer, in Step 3's batches; the best checkpoint counts."""
+
+    max_steps: int = setting(2000, least=1)
+    check_every: int = setting(200, least=1)
+    lr: float = setting(2e-3, above=0)
+
+    def __post_init__(self) -> None:
+        self.check_every = min(self.check_every, self.max_steps)
+
+    def training(self, batch_size: int) -> TrainingConfig:
+        """Return the whole of it, with the rate in one cycle, and weight decay against learning by heart."""
+        return TrainingConfig(batch_size=batch_size, weight_decay=0.01, schedule="one_cycle", **vars(self))
+
+
+@dataclass
 class TrainingsConfig:
     """The three trainings of the method, and that of Step 3's outputs behind a hidden layer."""
 
-    representation: TrainingConfig = branch(
-        lambda: TrainingConfig(check_every=250, batch_size=128, weight_decay=0.01)
-    )
-    step2: TrainingConfig = branch(lambda: TrainingConfig(max_steps=1000, lr=1e-3), "classifier")
-    step3: TrainingConfig = branch(TrainingConfig, "classifier")
-    hidden: TrainingConfig = branch(lambda: TrainingConfig(check_every=200, weight_decay=0.01), "classifier")
+    representation: TrainingConfig = branch(TrainingConfig)
+    step2: StepConfig = branch(lambda: StepConfig(max_steps=1000, lr=1e-3), "classifier")
+    step3: StepConfig = branch(StepConfig, "classifier")
+    hidden: HiddenConfig = branch(HiddenConfig, "classifier")
 
 
 @dataclass
@@ -169,11 +200,13 @@ class Config:
     def idle(self) -> tuple[str, ...]:
         """Beginnings of keys that decide nothing here: of what this correction does not do."""
         c = self.correction
+        linear, hidden = (c.step3 and bool(c.step3.hidden) == behind for behind in (False, True))
         runs = {
             "survey.extend_": c.step3 and c.step3.extend,
             "training.step2": c.step2,
-            "training.step3": c.step3 and not c.step3.hidden,
-            "training.hidden": c.step3 and c.step3.hidden,
+            "training.step3.batch_size": c.step3,
+            **{f"training.step3.{key}": linear for key in ("max_steps", "lr", "schedule")},
+            "training.hidden": hidden,
         }
         return tuple(key for key, does in runs.items() if not does)
 

@@ -110,6 +110,8 @@ def test_settings_of_results_alone_name_and_train_nothing(word: str) -> None:
         ("full", "training.step2.lr=0.5", True),
         ("balanced", "training.step3.lr=0.5", False),
         ("best", "training.step3.lr=0.5", False),
+        ("best", "training.step3.batch_size=5", True),
+        ("balanced", "training.step3.batch_size=5", False),
         ("best", "training.hidden.lr=0.5", True),
         ("full", "training.hidden.lr=0.5", False),
     ],

@@ -164,6 +164,14 @@ def assert_holds(held: Any, written: Any) -> None:
             ["stage=representation", "training.representation.check_every=7"],
             ["training.representation.max_steps=2000", "multiple of training.representation.check_every=7"],
         ),
+        (
+            ["stage=classifier", "training.hidden.check_every=7"],
+            ["training.hidden.max_steps=2000", "multiple of training.hidden.check_every=7"],
+        ),
+        (
+            ["stage=classifier", "training.step2.check_every=10"],
+            ["'training.step2.check_every'", "max_steps"],
+        ),
         (["stage=representation", "trainer.precision=16"], ["trainer.precision", "bf16-mixed"]),
         (
             ["stage=representation", "trainer.accelerator=tpuu"],
@@ -217,8 +225,15 @@ def test_a_target_without_words_is_called_by_its_column() -> None:
 
 
 def test_a_check_later_than_the_end_is_made_at_the_end() -> None:
-    t = parsed("stage=classifier", "training.step2.max_steps=30").training.step2
-    assert (t.max_steps, t.check_every) == (30, 30)
+    words = ("training.representation.max_steps=30", "training.hidden.max_steps=20")
+    t = parsed("stage=classifier", *words).training
+    assert (t.representation.check_every, t.hidden.check_every) == (30, 20)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (6, 2), (7, 7), (10, 5), (1000, 250)])
+def test_a_training_of_outputs_is_checked_up_to_four_times(steps: int, every: int) -> None:
+    words = ("stage=classifier", f"training.step2.max_steps={steps}")
+    assert parsed(*words).training.step2.training().check_every == every
 
 
 def test_relative_paths_start_at_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -185,8 +185,8 @@ def test_no_spec_z_of_the_test_split_leaks_into_estimates(tmp_path: Path) -> Non
 def test_killed_classifier_ends_as_if_it_had_not_been(
     step: str, catalogue_run: Finished, tmp_path: Path
 ) -> None:
-    steps = (f"training.{step}.max_steps=1500", f"training.{step}.check_every=20")
-    words = ("stage=classifier", "correction=full", "correction.subset.threshold=4", *steps)
+    steps = f"training.{step}.max_steps=1500"
+    words = ("stage=classifier", "correction=full", "correction.subset.threshold=4", steps)
     killed, whole = catalogue_run.copy(tmp_path / "killed"), catalogue_run.copy(tmp_path / "whole")
     kill_when(f"{step}*/last.ckpt", killed.folder, *words, *killed.words)
     assert "resuming from" in run_well(*words, *killed.words).out

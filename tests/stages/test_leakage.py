@@ -26,8 +26,7 @@ NEEDS_SPEC_Z = ("spec_z", "pit")
 SPLITS = ("train",) * 90 + ("val",) * 30 + ("test",) * 40
 TRAINED = (  # enough for estimates that differ from galaxy to galaxy
     *("training.representation.max_steps=80", "training.representation.check_every=40"),
-    *("training.step2.max_steps=20", "training.step2.check_every=20"),
-    *("training.step3.max_steps=20", "training.step3.check_every=20"),
+    *("training.step2.max_steps=20", "training.step3.max_steps=20"),
     *(f"training.{name}.lr=0.02" for name in ("representation", "step2", "step3")),
     "n_bootstrap=2",
 )

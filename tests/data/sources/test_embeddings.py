@@ -80,7 +80,7 @@ def test_vectors_are_corrected_in_one_command(encoder: str, tmp_path: Path) -> N
         "correction.subset.threshold=5",
         "n_bootstrap=5",
         *(f"training.{s}.max_steps=6" for s in ("representation", "step2", "step3")),
-        *(f"training.{s}.check_every=3" for s in ("representation", "step2", "step3")),
+        "training.representation.check_every=3",
         "logger=none",
         *places(tmp_path),
     ]
