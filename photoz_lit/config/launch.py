@@ -1,6 +1,8 @@
 """From the command line to jobs: flags and words, Hydra's composition of each job, errors in one form."""
 
+import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from photoz_lit.config.parse import as_yaml, parse
+from photoz_lit.config.parse import as_yaml, composition, parse
 from photoz_lit.config.schema import STAGES, Config
 from photoz_lit.config.words import for_hydra, shown
 from photoz_lit.errors import ConfigError, PhotozError
@@ -46,8 +48,7 @@ def launch(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, so that all messages have one form
     failures: list[tuple[str, Exception]] = []
 
-    def job(composed: DictConfig) -> None:
-        overrides = list(HydraConfig.get().overrides.task)
+    def job(composed: DictConfig, overrides: list[str]) -> None:
         try:
             config = parse(composed, overrides)
             if work is not _show:
@@ -59,7 +60,14 @@ def launch(
             failures.append((" ".join(map(shown, overrides)), error))
 
     try:
-        hydra.main(config_path=str(conf), config_name="config", version_base="1.3")(job)()
+        if flags or any(re.match(r"[+~]*hydra\b", word) for word in words):
+            start = hydra.main(config_path=str(conf), config_name="config", version_base="1.3")
+            start(lambda composed: job(composed, list(HydraConfig.get().overrides.task)))()
+        else:  # the same, composed once where Hydra composes twice
+            with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+                composed = composition(tuple(words)).settings
+                logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+                job(composed, words)
     except (HydraException, OmegaConfBaseException) as error:
         lines = [
             line for line in str(error).replace(" error: ", ": ").splitlines()[:2] if "hydra.cc" not in line

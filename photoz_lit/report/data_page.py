@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import photoz_lit
@@ -15,8 +14,20 @@ from photoz_lit.grids import Floats, Ints, MagnitudeSlices
 from photoz_lit.report import contact_sheet, limits
 from photoz_lit.report.cutout_checks import Comparison, CutoutFacts, compare_r, measure, suspicions
 from photoz_lit.report.figures import data as figures
-from photoz_lit.report.figures.style import DASH, MINUS, as_png, number
-from photoz_lit.report.html import Block, Notice, Page, Section, Table, Tile, plain_table, png, svg, write
+from photoz_lit.report.figures.style import DASH, MINUS, number
+from photoz_lit.report.html import (
+    Block,
+    Notice,
+    Page,
+    Picture,
+    Section,
+    Table,
+    Tile,
+    plain_table,
+    png,
+    svg,
+    write,
+)
 from photoz_lit.report.table_checks import table_suspicions
 from photoz_lit.target import REDSHIFT, Target
 
@@ -56,7 +67,7 @@ def write_data_report(
         contact_sheet.check_images(store, bands)
         if rows.size:
             sheet, inputs = _image_findings(store, rows, bands, pixel_scale)
-            write(folder / "contact_sheet.png", as_png(sheet))
+            write(folder / "contact_sheet.png", sheet.content)
     elif rows.size:
         inputs = _vector_findings(store, rows)
     shape = " × ".join(str(n) for n in store.inputs.shape[1:])
@@ -133,13 +144,13 @@ def _statistics(what: str, columns: Mapping[str, Floats]) -> Table:
     return plain_table((what, "missing", "least", "1 %", "median", "99 %", "greatest"), rows)
 
 
-def _image_findings(store: Store, rows: Ints, bands: str, pixel_scale: float) -> tuple[Figure, Findings]:
+def _image_findings(store: Store, rows: Ints, bands: str, pixel_scale: float) -> tuple[Picture, Findings]:
     """Look at a sample of cutouts; return the contact sheet for a file of its own too."""
     cutouts = contact_sheet.read_rows(store, rows)
     facts = measure(cutouts, bands, pixel_scale)
     z, r, ebv = (store.column(name)[rows] for name in DISTRIBUTIONS)
     comparison = compare_r(facts, r, np.nan_to_num(ebv))
-    sheet = contact_sheet.figure_of(store, rows, cutouts, bands)
+    sheet = png(contact_sheet.figure_of(store, rows, cutouts, bands), "Cutouts in colour")
     few, noise = contact_sheet.chosen(store, rows, BY_BAND_SHOWN), [f.noise for f in facts.bands]
     few_labels = contact_sheet.labels(store, rows[few])
     by_band = figures.figure_bands(cutouts[few], few_labels, bands, noise, facts.stack)
@@ -150,7 +161,7 @@ def _image_findings(store: Store, rows: Ints, bands: str, pixel_scale: float) ->
             "Galaxies",
             f"{order}{red}, {green}, {blue} as red, green, blue, brightness against the noise. Each galaxy "
             "should sit in the middle; nearby ones are large, distant ones redder.",
-            figures=(png(sheet, "Cutouts in colour"),),
+            figures=(sheet,),
         ),
         Block(
             "Band by band",
