@@ -45,7 +45,7 @@ def _structure() -> DictConfig:
 # What every composition starts from, so that conf/ can refer to it; a branch that is chosen brings its own.
 _STARTS = [f.name for f in fields(Config) if "chosen" not in f.metadata and f.name != "names"]
 # So do branches of others that are chosen, which types would fix too soon: `_fit` gives them.
-_PLAIN = OmegaConf.to_container(OmegaConf.masked_copy(_structure(), _STARTS), resolve=False)
+_PLAIN: Any = OmegaConf.to_container(OmegaConf.masked_copy(_structure(), _STARTS), resolve=False)
 _PLAIN["values"] = {"threshold": SubsetConfig().threshold}
 ConfigStore.instance().store("settings", _PLAIN)
 

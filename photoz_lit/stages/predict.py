@@ -106,7 +106,7 @@ def target_settings(config: Config, own: Config, folder: Path) -> Config:
         # only training perturbs magnitudes
         encoder=replace(own.encoder, noise=0.0) if hasattr(own.encoder, "noise") else own.encoder,
         head=own.head,
-        correction=replace(own.correction, estimate=None),
+        correction=own.correction,
         estimate=config.estimate if "estimate" in typed else own.estimate,
         data=replace(config.data, **inherited(config.data, own.data, typed, own.target.column)),
     )
