@@ -95,9 +95,8 @@ def embeddings_of(
 
     @torch.inference_mode()
     def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
-        size = BATCH
-        for start in range(0, len(wanted), size):
-            part = wanted[start : start + size]
+        for start in range(0, len(wanted), BATCH):
+            part = wanted[start : start + BATCH]
             raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)
             part_ebv = torch.from_numpy(ebv[part]).to(device)
             out = np.empty((views, len(part), shape[2]), dtype=np.float32)

@@ -153,15 +153,11 @@ class Predictor:
         self.prior = np.mean([model.train_n_of_z for model in models], axis=0) if prior is None else prior
         self.branches = list(_branches(models, kind, shape, prior is not None))
         self.neighbours = _neighbours(models[0])
+        self.threshold = self.neighbours.threshold if self.neighbours else np.inf  # beyond, a galaxy is far
         heads = [head for branch in self.branches for head, _, _ in branch.members]
         for module in (self.neighbours, *(branch.encoder for branch in self.branches), *heads):
             if module is not None:
                 module.to(self.device).eval()
-
-    @property
-    def threshold(self) -> float:
-        """Distance beyond which a galaxy is far from training."""
-        return self.neighbours.threshold if self.neighbours else np.inf
 
     def __call__(self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None) -> Estimates:
         """Return p(z) (n, n_outputs) and distance (n,), from inputs (n, ...), E(B-V) and r (n,), mag."""

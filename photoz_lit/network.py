@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from photoz_lit.config import Config
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import ConfigError
+from photoz_lit.grids import Bools
 from photoz_lit.models.encoders import build_encoder, encoder_class, readers, reads
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.training import load_checkpoint, load_weights
@@ -46,7 +46,7 @@ def inputs_of(config: Config, kind: str) -> Inputs:
     return encoder_class(e.name).inputs(e, kind, bool(getattr(config.data, "magnitude_errors", [])))
 
 
-def membership(config: Config) -> NDArray[np.bool_]:
+def membership(config: Config) -> Bools:
     """Which output covers which r slice, (S, R); a single output covers them all."""
     slices = config.survey.slices()
     return np.ones((slices.n_slices, 1), dtype=np.bool_) if config.head == "single" else slices.membership

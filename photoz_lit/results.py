@@ -82,8 +82,9 @@ class Results:
         self.truth, self.name = target.column, target.estimate
         carried = ("object_id", "ra", "dec", self.truth, "dered_petro_r", "ebv")
         self.carried = {n: _plain(galaxies[n]) for n in carried if n in galaxies.colnames}
-        self.pdf, self.table = folder / "pdf.hdf5", folder / "photo_z.fits"
+        self.table = folder / "photo_z.fits"
         self.pdf_beside, self.table_beside = folder / "pdf.hdf5.partial", folder / "photo_z.partial.fits"
+        self.files = ((self.pdf_beside, folder / "pdf.hdf5"), (self.table_beside, self.table))
         self.progress = folder / "progress.json"
         kinds = ["mode", "mean", "median", "lower", "upper"] + ["pit"] * (self.truth in self.carried)
         columns: list[tuple[str, Any]] = [(n, v.dtype.newbyteorder(">")) for n, v in self.carried.items()]
@@ -131,7 +132,7 @@ class Results:
 
     def finish(self) -> None:
         """Put both files in their place; `forget` what is then left once the run is complete."""
-        for beside, path in ((self.pdf_beside, self.pdf), (self.table_beside, self.table)):
+        for beside, path in self.files:
             if beside.exists():
                 beside.rename(path)
 
@@ -181,8 +182,7 @@ class Results:
         if not self.progress.is_file():
             return False
         whole = read_json(self.progress)["rows"] == self.n
-        files = ((self.pdf_beside, self.pdf), (self.table_beside, self.table))
-        return all(beside.is_file() or (whole and path.is_file()) for beside, path in files)
+        return all(beside.is_file() or (whole and path.is_file()) for beside, path in self.files)
 
     def _begin(self, train_n_of_z: Floats) -> None:
         """Make both files in their whole length."""
@@ -224,9 +224,7 @@ def _write_at(path: Path, offset: int, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _estimates(
-    pdf: NDArray[np.float64], grid: RedshiftGrid, truth: NDArray[np.float64] | None
-) -> dict[str, NDArray[np.float64]]:
+def _estimates(pdf: Floats, grid: RedshiftGrid, truth: Floats | None) -> dict[str, Floats]:
     lower, upper = metrics.interval(pdf, grid).T
     estimates = {kind: getattr(metrics, kind)(pdf, grid) for kind in ("mode", "mean", "median")}
     estimates |= {"lower": lower, "upper": upper}

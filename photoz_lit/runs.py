@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from photoz_lit import config as settings
 from photoz_lit.config import Config
 from photoz_lit.errors import ConfigError, PhotozError
 from photoz_lit.files import beside, digest, locked, read_json, write_json, write_table
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import Floats, RedshiftGrid
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -149,7 +149,7 @@ def finish(
     galaxies: "Table",
     pdf_chunks: Iterable[NDArray[np.float32]],
     grid: RedshiftGrid,
-    train_n_of_z: NDArray[np.float64],
+    train_n_of_z: Floats,
     spec_z_train: NDArray[np.floating[Any]],
 ) -> None:
     """Write results and metrics of the test split, then `done.json`: only then the run is complete.
@@ -166,13 +166,10 @@ def finish(
     s, folder, target = config.survey, run.folder, config.target
     table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.estimate, target)
     pdf = np.concatenate(list(read_pdf(folder)))
-    spec_z, photo_z, r = (
-        np.asarray(table[name]) for name in (target.column, target.estimate, "dered_petro_r")
-    )
-    n_bootstrap, slices, own = config.n_bootstrap, s.slices(), s.grid()
-    resampled: dict[str, Any] = dict(
-        outlier_cut=s.outlier_cut, n_bootstrap=n_bootstrap, relative=target.relative
-    )
+    names = (target.column, target.estimate, "dered_petro_r")
+    spec_z, photo_z, r = (np.asarray(table[name]) for name in names)
+    n, slices, own = config.n_bootstrap, s.slices(), s.grid()
+    resampled: dict[str, Any] = {"outlier_cut": s.outlier_cut, "n_bootstrap": n, "relative": target.relative}
     of_all: dict[str, Any] = {"slices": slices, "z_high": s.slope_high_from, **resampled}
     rng = np.random.default_rng([config.seed, 5])
     numbers = metrics.evaluate(spec_z, photo_z, r, pdf, grid, rng=rng, **of_all)
@@ -184,7 +181,7 @@ def finish(
 
     scores, rng = metrics.pdf_scores(pdf, spec_z, grid), np.random.default_rng([config.seed, 6])
     by_r = metrics.by_magnitude(spec_z, photo_z, r, slices.edges, rng=rng, **resampled) | metrics.by_group(
-        scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n_bootstrap
+        scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n
     )
     rng, edges = np.random.default_rng([config.seed, 7]), np.linspace(s.z_min, s.z_max, 11)
     by_z = metrics.by_redshift(spec_z, photo_z, scores, edges, rng=rng, **resampled)
@@ -222,6 +219,4 @@ def finish_again(config: Config, run: Run, label: str, galaxies: "Table", spec_z
 
 def survey_facts(config: Config) -> dict[str, Any]:
     """Return what readers of results need: grids, cuts, the estimate and the target, with its words."""
-    plain = settings.to_container(config)
-    facts: dict[str, Any] = plain["survey"]
-    return facts | {"estimate": config.estimate, "target": plain["target"]}
+    return asdict(config.survey) | {"estimate": config.estimate, "target": asdict(config.target)}

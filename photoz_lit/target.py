@@ -8,22 +8,14 @@ from photoz_lit.setting import setting
 
 @dataclass(frozen=True)
 class Target:
-    """The quantity that is estimated, any column of numbers; its range and bins are the survey's.
+    """The quantity that is estimated, any column of numbers; its range and bins are the survey's."""
 
-    Parameters
-    ----------
-    column : str
-        Column of the true values. "spec_z" has the field's own words; any other is called by its label.
-    label, symbol, unit : str
-        As in "stellar mass", "log M", "dex". By default redshift's own, or the column's name; no unit.
-    residual : {"relative", "difference"}
-        Whether a residual is (estimate - truth) / (1 + truth), or estimate - truth.
-    """
-
-    column: str = "spec_z"
+    column: str = "spec_z"  # of the true values
+    # As in "stellar mass", "log M", "dex"; by default redshift's own, or the column's name, and no unit.
     label: str = setting("", decides="results")
     symbol: str = setting("", decides="results")
     unit: str = setting("", decides="results")
+    # (estimate - truth) / (1 + truth), or estimate - truth.
     residual: str = setting("relative", choices=("relative", "difference"), decides="results")
 
     def __post_init__(self) -> None:

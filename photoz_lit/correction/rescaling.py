@@ -1,9 +1,7 @@
 """The scale of a trained redshift output's weights, bin by bin (Kang et al. 2020, arXiv:1910.09217).
 
-"Decoupling representation and classifier for long-tailed recognition" freezes the representation and corrects
-the classifier in one of three ways. Classifier re-training (cRT) trains it again on balanced classes: that is
-Step 2, on the balanced subset, except that Step 2 starts from the trained weights and balances cells of
-redshift and magnitude. Here are the other two, which keep the direction of each bin's weights and change
+They freeze the representation and correct the classifier in one of three ways. To train it again on balanced
+classes is what Step 2 does. Here are the other two, which keep the direction of each bin's weights and change
 their length: tau-normalisation and learnt weight scaling (LWS).
 
 Weights are those of `Head.redshift`, viewed as (R, K, d); in a head of several outputs the scales of each are

@@ -23,6 +23,7 @@ from photoz_lit.data.faults import (
     value_faults,
 )
 from photoz_lit.errors import DataError
+from photoz_lit.grids import Bools, Ints
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +59,12 @@ class TableRules:
         return OWN_COLUMNS if self.target == "spec_z" else ("object_id", self.target, *OWN_COLUMNS[1:])
 
 
-def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table, NDArray[np.int64]]:
-    """Return the project's own columns of a foreign table, checked.
+def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table, Ints]:
+    """Return the project's own columns of a foreign table, checked, and the row of each galaxy in it, (n,).
 
-    Returns
-    -------
-    table : Table
-        object_id, the target, spec_z, dered_petro_r, ebv, positions, split, magnitudes and errors, as far as
-        there; what is unknown and not needed is NaN, E(B-V) is 0. Where not labelled, `flag` is "table" for
-        rows that cannot be used, and `ebv_known` false for galaxies whose E(B-V) is not known.
-    rows : array (n,)
-        Row of each kept galaxy in the input.
+    They are object_id, the target, spec_z, dered_petro_r, ebv, positions, split, magnitudes and errors, as
+    far as there; what is unknown and not needed is NaN, E(B-V) is 0. Where not labelled, `flag` is "table" of
+    rows that cannot be used, and `ebv_known` false for galaxies whose E(B-V) is not known.
     """
     _check_rules(rules)
     features = {
@@ -171,7 +167,7 @@ def _found(table: Table, name: str, origin: str, key: str) -> str:
     return theirs
 
 
-def split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+def split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], Bools]:
     """Return the splits of a table in our words, and which cells are empty."""
     given, empty = text(table, name, origin)
     words = np.array([SPLIT_WORDS.get(word.casefold(), "") for word in given], dtype="U5")
@@ -209,7 +205,7 @@ def _position_faults(table: Table, rules: TableRules) -> list[Fault]:
     return faults
 
 
-def _usable(faults: list[Fault], origin: str, drop_invalid: bool) -> NDArray[np.bool_]:
+def _usable(faults: list[Fault], origin: str, drop_invalid: bool) -> Bools:
     """Find the rows that can be used; stop at any fault unless its rows may be left out."""
     told = [f"{what} in {_rows(mask)}" for what, mask in faults if mask.any()]
     if told and not drop_invalid:
@@ -266,7 +262,7 @@ def _doubt_identity(table: Table, origin: str, target: str) -> None:
             )
 
 
-def _rows(mask: NDArray[np.bool_]) -> str:
+def _rows(mask: Bools) -> str:
     """Say how many rows a mask holds, and the first of them."""
     rows = np.flatnonzero(mask)
     more = f" and {rows.size - 5} more" if rows.size > 5 else ""

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from photoz_lit.grids import Ints
+
 VAL_BATCH = 512  # galaxies
 
-Picks = tuple[NDArray[np.int64], NDArray[np.int64]]  # galaxies of a batch, and the view of each
+Picks = tuple[Ints, Ints]  # galaxies of a batch, and the view of each
 
 
 @dataclass(eq=False)
@@ -23,7 +25,7 @@ class Galaxies(Dataset[dict[str, Any]]):
 
     inputs: NDArray[Any]  # (N, ...) of the store, usually a memory map; or embeddings (views, N, d)
     columns: dict[str, NDArray[Any]]  # (n,): what else a batch holds, e.g. ebv, z_bin, r_slice
-    rows: NDArray[np.int64]  # (n,): of each galaxy in `inputs`
+    rows: Ints  # (n,): of each galaxy in `inputs`
     views_first: bool = False  # whether `inputs` holds each view of a galaxy already
 
     def __len__(self) -> int:

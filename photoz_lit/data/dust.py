@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
+from photoz_lit.grids import Floats
 
 # A(band) / E(B-V), Stoughton et al. 2002 (AJ 123, 485), table 22.
 EXTINCTION_PER_EBV = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479}
 
 
-def ebv_from_maps(ra: NDArray[np.floating], dec: NDArray[np.floating], folder: Path) -> NDArray[np.float64]:
+def ebv_from_maps(ra: NDArray[np.floating], dec: NDArray[np.floating], folder: Path) -> Floats:
     """Return E(B-V) in mag, (n,), at positions in degrees (ICRS), NaN where one is not finite.
 
     The folder has SFD_dust_4096_ngp.fits and SFD_dust_4096_sgp.fits.

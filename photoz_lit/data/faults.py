@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.grids import MagnitudeSlices
+from photoz_lit.grids import Bools, Floats, MagnitudeSlices
 
 LIMITS = {  # lowest and highest value that can be, and what others are said to be
     "magnitude": (np.nextafter(0, 1), 40.0, "is no magnitude (above 0, up to 40; others: data=embeddings)"),
@@ -17,10 +17,10 @@ LIMITS = {  # lowest and highest value that can be, and what others are said to 
 STAND_INS = (0, -1, -9, -99, -999, -9999, -99999)  # as tables fill what they do not know
 FAR = 6.0  # mag: r of a few galaxies that is separated by such a gap from that of all others is no r
 
-Fault = tuple[str, NDArray[np.bool_]]  # what is wrong, and in which rows
+Fault = tuple[str, Bools]  # what is wrong, and in which rows
 
 
-def absent_faults(values: NDArray[np.float64], name: str) -> list[Fault]:
+def absent_faults(values: Floats, name: str) -> list[Fault]:
     """Rows without a value, by kind of fault."""
     return [
         (f"column {name} has an empty cell", np.isnan(values)),
@@ -28,14 +28,14 @@ def absent_faults(values: NDArray[np.float64], name: str) -> list[Fault]:
     ]
 
 
-def value_faults(values: NDArray[np.float64], name: str, kind: str, hint: str = "") -> list[Fault]:
+def value_faults(values: Floats, name: str, kind: str, hint: str = "") -> list[Fault]:
     """Rows whose value cannot be, by kind of fault; of magnitudes and errors also those without one."""
     low, high, words = LIMITS[kind]
     absent = absent_faults(values, name) if kind in ("magnitude", "error") else []
     return [*absent, (f"column {name} {words}{hint}", (values < low) | (values > high))]
 
 
-def range_faults(values: NDArray[np.float64], name: str, z_range: tuple[float, float]) -> list[Fault]:
+def range_faults(values: Floats, name: str, z_range: tuple[float, float]) -> list[Fault]:
     """Rows whose true value lies outside the survey's range, by kind of fault."""
     low, high = z_range
     negative = (values < 0) & (low >= 0)
@@ -46,7 +46,7 @@ def range_faults(values: NDArray[np.float64], name: str, z_range: tuple[float, f
     ]
 
 
-def far_from_others(r: NDArray[np.float64]) -> NDArray[np.bool_]:
+def far_from_others(r: Floats) -> Bools:
     """Say which few values a gap separates from all others."""
     far = np.zeros(len(r), bool)
     rows = np.flatnonzero((r > 0) & (r <= LIMITS["magnitude"][1]))
@@ -57,7 +57,7 @@ def far_from_others(r: NDArray[np.float64]) -> NDArray[np.bool_]:
     return far
 
 
-def stand_ins(keys: NDArray[np.generic], suspects: Sequence[complex] = STAND_INS) -> NDArray[np.bool_]:
+def stand_ins(keys: NDArray[np.generic], suspects: Sequence[complex] = STAND_INS) -> Bools:
     """Say which keys stand for none: known fillers that repeat as no other does, or a third of the table."""
     values, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     suspect = np.isin(values, np.array(suspects).astype(values.dtype))
@@ -65,7 +65,7 @@ def stand_ins(keys: NDArray[np.generic], suspects: Sequence[complex] = STAND_INS
     return np.asarray(((suspect & repeated) | (counts > max(10, len(keys) / 3)))[inverse])
 
 
-def outside_slices(dered_petro_r: NDArray[np.float64], slices: MagnitudeSlices) -> str | None:
+def outside_slices(dered_petro_r: Floats, slices: MagnitudeSlices) -> str | None:
     """Say how many galaxies lie outside the survey's slices, if that is more than one in a hundred."""
     low, high = slices.edges[[0, -1]]
     outside = int(((dered_petro_r < low) | (dered_petro_r > high)).sum())

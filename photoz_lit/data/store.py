@@ -135,18 +135,10 @@ def write_store(
 ) -> Store:
     """Write a store in order, beside its place, and rename it; what an interrupted write left is kept.
 
-    Parameters
-    ----------
-    folder, catalogue, shape, dtype, kind, settings
-        Of the store, and what it was made from.
-    chunks : iterable of arrays
-        The inputs from row `rows_written(folder, ...)` on, in order.
-    inspect : callable
-        Turns a chunk into inputs in the store's unit and says what is wrong with them.
-    keep_faulty : bool
-        Flag galaxies whose inputs cannot be used, instead of raising DataError.
-    array : Path, optional
-        A `.npy` that holds the inputs already: it is looked through and stays where it is.
+    `chunks` are the inputs from row `rows_written(folder, ...)` on, in order; `inspect` turns one into inputs
+    in the store's unit and says what is wrong with them. Galaxies whose inputs cannot be used are flagged if
+    `keep_faulty`, else a DataError. `settings` are what it was made from. An `array` is a `.npy` that holds
+    the inputs already: it is looked through and stays where it is.
     """
     partial = partial_folder(folder)
     partial.mkdir(parents=True, exist_ok=True)

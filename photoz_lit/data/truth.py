@@ -7,9 +7,10 @@ from photoz_lit.data.columns import numbers
 from photoz_lit.data.faults import range_faults
 from photoz_lit.data.store import Store
 from photoz_lit.errors import DataError
+from photoz_lit.grids import Floats
 
 
-def truth(store: Store, column: str, z_range: tuple[float, float]) -> NDArray[np.float64]:
+def truth(store: Store, column: str, z_range: tuple[float, float]) -> Floats:
     """Return the true values of the target, (n,), checked for all galaxies that can be used."""
     known = store.catalogue.colnames
     if column not in known:
@@ -29,8 +30,8 @@ def truth(store: Store, column: str, z_range: tuple[float, float]) -> NDArray[np
 
 
 def training_labels(
-    true: NDArray[np.float64], split: NDArray[np.str_], error: float, z_range: tuple[float, float], seed: int
-) -> NDArray[np.float64]:
+    true: Floats, split: NDArray[np.str_], error: float, z_range: tuple[float, float], seed: int
+) -> Floats:
     """Return what training is told of each galaxy, (N,): the truth, with Gaussian errors.
 
     Galaxies of the training and validation splits have one error each, from the seed: every stage is told the

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit.grids import Floats, Ints, RedshiftGrid, n_of_z
+from photoz_lit.grids import Bools, Floats, Ints, RedshiftGrid, n_of_z
 from photoz_lit.metrics.point import bias
 
 CHUNK = 4096  # galaxies whose p(z) is integrated at a time: bounds the memory, not the result
@@ -164,11 +164,11 @@ def cde_loss(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
     return _by_chunks(of_chunk, *_paired(pdf, spec_z, grid))
 
 
-def covered(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid, level: float = 0.68) -> NDArray[np.bool_]:
+def covered(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid, level: float = 0.68) -> Bools:
     """Whether spec_z lies in `interval`, ends included: a share `level` does, less if p(z) are too narrow."""
     p, z = _paired(pdf, spec_z, grid)
     low, high = interval(p, grid, level).T
-    inside: NDArray[np.bool_] = (low <= z) & (z <= high)
+    inside: Bools = (low <= z) & (z <= high)
     return inside
 
 

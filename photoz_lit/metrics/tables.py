@@ -41,12 +41,7 @@ Statistics = Callable[[Ints], dict[str, float]]  # of rows of galaxies, which ma
 
 
 def by_group(
-    statistics: Statistics,
-    group: ArrayLike,
-    n_groups: int,
-    *,
-    rng: np.random.Generator,
-    n_bootstrap: int = 100,
+    statistics: Statistics, group: ArrayLike, n_groups: int, *, rng: np.random.Generator, n_bootstrap: int
 ) -> dict[str, NDArray[Any]]:
     """`count` and statistics of each group of galaxies, given by its number (n,): arrays (n_groups,)."""
     groups = (np.flatnonzero(np.asarray(group) == i) for i in range(n_groups))
@@ -87,8 +82,7 @@ def by_magnitude(
         own = {"r": bias(r[members])} | _of_residuals(dz[members], outlier_cut)
         return own | {"wasserstein": wasserstein(z[members], estimate[members])}
 
-    row, n_rows = _row_of(r, edges)
-    return by_group(statistics, row, n_rows, rng=rng, n_bootstrap=n_bootstrap)
+    return by_group(statistics, *_row_of(r, edges), rng=rng, n_bootstrap=n_bootstrap)
 
 
 def by_redshift(
@@ -117,8 +111,7 @@ def by_redshift(
         own = {"spec_z": bias(z[members])} | _of_residuals(dz[members], outlier_cut)
         return own | scores.summary(members)
 
-    row, n_rows = _row_of(z, edges)
-    return by_group(statistics, row, n_rows, rng=rng, n_bootstrap=n_bootstrap)
+    return by_group(statistics, *_row_of(z, edges), rng=rng, n_bootstrap=n_bootstrap)
 
 
 def _of_residuals(dz: Floats, outlier_cut: float) -> dict[str, float]:
@@ -153,12 +146,6 @@ def evaluate(
     p(z) are NaN. Slopes use all populated bins of spec_z, of which `slope_spec_z_high` those above `z_high`
     (0.15 for SDSS), and the bins of photo_z with 10 galaxies or more. The variance that weights them is held
     fixed in the bootstrap; the error of the TV floor is the scatter of its `n_bootstrap` draws.
-
-    Raises
-    ------
-    ValueError
-        If there is no galaxy, lengths differ, a value is not finite, p(z) does not fit the grid or
-        n_bootstrap < 1.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     same = z.size > 0 and z.shape == estimate.shape == r.shape

@@ -71,9 +71,7 @@ class HiddenHead(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(
-        self, n_features: int, n_bins: int, n_hidden: int, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, n_features: int, n_bins: int, n_hidden: int, generator: torch.Generator) -> None:
         super().__init__()
         self.n_features, self.n_bins, self.n_redshift_outputs = n_features, n_bins, 1
         self.register_buffer("mean", torch.zeros(n_features))

@@ -75,7 +75,7 @@ def _residual_blocks(corrections: dict[str, list[Run]], main: list[str], target:
             f"A cure lies flat on the zero line. Grey behind each panel: {first}.",
             f"Mean residual against {target.true}",
             spec,
-            lambda some: figure_residual_panels(list(some.values()), spec[first], target=target),
+            lambda some: figure_residual_panels(list(some.values()), spec[first], target.true_axis, target),
         ),
         _panels(
             f"Mean residual against {target.estimated}, every correction",
@@ -83,7 +83,7 @@ def _residual_blocks(corrections: dict[str, list[Run]], main: list[str], target:
             f"Mean residual against {target.estimated}",
             photo,
             lambda some: figure_residual_panels(
-                list(some.values()), photo[first], against="photo_z", target=target
+                list(some.values()), photo[first], target.estimated_axis, target
             ),
         ),
     ]

@@ -29,10 +29,8 @@ def against_photo_z(label: str, runs: Sequence[Run]) -> Curve:
     """Bin residuals by the estimate, plain means."""
     binned = []
     for run in runs:
-        grid, relative = run.survey.grid, run.survey.target.relative
-        binned.append(
-            metrics.residuals_by_photo_z(run.spec_z, run.photo_z, grid, metrics.MIN_COUNT, relative)
-        )
+        how = (run.survey.grid, metrics.MIN_COUNT, run.survey.target.relative)
+        binned.append(metrics.residuals_by_photo_z(run.spec_z, run.photo_z, *how))
     return _over_seeds(label, binned, runs[0].metrics["slope_photo_z_err"])
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 import photoz_lit
 from photoz_lit.data.faults import outside_slices
 from photoz_lit.data.store import FLAGS, Store
+from photoz_lit.errors import DataError
 from photoz_lit.grids import Floats, Ints, MagnitudeSlices
 from photoz_lit.report import contact_sheet, limits
 from photoz_lit.report.cutout_checks import Comparison, CutoutFacts, compare_r, measure, suspicions
@@ -46,7 +46,6 @@ class Findings:
 
 def write_data_report(
     store: Store,
-    folder: Path,
     *,
     split: NDArray[np.str_] | None,
     bands: str,
@@ -55,7 +54,7 @@ def write_data_report(
     name: str,
     target: Target = REDSHIFT,
 ) -> list[str]:
-    """Write `data_report.html`, which needs no other file, and `contact_sheet.png`; return what looks wrong.
+    """Write `data_report.html` and `contact_sheet.png` into a store's folder; return what looks wrong.
 
     The table is read whole; of the inputs a sample of up to 512 galaxies, spread over the store. `split` is
     that of each galaxy, (n,); `bands` of images are a letter each, `pixel_scale` is in arcsec. DataError: the
@@ -64,10 +63,11 @@ def write_data_report(
     rows = contact_sheet.sample_rows(store)
     inputs, table = Findings(), _table_findings(store, split, slices, target)
     if store.kind == "images":
-        contact_sheet.check_images(store, bands)
+        if (n := store.inputs.shape[1]) != len(bands):
+            raise DataError(f"{store.folder}: cutouts of {n} bands, but {len(bands)} are named: {bands}")
         if rows.size:
             sheet, inputs = _image_findings(store, rows, bands, pixel_scale)
-            write(folder / "contact_sheet.png", sheet.content)
+            write(store.folder / "contact_sheet.png", sheet.content)
     elif rows.size:
         inputs = _vector_findings(store, rows)
     shape = " × ".join(str(n) for n in store.inputs.shape[1:])
@@ -85,7 +85,7 @@ def write_data_report(
         tiles=[*table.tiles, *inputs.tiles],
         sections=[section for section in sections if section.blocks],
     )
-    write(folder / "data_report.html", page.render().encode())
+    write(store.folder / "data_report.html", page.render().encode())
     return warnings
 
 

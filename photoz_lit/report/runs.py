@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import read_json
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 from photoz_lit.target import REDSHIFT, Target
 
 TARGET = ("column", "label", "symbol", "unit", "residual")
@@ -59,10 +58,10 @@ class Run:
     trainz: dict[str, float]  # numbers of the estimator that gives every galaxy the training n(z)
     survey: Survey
     store: str  # data set that it was made from: name of its folder below `data_dir`
-    spec_z: NDArray[np.float64]  # (n,), the truth, redshift or another target, as photo_z
-    photo_z: NDArray[np.float64]
-    dered_petro_r: NDArray[np.float64]
-    pit: NDArray[np.float64]
+    spec_z: Floats  # (n,), the truth, redshift or another target, as photo_z
+    photo_z: Floats
+    dered_petro_r: Floats
+    pit: Floats
     config: str  # resolved settings, as YAML
 
     @cached_property
@@ -243,7 +242,7 @@ def _read_survey(path: Path) -> Survey:
         raise DataError(f"{path}: {_words(error)}") from error
 
 
-def _read_estimates(path: Path, target: Target) -> tuple[NDArray[np.float64], ...]:
+def _read_estimates(path: Path, target: Target) -> tuple[Floats, ...]:
     """Read truth, estimate, r and PIT, each (n,), of the galaxies whose truth is known."""
     names = (target.column, target.estimate, "dered_petro_r", "pit")
     try:

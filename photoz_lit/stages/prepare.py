@@ -16,6 +16,7 @@ from photoz_lit.data.truth import training_labels as labels_of
 from photoz_lit.data.truth import truth
 from photoz_lit.errors import DataError
 from photoz_lit.files import digest_of, locked
+from photoz_lit.grids import Floats
 from photoz_lit.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,6 @@ def run(config: Config) -> None:
             s = config.survey
             for warning in write_data_report(
                 store,
-                store.folder,
                 split=split,
                 bands=s.bands,
                 slices=s.slices(),
@@ -113,7 +113,7 @@ def splits(store: Store, config: Config) -> NDArray[np.str_]:
     )
 
 
-def training_labels(store: Store, config: Config, split: NDArray[np.str_]) -> NDArray[np.float64]:
+def training_labels(store: Store, config: Config, split: NDArray[np.str_]) -> Floats:
     """Return what training is told of each galaxy, (N,): the truth, with errors of `data.label_error`."""
     z_range = (config.survey.z_min, config.survey.z_max)
     true = truth(store, config.target.column, z_range)

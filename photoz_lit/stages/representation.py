@@ -18,7 +18,7 @@ from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import write_table
 from photoz_lit.fitting import predict
-from photoz_lit.grids import n_of_z
+from photoz_lit.grids import Floats, Ints, n_of_z
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.network import build, inputs_of, membership
@@ -64,8 +64,8 @@ def fit(
     store: Store,
     net: PhotozNet,
     inputs: Inputs,
-    spec_z: NDArray[np.float64],
-    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    spec_z: Floats,
+    rows: tuple[Ints, Ints],
     folder: Path,
 ) -> None:
     """Train a network on the training and validation rows of a store and write `model.ckpt`."""
@@ -107,7 +107,7 @@ def fit_missing(config: Config) -> None:
         run(replace(config, stage=StageConfig("representation"), correction=CorrectionConfig()))
 
 
-def standardise(net: PhotozNet, store: Store, rows: NDArray[np.int64], inputs: Inputs) -> None:
+def standardise(net: PhotozNet, store: Store, rows: Ints, inputs: Inputs) -> None:
     """Set the input scales of an encoder that has them, from training galaxies."""
     rows = rows[:: max(1, len(rows) // STANDARDISE_ON)]  # tables may be sorted
     raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows]))

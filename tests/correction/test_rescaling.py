@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from photoz_lit.correction.losses.functions import hard_label_cross_entropy
+from photoz_lit.correction.losses.functions import hard_label_loss
 from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_normalised
 
 
@@ -62,7 +62,7 @@ def test_scales_are_where_the_loss_is_least() -> None:
     def steepness(at: np.ndarray) -> float:
         scale = torch.from_numpy(at).requires_grad_()
         logits = score * scale + torch.from_numpy(bias)
-        loss = hard_label_cross_entropy(logits, torch.from_numpy(z_bin), torch.from_numpy(member))
+        loss = hard_label_loss(logits, None, torch.from_numpy(z_bin), torch.from_numpy(member))
         loss = loss + 0.01 * ((scale - 1) ** 2).mean(dim=1).sum()
         return float(torch.autograd.grad(loss, scale)[0].abs().max())
 

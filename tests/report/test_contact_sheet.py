@@ -1,25 +1,22 @@
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.table import Table
-from matplotlib.image import imread
 
 from photoz_lit.data.store import Store, write_store
-from photoz_lit.errors import DataError
 from photoz_lit.report import contact_sheet
 from photoz_lit.report.figures.data import colour_bands, colour_image, stretch_for
 
 PIXELS = 16
 
 
-def write(folder: Path, n: int = 8, bands: int = 5, kind: str = "images", **columns: object) -> Store:
+def write(folder: Path, n: int, **columns: object) -> Store:
     """Write a store whose galaxies are constant images of their row's number plus one."""
     table = Table({"object_id": [f"g{i}" for i in range(n)], **columns})
-    shape = (n, bands, PIXELS, PIXELS) if kind == "images" else (n, bands)
-    inputs = np.ones(shape, np.float32) * (1 + np.arange(n)).reshape(-1, *[1] * (len(shape) - 1))
-    return write_store(folder, table, [inputs], shape=shape, dtype="float32", kind=kind, settings={})
+    shape = (n, 5, PIXELS, PIXELS)
+    inputs = np.ones(shape, np.float32) * (1 + np.arange(n))[:, None, None, None]
+    return write_store(folder, table, [inputs], shape=shape, dtype="float32", kind="images", settings={})
 
 
 @pytest.mark.parametrize(
@@ -59,24 +56,3 @@ def test_galaxies_are_shown_by_redshift_or_else_by_magnitude(tmp_path: Path) -> 
     assert contact_sheet.chosen(store, rows).tolist() == [3, 2, 1, 0]
     store = write(tmp_path / "n", 4)
     assert contact_sheet.labels(store, rows[:1]) == ["g0"]
-
-
-def test_command_writes_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "s", 8, bands=3)
-    words = ["contact_sheet", str(tmp_path / "s"), str(tmp_path / "sheet.png"), "--bands", "gri"]
-    monkeypatch.setattr(sys, "argv", words)
-    contact_sheet.main()
-    picture = imread(tmp_path / "sheet.png")
-    assert picture.shape[1] > picture.shape[0] > 100
-    assert [p.name for p in tmp_path.glob("*.png")] == ["sheet.png"]
-    monkeypatch.setattr(sys, "argv", [*words[:-1], "ugriz"])
-    with pytest.raises(SystemExit, match=r"cutouts of 3 bands, but 5 are named: ugriz"):
-        contact_sheet.main()
-
-
-def test_stores_without_images_to_show(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a store of vectors, images are needed"):
-        contact_sheet.draw_contact_sheet(write(tmp_path / "v", kind="vectors"), "ugriz")
-    store = write(tmp_path / "f", 3, flag=["edge"] * 3)
-    with pytest.raises(DataError, match=r"no galaxy can be used"):
-        contact_sheet.draw_contact_sheet(store, "ugriz")

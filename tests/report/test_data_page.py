@@ -44,7 +44,7 @@ def page(
         keep_faulty=True,
     )
     said = write_data_report(
-        store, folder, split=split, bands=bands, pixel_scale=0.396, slices=slices, name="Twenty <four>"
+        store, split=split, bands=bands, pixel_scale=0.396, slices=slices, name="Twenty <four>"
     )
     text = (folder / "data_report.html").read_text(encoding="utf-8")
     assert [html.escape(warning) for warning in said] == warnings_of(text)

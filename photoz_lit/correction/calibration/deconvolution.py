@@ -30,14 +30,14 @@ def expected_counts(
     dered_petro_r: ArrayLike,
     grid: RedshiftGrid,
     slices: MagnitudeSlices,
-    n_iterations: int | None = None,
+    n_iterations: int = 0,
 ) -> Floats:
     """Numbers of the target's galaxies expected in each cell, shape (S, K), from its photo_z and r (n,).
 
     "training": the sample's distribution within each slice; "photo": the histogram of the target's photo_z;
     "deconvolved": that with the errors measured on the sample deconvolved. Each slice sums to its number of
     target galaxies, or to 0 where the sample has none in it. In the extension of the grid of spec_z estimates
-    may lie. The number of iterations is chosen on the sample alone by default.
+    may lie. `choose_iterations` says how many iterations are best.
     """
     if expected == "photo":
         return cell_counts(photo_z, dered_petro_r, grid, slices).astype(np.float64)
@@ -48,8 +48,6 @@ def expected_counts(
         return n[:, None] * normalised(training)
     if expected != "deconvolved":
         raise ValueError(f"expected must be training, photo or deconvolved, got {expected!r}")
-    if n_iterations is None:
-        n_iterations = choose_iterations(sample, np.size(photo_z), grid, slices)
     photo = photo_z_counts(photo_z, dered_petro_r, grid, slices)
     errors = error_distribution(sample, grid, slices)
     return n[:, None] * deconvolve(photo, errors, start_of(training, photo, grid), [n_iterations])[0]

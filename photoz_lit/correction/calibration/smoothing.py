@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from photoz_lit.correction.calibration.deconvolution import Expected, choose_iterations, expected_counts
 from photoz_lit.correction.calibration.sample import Sample, normalised, redrawn_weights, target_weights
-from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid, bin_of, nearest_true
+from photoz_lit.grids import Bools, Floats, MagnitudeSlices, RedshiftGrid, bin_of, nearest_true
 
 BIN_WIDTH = 0.01  # of the photo_z bins of the correction (the paper's)
 NODES_PER_BIN = 4  # of a smooth correction
@@ -77,16 +77,10 @@ def calibrate(
 ) -> tuple[Calibration, Facts]:
     """Measure the correction of a target's photo_z on a sample of galaxies with spec_z.
 
-    Parameters
-    ----------
-    photo_z, dered_petro_r : array_like, shape (n,)
-        Of the target; used for the expected distribution only, see `expected_counts`.
-    paper : bool
-        Draw galaxies anew and take the plain mean of each (photo_z bin, slice), as the paper, instead of
-        weighting them and smoothing by as much as cross-validation asks for.
-    relative : bool
-        Whether the mean of (photo_z - spec_z) / (1 + spec_z) is to vanish, or that of the difference alone,
-        as of quantities other than redshift.
+    photo_z and r (n,) of the target serve the expected distribution only, see `expected_counts`. With `paper`
+    galaxies are drawn anew and the mean of each (photo_z bin, slice) is plain, as in the paper, instead of
+    weighting them and smoothing by as much as cross-validation asks for. What is to vanish is the mean of
+    (photo_z - spec_z) / (1 + spec_z), or of the difference alone where residuals are not `relative`.
     """
     iterations = 0
     if expected == "deconvolved":
@@ -100,7 +94,6 @@ def calibrate(
         weights = redrawn_weights(sample, counts, grid, slices, np.random.default_rng(seed))
     else:
         weights = target_weights(sample, counts, grid, slices)
-    # The mean of (photo_z - spec_z) / (1 + spec_z) is to vanish, that of (photo_z - spec_z) is not quite it.
     weights = weights / (1 + sample.spec_z) if relative else weights
     final = sample.take(np.arange(len(sample)), weights)
     effective = float(final.weights.sum() ** 2 / (final.weights**2).sum())
@@ -187,7 +180,7 @@ def choose_smoothing(
     return choices[int(loss.argmin())]
 
 
-def _filled(table: Floats, known: NDArray[np.bool_]) -> Floats:
+def _filled(table: Floats, known: Bools) -> Floats:
     """Fill a row's unknown entries from the nearest known one, rows without any from the nearest row."""
     out = table.copy()
     some = np.asarray(known.any(axis=1))

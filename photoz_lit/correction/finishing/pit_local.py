@@ -44,7 +44,8 @@ class LocalMap:
 
     def density(self, embeddings: ArrayLike) -> Floats:
         """Density of v among the neighbours of galaxies, (n, m), by their embeddings (n, d)."""
-        return local_density(self.v, nearest(embeddings, self.embeddings, self.choice.k), self.choice)
+        near, c = nearest(embeddings, self.embeddings, self.choice.k), self.choice
+        return shrunk_density(_neighbour_counts(self.v, near, c.k, c.m), c.prior_count)
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return everything as named arrays."""
@@ -82,11 +83,6 @@ def choose_local(v: Floats, neighbours: NDArray[np.integer[Any]], numbers: Seque
             gain = float(np.log(density_at(shrunk_density(counts, prior_count), v)).mean())
             choices.append(LocalChoice(k, m, prior_count, gain))
     return max(choices, key=lambda choice: choice.gain)
-
-
-def local_density(v: Floats, neighbours: NDArray[np.integer[Any]], choice: LocalChoice) -> Floats:
-    """Density of v (n_validation,) among the nearest of them to each galaxy (n, k_max), (n, choice.m)."""
-    return shrunk_density(_neighbour_counts(v, neighbours, choice.k, choice.m), choice.prior_count)
 
 
 def _neighbour_counts(v: Floats, neighbours: NDArray[np.integer[Any]], k: int, m: int) -> Ints:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from photoz_lit.correction.finishing.prior import smoothed_prior
 from photoz_lit.correction.losses import cross_entropy
 from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
 from photoz_lit.errors import ConfigError
+from photoz_lit.grids import Floats
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Loss(cross_entropy.Loss):
         adjusted = z_logits.float() + log_prior * batch["member"][:, :, None]
         return hard_label_loss(adjusted, gate_logits, batch["z_bin"], batch["member"])
 
-    def implicit_prior(self) -> NDArray[np.float64]:
+    def implicit_prior(self) -> Floats:
         """Return a flat prior: the training n(z) is in the loss, not in p(z)."""
         n_bins = self.train.grid.n_bins
         return np.full(n_bins, 1 / n_bins)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
+from photoz_lit.grids import Floats
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Loss:
 
         return hard_label_loss(*logits, batch["z_bin"], batch["member"], batch.get("weight"))
 
-    def implicit_prior(self) -> NDArray[np.float64]:
+    def implicit_prior(self) -> Floats:
         """Return the implicit prior of the p(z) that is fitted, (K,): the weighted mean label."""
         counts = np.bincount(self.train.z_bin, self.train.weight, minlength=self.train.grid.n_bins)
         return np.asarray(counts / counts.sum())

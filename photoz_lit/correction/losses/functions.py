@@ -42,31 +42,19 @@ def with_gate(loss: Tensor, gate_logits: Tensor | None, member: Tensor) -> Tenso
     return loss if gate_logits is None else loss + gate_cross_entropy(gate_logits, member)
 
 
-def hard_label_cross_entropy(
-    z_logits: Tensor, z_bin: Tensor, member: Tensor, weight: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy of the redshift outputs with one-hot labels."""
-    log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
-    at_label = log_pdf.gather(2, z_bin[:, None, None].expand(-1, log_pdf.shape[1], 1))[..., 0]
-    return _of_members(at_label, log_pdf, member, weight)
-
-
-def soft_label_cross_entropy(z_logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of the redshift outputs with the labels (n, R, K) of all outputs, each of sum 1."""
-    log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
-    return -(target.float() * log_pdf).sum(dim=(1, 2)).mean()
-
-
 def hard_label_loss(
     z_logits: Tensor, gate_logits: Tensor | None, z_bin: Tensor, member: Tensor, weight: Tensor | None = None
 ) -> Tensor:
     """Loss of the Baseline and of Steps 1 and 2: one-hot labels and the gate's membership."""
-    return with_gate(hard_label_cross_entropy(z_logits, z_bin, member, weight), gate_logits, member)
+    log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
+    at_label = log_pdf.gather(2, z_bin[:, None, None].expand(-1, log_pdf.shape[1], 1))[..., 0]
+    return with_gate(_of_members(at_label, log_pdf, member, weight), gate_logits, member)
 
 
 def soft_label_loss(z_logits: Tensor, gate_logits: Tensor | None, target: Tensor, member: Tensor) -> Tensor:
     """Loss of Step 3: soft and shifted labels (n, R, K), uniform ones included, and the gate's membership."""
-    return with_gate(soft_label_cross_entropy(z_logits, target), gate_logits, member)
+    log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
+    return with_gate(-(target.float() * log_pdf).sum(dim=(1, 2)).mean(), gate_logits, member)
 
 
 def galaxy_label_loss(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import Bools, Floats, Ints, RedshiftGrid
 
 if TYPE_CHECKING:
     import torch
@@ -23,14 +23,14 @@ class Sample:
     """Training or validation galaxies of Step 2."""
 
     embeddings: NDArray[np.float32]  # (n, d), in view 0
-    spec_z: NDArray[np.float64]
-    r_slice: NDArray[np.int64]
+    spec_z: Floats
+    r_slice: Ints
     grid: RedshiftGrid  # the survey's bins
-    membership: NDArray[np.bool_]  # (S, R), which output covers which slice
+    membership: Bools  # (S, R), which output covers which slice
     weight: NDArray[np.float32] | None = None  # of mean 1 (`photoz_lit.correction.weights`)
     device: str = "cpu"  # where a loss computes what it needs of all galaxies together
 
     @cached_property
-    def z_bin(self) -> NDArray[np.int64]:
+    def z_bin(self) -> Ints:
         """Bin of each label, (n,)."""
         return self.grid.index(self.spec_z)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from photoz_lit.correction.losses import cross_entropy
 from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
 from photoz_lit.errors import ConfigError
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import Floats, RedshiftGrid
 
 
 @dataclass
@@ -48,12 +47,12 @@ class Loss(cross_entropy.Loss):
         labels = torch.from_numpy(self.labels).float().to(logits[0].device)[batch["z_bin"]]
         return galaxy_label_loss(*logits, labels, batch["member"], batch.get("weight"))
 
-    def implicit_prior(self) -> NDArray[np.float64]:
+    def implicit_prior(self) -> Floats:
         """Return the mean label, (K,)."""
         return super().implicit_prior() @ self.labels
 
 
-def ordinal_labels(grid: RedshiftGrid, width: float) -> NDArray[np.float64]:
+def ordinal_labels(grid: RedshiftGrid, width: float) -> Floats:
     """Labels of galaxies at the centre of each bin, shape (K, K); rows sum to 1. The width is in bins."""
     from scipy.special import softmax
 

@@ -12,7 +12,6 @@ from functools import cache
 import numpy as np
 from astropy.cosmology import FlatLambdaCDM
 from astropy.table import Table
-from numpy.typing import NDArray
 from scipy.special import expit, gammainc, ndtri
 
 from photoz_lit.data.mock.instrument import DEVAUCOULEURS, EXPONENTIAL, SEEING, SKY
@@ -20,7 +19,7 @@ from photoz_lit.data.mock.photometry import draw_spectra, log_stellar_mass, meas
 from photoz_lit.data.mock.red_blue import BLUE, NUMBERS, RED, choose, relative_luminosity
 from photoz_lit.data.mock.templates import BANDS, load_templates
 from photoz_lit.data.splits import NUMBERED
-from photoz_lit.grids import Floats
+from photoz_lit.grids import Bools, Floats
 
 COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.3)
 Z_MIN, Z_MAX = 0.003, 0.4
@@ -39,31 +38,18 @@ DRAWS = (
 
 
 def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table:
-    """Draw the galaxies of a simulated survey.
+    """Draw the n galaxies of a simulated survey: row i depends on the seed and i only.
 
-    Parameters
-    ----------
-    n, seed : int
-        Row i depends on the seed and i only.
-    catalogue : Table, optional
-        Real galaxies: columns spec_z and dereddened mag_u to mag_z, and where present mag_err_u to mag_err_z,
-        ebv and dered_petro_r. The survey then takes these from its rows in random order (column
-        `catalogue_row`); only shapes are simulated. Each comes once before one comes again.
+    Columns are object_id, spec_z; dered_petro_r, ebv, mag_*, mag_err_* in mag, as a survey measures them;
+    log_mass, log10 of solar masses. For the renderer true_bulge_*, true_disc_*: dereddened nanomaggies;
+    true_*_radius (half-light, along the major axis, arcsec), true_*_axis_ratio, true_*_angle (rad, from x
+    towards y); true_x, true_y (pixels from the middle of the stamp), true_seeing_* (FWHM, arcsec), true_sky_*
+    (nanomaggies per square arcsec). For the record true_red, true_absolute_r (mag), true_g_r (rest frame,
+    mag), true_bulge_fraction (in r).
 
-    Returns
-    -------
-    Table, n rows
-        object_id, spec_z; dered_petro_r, ebv, mag_*, mag_err_* in mag, as a survey measures them; log_mass,
-        log10 of solar masses. For the renderer true_bulge_*, true_disc_*: dereddened nanomaggies;
-        true_*_radius (half-light, along the major axis, arcsec), true_*_axis_ratio, true_*_angle (rad, from x
-        towards y); true_x, true_y (pixels from the middle of the stamp), true_seeing_* (FWHM, arcsec),
-        true_sky_* (nanomaggies per square arcsec). For the record true_red, true_absolute_r (mag), true_g_r
-        (rest frame, mag), true_bulge_fraction (in r).
-
-    Raises
-    ------
-    ValueError
-        The catalogue has a value that galaxies cannot be drawn from.
+    A `catalogue` is of real galaxies: spec_z and dereddened mag_u to mag_z, and where present mag_err_u to
+    mag_err_z, ebv and dered_petro_r. The survey then takes these from its rows in random order (column
+    `catalogue_row`); only shapes are simulated. Each comes once before one comes again.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     # Moved off zero, where the inverse normal distribution is infinite.
@@ -156,7 +142,7 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
     table["true_absolute_r"] = table["mag_r"] - np.where(table["true_red"], red, blue)
 
 
-def half_light_radius(absolute_r: Floats, red: NDArray[np.bool_], draw: Floats) -> Floats:
+def half_light_radius(absolute_r: Floats, red: Bools, draw: Floats) -> Floats:
     """Draw Petrosian half-light radii, kpc (Shen et al. 2003, MNRAS 343, 978, table 1), by normal numbers."""
     knee = absolute_r + 20.52
     early = -0.4 * 0.60 * absolute_r - 4.63

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
+
+from photoz_lit.grids import Floats
 
 BANDS = ("u", "g", "r", "i", "z")
 TYPES = ("El", "Sbc", "Scd", "Im")
@@ -18,7 +19,7 @@ TABLE = Path(__file__).with_name("templates.ecsv")
 
 
 @cache
-def load_templates() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def load_templates() -> tuple[Floats, Floats, Floats]:
     """Return redshifts (nz,), colours and k-corrections in r (nz, 4), mag.
 
     Colours, by redshift, type and band, (nz, 4, 5), are AB magnitudes minus that in r, observer's frame.

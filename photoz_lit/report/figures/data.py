@@ -49,9 +49,7 @@ def stretch_for(noise: float) -> float:
 
 
 @matplotlib.rc_context(STYLE)
-def figure_contact_sheet(
-    cutouts: Sequence[Cutouts] | Cutouts, labels: Sequence[str], bands: str, stretch: float = STRETCH
-) -> Figure:
+def figure_contact_sheet(cutouts: Cutouts, labels: Sequence[str], bands: str, stretch: float) -> Figure:
     """Draw cutouts in colour, side by side, six a row."""
     columns = 6
     rows = max(1, -(-len(cutouts) // columns))

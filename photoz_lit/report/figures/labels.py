@@ -29,15 +29,12 @@ R_MAG = r"dereddened Petrosian $r$  [mag]"
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def draw_labels(folder: Path, survey: Survey) -> list[Path]:
-    """Draw the figures of a run folder into it, where their arrays are there and they are not; name them."""
-    written = []
+def draw_labels(folder: Path, survey: Survey) -> None:
+    """Draw the figures of a run folder into it, where their arrays are there and they are not."""
     for name, (source, draw) in FIGURES.items():
         path, arrays = folder / name, folder / source
         if arrays.is_file() and not path.is_file():
             draw(read_arrays(arrays), survey).savefig(path, dpi=150)
-            written.append(path)
-    return written
 
 
 @matplotlib.rc_context(STYLE)

@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from photoz_lit.grids import Bools
 from photoz_lit.metrics import BinnedResiduals, LineFit
 from photoz_lit.report.figures.style import FULL_WIDTH, INK, LIGHT, STYLE, mark, note, number, panels
 from photoz_lit.target import REDSHIFT, Target
@@ -25,7 +25,7 @@ class Curve:
     fit: LineFit
 
     @property
-    def drawn(self) -> NDArray[np.bool_]:
+    def drawn(self) -> Bools:
         """Which bins hold enough galaxies to be drawn, shape (n_bins,)."""
         b = self.binned
         return np.asarray((b.count >= FEW) & np.isfinite(b.mean) & np.isfinite(b.error))
@@ -80,9 +80,9 @@ def figure_residuals(
 
 @matplotlib.rc_context(STYLE)
 def figure_residual_panels(
-    curves: Sequence[Curve], reference: Curve, *, against: str = "spec_z", target: Target = REDSHIFT
+    curves: Sequence[Curve], reference: Curve, against: str, target: Target = REDSHIFT
 ) -> Figure:
-    """Draw a panel a correction, against "spec_z" or "photo_z", in front of the reference's in grey."""
+    """Draw a panel a correction, against what is named, in front of the reference's in grey."""
     figure, axes = panels([curve.label for curve in curves], 2.1)
     limit = _limit([*curves, reference], target)
     for ax, curve in zip(axes, curves, strict=True):
@@ -92,6 +92,6 @@ def figure_residual_panels(
         ax.set_ylim(-limit, limit)
         # In the corner that the line turns away from.
         note(ax, curve.slope, x=0.97, y=0.96 if curve.fit.slope < 0 else 0.04)
-    figure.supxlabel(target.true_axis if against == "spec_z" else target.estimated_axis)
+    figure.supxlabel(against)
     figure.supylabel(rf"mean residual $\langle{target.delta_math}\rangle$")
     return figure

@@ -94,9 +94,9 @@ def test_several_targets_are_deconvolved_as_each_alone() -> None:
 def test_deconvolved_recovers_a_distribution_better_than_photo(tilt: float) -> None:
     one, (spec_z, photo_z, r) = sample(), survey(5000, 7, tilt)
     truth = cell_counts(spec_z, r, GRID, SLICES)
-    distance = {}
+    distance, n = {}, choose_iterations(one, len(photo_z), GRID, SLICES)
     for expected in EXPECTED:
-        counts = expected_counts(expected, one, photo_z, r, GRID, SLICES)
+        counts = expected_counts(expected, one, photo_z, r, GRID, SLICES, n)
         np.testing.assert_allclose(counts.sum(axis=1), truth.sum(axis=1))
         distance[expected] = np.abs(np.cumsum(counts - truth, axis=1)).sum()
     assert distance["deconvolved"] < 0.6 * distance["photo"]
@@ -110,7 +110,8 @@ def test_deconvolved_is_as_good_and_soon_done_on_a_thousand_bins(tilt: float) ->
     grid, slices = RedshiftGrid(0.0, 0.4, 1000, 750, 750), MagnitudeSlices(15.0, 0.16, 19)
     one, (spec_z, photo_z, r) = sample(30000), survey(30000, 7, tilt)
     began = time.process_time()
-    counts = {e: expected_counts(e, one, photo_z, r, grid, slices) for e in EXPECTED}
+    n = choose_iterations(one, len(photo_z), grid, slices)
+    counts = {e: expected_counts(e, one, photo_z, r, grid, slices, n) for e in EXPECTED}
     assert time.process_time() - began < 60  # 6 s on one core; the arrays' plain formulae take many minutes
     truth = cell_counts(spec_z, r, grid, slices)
     distance = {e: np.abs(np.cumsum(n - truth, axis=1)).sum() for e, n in counts.items()}

@@ -12,7 +12,6 @@ from photoz_lit.correction.finishing.pit_local import (
     cdf_at,
     choose_local,
     density_at,
-    local_density,
     shrunk_density,
 )
 from photoz_lit.correction.losses.nearest import nearest
@@ -72,6 +71,6 @@ def test_local_recalibration_where_global_fails(
 
 
 def test_local_density_counts_the_nearest() -> None:
-    v, near = np.array([0.1, 0.2, 0.9]), np.array([[0, 1, 2], [2, 1, 0]])
-    density = local_density(v, near, LocalChoice(k=2, m=2, prior_count=2.0, gain=0.0))
-    np.testing.assert_allclose(density, [[1.5, 0.5], [1.0, 1.0]])
+    x, v = np.array([[0.0], [1.0], [3.0]], dtype=np.float32), np.array([0.1, 0.2, 0.9])
+    around = LocalMap(x, v, LocalChoice(k=2, m=2, prior_count=2.0, gain=0.0))
+    np.testing.assert_allclose(around.density([[0.1], [2.9]]), [[1.5, 0.5], [1.0, 1.0]])

@@ -8,10 +8,8 @@ from torch import Tensor
 from photoz_lit.correction.losses.functions import (
     galaxy_label_loss,
     gate_cross_entropy,
-    hard_label_cross_entropy,
     hard_label_loss,
     mixture,
-    soft_label_cross_entropy,
     soft_label_loss,
 )
 from photoz_lit.data.transforms import stretch
@@ -70,7 +68,7 @@ def test_golden_a3_loss_step_3_in_testing(golden: Any) -> None:
     _, z_logits, gate_logits = split_logits(arrays["s3_logits"], member.shape[1], torch.float32)
     # The survey's bins are in the middle of the extended ones.
     left = (z_logits.shape[2] - arrays["s12_mixture"].shape[1]) // 2
-    loss = hard_label_cross_entropy(z_logits, golden_bins(arrays) + left, torch.ones_like(member))
+    loss = hard_label_loss(z_logits, None, golden_bins(arrays) + left, torch.ones_like(member))
     loss = loss + gate_cross_entropy(gate_logits, member)
     np.testing.assert_allclose(loss.item(), arrays["s3test_loss"], rtol=1e-6)
 
@@ -165,7 +163,7 @@ def test_loss_is_least_where_the_outputs_are_the_labels(
     target = torch.softmax(torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(3)), dim=2)
     logits = target.log().requires_grad_()
     entropy = -(target * target.log()).sum((1, 2)).mean()
-    loss = soft_label_cross_entropy(logits, target)
+    loss = soft_label_loss(logits, None, target, member)
     torch.testing.assert_close(loss, entropy)
     (gradient,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)
@@ -199,7 +197,7 @@ def test_extreme_logits_stay_finite() -> None:
 def test_weights_multiply_galaxies(problem: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     z_logits, gate_logits, z_bin, member = problem
     weight = torch.tensor([2.0, 0, 0, 1, 0, 0, 4])
-    rows = [hard_label_cross_entropy(z_logits[[g]], z_bin[[g]], member[[g]]) for g in (0, 3, 6)]
+    rows = [hard_label_loss(z_logits[[g]], None, z_bin[[g]], member[[g]]) for g in (0, 3, 6)]
     expected = (2 * rows[0] + rows[1] + 4 * rows[2]) / 7 + gate_cross_entropy(gate_logits, member)
     torch.testing.assert_close(hard_label_loss(z_logits, gate_logits, z_bin, member, weight), expected)
     same = hard_label_loss(z_logits, gate_logits, z_bin, member, torch.ones(7))
