@@ -191,7 +191,7 @@ def write_arrays(folder: Path, n: int = 40, pixels: int = 12, z_max: float = 0.3
 def kill_when(path_pattern: str, folder: Path, *words: str) -> None:
     """Run a command and kill it (SIGKILL) as soon as a file is there."""
     process = begin(*words)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600  # far more than it takes
     while not list(folder.rglob(path_pattern)):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until

@@ -1,5 +1,6 @@
 """Fixtures shared by the whole suite."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,11 @@ from command import IMAGES, Finished, catalogue_words, places, run_well, write_c
 torch.set_num_threads(1)  # tests run side by side
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collections, which would go through it again and again."""
+    gc.freeze()
 
 
 def golden_folder() -> Path:

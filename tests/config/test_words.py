@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from command import parsed
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photoz_lit.__main__ import conf_folder
@@ -63,6 +63,7 @@ def test_a_text_is_taken_as_it_is_typed(name: str) -> None:
     assert Path(config.output_dir).name == f"out {name}"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"])))
 def test_any_text_comes_back_from_hydra(text: str) -> None:
     if "${" in text:  # an interpolation that is none is resolved with the settings

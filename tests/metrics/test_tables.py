@@ -147,12 +147,11 @@ def test_evaluate_gives_all_keys_fast_and_the_same_by_seed() -> None:
     z, estimate, r, _ = sample(4000)
     grid = RedshiftGrid(0.0, 0.4, 180, 90, 90)
     pdf = gaussian_pdf(estimate, 0.02, grid).astype(np.float32)
-    start = time.perf_counter()
+    start = time.process_time()
     first = metrics.evaluate(
         z, estimate, r, pdf, grid, SLICES, outlier_cut=0.05, rng=np.random.default_rng(1)
     )
-    # Below 1 s alone; a loaded machine gets room.
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10  # about 1 s; other work on the machine makes it slower
     assert set(first) == {"n", *KEYS, *(f"{key}_err" for key in KEYS)}
     assert np.isfinite(list(first.values())).all()
     assert first["n"] == 4000

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from photoz_lit.data.mock.population import draw_galaxies
@@ -21,6 +22,12 @@ COLUMNS = [name for name in GALAXIES.colnames if not name.startswith("true_")]
 @pytest.fixture(scope="module")
 def cutouts() -> NDArray[np.float32]:
     return render_cutouts(GALAXIES, seed=3, pixels=32)
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures empty: drawing them takes most of the time."""
+    monkeypatch.setattr(Figure, "savefig", lambda *args, **options: None)
 
 
 def page(
@@ -112,7 +119,7 @@ def test_galaxies_to_predict_have_no_labels(tmp_path: Path, cutouts: NDArray[np.
 
 @pytest.mark.parametrize(("r_min", "n", "fault"), [(12.5, 0, False), (20.0, 24, True), (5.0, 24, True)])
 def test_galaxies_beyond_the_slices_are_counted(
-    tmp_path: Path, cutouts: NDArray[np.float32], r_min: float, n: int, fault: bool
+    tmp_path: Path, cutouts: NDArray[np.float32], r_min: float, n: int, fault: bool, without_drawing: None
 ) -> None:
     text = page(tmp_path / "s", cutouts, slices=MagnitudeSlices(r_min, 0.5, 11))
     assert f'<div class="values">{n} of 24</div>' in text

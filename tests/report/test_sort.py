@@ -21,7 +21,7 @@ def shown(finished: Path, folder: Path, script: str) -> tuple[list[str], list[st
         [BROWSER, *options, "--dump-dom", page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     table = done.stdout[done.stdout.index('<table class="sortable">') :]

@@ -658,7 +658,7 @@ def test_many_galaxies_in_flat_memory_and_through_a_kill(trained: Finished, tmp_
                 memory.append(_status(process.pid))
         if process.poll() is None and until <= n:
             os.kill(process.pid, signal.SIGKILL)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         assert until <= n or err == ""
         return memory
 

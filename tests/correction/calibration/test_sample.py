@@ -10,7 +10,7 @@ from biased_survey import (
     sample,
     survey,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photoz_lit.correction.calibration.deconvolution import (
@@ -46,6 +46,7 @@ def test_numbers_to_draw_are_the_references(golden: Golden) -> None:
     np.testing.assert_array_equal(np.bincount(cells, theirs, numbers.size), numbers.ravel())
 
 
+@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(0, 5), min_size=12, max_size=12),
     there=st.lists(st.integers(0, 2), min_size=12, max_size=12),

@@ -174,7 +174,8 @@ def test_the_next_run_goes_on_with_what_a_killed_one_left(
 def test_lasting_faults_are_reported_and_leave_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, reason: str, requests: int
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT", 0.1)
+    if fault.hang or fault.stall_after is not None:
+        monkeypatch.setattr(module, "TIMEOUT", 0.1)
     with FrameServer(FILES, {NAME: repeat(fault)}) as server:
         ((paths, failures),) = fetch(server, tmp_path, [FIELDS[:1]])
     assert reason in failures[FIELDS[0]]
@@ -232,8 +233,10 @@ def test_no_more_fields_are_on_disk_than_allowed(tmp_path: Path, monkeypatch: py
     assert len(server.requests) == len(files)
 
 
-def test_closing_keeps_what_arrived(tmp_path: Path) -> None:
-    stalls: dict[str, Any] = {FIELDS[1].filename(band): [Fault(stall_after=HALF)] for band in BANDS}
+def test_closing_keeps_what_arrived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRIES", 99)  # half a minute and more
+    silence = [Fault(stall_after=HALF), *[Fault(stall_after=0)] * 99]
+    stalls: dict[str, Any] = {FIELDS[1].filename(band): silence for band in BANDS}
     with FrameServer(FILES, stalls) as server:
         fetching = Archive(server.address, tmp_path).fetch([[field] for field in FIELDS], BANDS)
         next(fetching)
@@ -242,9 +245,10 @@ def test_closing_keeps_what_arrived(tmp_path: Path) -> None:
             time.sleep(0.01)
         start = time.monotonic()
         fetching.close()
-        assert time.monotonic() - start < 1.0  # the time-out, for those that are silent
+        assert time.monotonic() - start < 10  # one time-out, for those that are silent
         assert not [t for t in threading.enumerate() if t.name.startswith("frames")]
         server.requests.clear()
+        server.faults = {}
         rest = Archive(server.address, tmp_path).fetch([[field] for field in FIELDS[1:]], BANDS)
         assert [failures for _, failures in rest] == [{}] * 3
     assert {r.headers.get("Range") for r in server.requests if r.name in stalls} == {f"bytes={HALF}-"}
