@@ -206,11 +206,11 @@ def _logger(config: LoggerConfig, folder: Path, name: str, resume: Path | None) 
             # A resumed run logs to a folder of its own: Lightning would delete the earlier one.
             attempts = len(list(folder.glob("log/attempt_*")))
             return CSVLogger(folder, name="log", version=f"attempt_{attempts}")
-        case "wandb":
+        case "wandb" | "wandb_online":
             return WandbLogger(
                 name=name,
                 project=os.environ.get("WANDB_PROJECT", "photoz_lit"),
-                offline=config.offline,
+                offline=config.name == "wandb",
                 save_dir=folder,
                 reinit="create_new",
             )

@@ -164,3 +164,11 @@ def test_the_last_checkpoint_is_that_of_the_last_step_however_often_there_is_one
     for key, values in seldom.items():
         assert torch.equal(often[key], values), key
         assert torch.equal(resumed[key], values), key
+
+
+@pytest.mark.parametrize(("name", "offline"), [("wandb", True), ("wandb_online", False)])
+def test_one_logger_keeps_runs_of_wandb_and_one_sends_them(
+    name: str, offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "WandbLogger", dict)
+    assert training._logger(LoggerConfig(name), tmp_path, "tiny", None)["offline"] is offline  # type: ignore[index]

@@ -153,8 +153,7 @@ class TrainerConfig:
 class LoggerConfig:
     """Where training curves go."""
 
-    name: str = setting("csv", choices=("csv", "wandb", "none"))
-    offline: bool = True  # false sends a W&B run while it trains
+    name: str = setting("csv", choices=("csv", "wandb", "wandb_online", "none"))
 
 
 @dataclass

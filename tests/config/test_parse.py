@@ -92,7 +92,10 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "correction=fulll"], ["correction=fulll", "skip_balanced"]),
         (["stage=classifier", "survey=lsst"], ["survey=lsst", "cfhtls_deep, cfhtls_wide, hsc, sdss"]),
         (["stage=classifier", "experiment=dmeo"], ["experiment=demo?"]),
-        (["stage=classifier", "logger=tensorboard"], ["logger=tensorboard", "csv, none, wandb"]),
+        (
+            ["stage=classifier", "logger=tensorboard"],
+            ["logger=tensorboard", "csv, none, wandb, wandb_online"],
+        ),
         (["stage=classifier", "head=triple"], ["head=triple", "single, multi"]),
         (["stage=classifier", "seed=one"], ["seed", "'one'"]),
         (["stage=classifier", "seed=1.5"], ["seed", "1.5"]),
