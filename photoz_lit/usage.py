@@ -27,7 +27,6 @@ GROUPS = {
     "target": "what is estimated",
     "encoder": "the network",
     "correction": "of which biases",
-    "calibration": "Step 4",
     "experiment": "settings that go together",
     "size": "of experiments",
     "trainer": "hardware",

@@ -41,7 +41,7 @@ def swept(
     found = {}
     for done in folder.glob(f"{experiment}/classifier/*/done.json"):
         own = OmegaConf.load(done.parent / "config.yaml")
-        value = None if own.sweep.axis is None else OmegaConf.select(own, own.sweep.axis)
+        value = next((OmegaConf.select(own, str(key)) for key in own.sweep.axis), None)
         key = (tuple(value) if OmegaConf.is_list(value) else value, own.correction.name)
         assert key not in found
         found[key] = done.parent, OmegaConf.to_container(own)

@@ -138,7 +138,7 @@ def test_photo_z_of_another_prior_are_not_calibrated(trained: Finished, tmp_path
     copied = trained.copy(tmp_path)
     assert predicted(copied, tmp_path, "flat").code == 0
     galaxies = only(tmp_path, "predict/*/*/done.json").parent
-    words = ("stage=calibrate", "calibration=photo_z", f"calibration.galaxies={galaxies}")
+    words = ("stage=calibrate", f"calibration.galaxies={galaxies}")
     model = only(tmp_path / "runs", "classifier/correction=full,*")
     assert "predict with predict.prior=none" in run(*words, f"model={model}", *copied.words).message
 

@@ -199,7 +199,10 @@ def _fit(
                 if f"{prefix}{f.name}.{odd}" not in typed and _known_elsewhere(contents, odd):
                     del value[odd]
         inner = next((t for t in get_args(inner) if is_dataclass(t)), inner)
-        if is_dataclass(inner) and isinstance(inner, type) and isinstance(value, dict):
+        if is_dataclass(inner) and isinstance(inner, type) and value is not None:
+            if not isinstance(value, dict):
+                keys = ", ".join(f"{prefix}{f.name}.{inside.name}" for inside in fields(inner))
+                raise ConfigError(f"{prefix}{f.name}={value}: a value goes to one of its settings: {keys}")
             if own or schema[f.name] is None:
                 schema[f.name] = OmegaConf.structured(inner)
             _fit(schema[f.name], inner, value, typed, f"{prefix}{f.name}.", own)

@@ -65,9 +65,8 @@ class PredictConfig:
 
 @dataclass
 class CalibrationConfig:
-    """The calibration of photo_z against the bulk bias (Step 4)."""
+    """The calibration of photo_z against the bulk bias (Step 4), by stage=calibrate."""
 
-    name: str = setting("none", choices=("none", "photo_z"))
     # Whose photo_z: results of stage=predict; null: the run's own test split.
     galaxies: str | None = setting(None, kind="path")
     # spec_z distribution that is expected of them, and the galaxies that it is measured on.
@@ -160,9 +159,7 @@ class LoggerConfig:
 class SweepConfig:
     """What a sweep varies, for the report."""
 
-    axis: str | None = None
-    label: str = ""
-    scale: str = setting("linear", choices=("linear", "log", "category"))
+    axis: dict[str, str] = setting({})  # one setting's key, with words for it
 
 
 @dataclass

@@ -73,6 +73,12 @@ class Run:
             return {}
         return content if isinstance(content, dict) else {}
 
+    @property
+    def axis(self) -> dict[str, Any]:
+        """The setting that the run's family is swept along, by its key, with words for it; or nothing."""
+        axis = self.setting("sweep.axis")
+        return axis if isinstance(axis, dict) else {}
+
     def setting(self, key: str) -> Any:
         """Return a setting by its dotted key; None where it is not there."""
         value: Any = self.settings
@@ -161,7 +167,7 @@ def sets_of_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """
     axes: dict[str, set[str]] = {}
     for run in runs:
-        axes.setdefault(run.run, set()).add(str(run.setting("sweep.axis")))
+        axes.setdefault(run.run, set()).update(run.axis)
     sets: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         sets.setdefault((run.run, *_identity(run, axes[run.run])), []).append(run)

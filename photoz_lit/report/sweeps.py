@@ -15,6 +15,7 @@ KEYS = ("slope_spec_z", "total_variation", "total_variation_floor", "sigma_mad",
 # What a representation does not depend on: its stage comes before.
 LATER = ("correction.", "calibration.", "predict.", "training.step2.", "training.step3.", "training.hidden.")
 CATEGORY, NOTHING = "category", "none"
+WIDE = 8  # times the least value, from which the greatest asks for a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,16 @@ class Sweep:
 
     key: str
     label: str  # of the axis
-    scale: str  # linear, log or category
     values: tuple[Any, ...]
     runs: tuple[tuple[Run, int | None], ...] = ()  # with the place in `values`; None if not touched
+
+    @property
+    def scale(self) -> str:
+        """The scale of the axis: linear, log or category."""
+        if not all(map(_is_number, self.values)):
+            return CATEGORY
+        least, greatest = min(self.values), max(self.values)
+        return "log" if 0 < WIDE * least <= greatest else "linear"
 
     @property
     def ticks(self) -> tuple[str, ...]:
@@ -46,21 +54,20 @@ class Sweep:
 
 def sweeps_of(runs: Sequence[Run]) -> list[Sweep]:
     """Find the swept settings of a set of runs: each with two values or more, and with one choice of data."""
-    axes = {str(run.setting("sweep.axis")): run for run in runs if run.setting("sweep.axis")}
     found = []
-    for key, first in axes.items():
+    for key, words in {key: words for run in runs for key, words in run.axis.items()}.items():
         of_data: dict[str, list[Run]] = {}
         for run in runs:
-            if run.setting("sweep.axis") in (key, None):  # those of no sweep join each, at their value
+            if key in run.axis or not run.axis:  # those of no sweep join each, at their value
                 of_data.setdefault(data_settings(run, {key}), []).append(run)
         for same in of_data.values():
-            sweep = _sweep(key, first.settings["sweep"], same)
+            sweep = _sweep(key, str(words or key), same)
             if len(sweep.values) > 1:
                 found.append(sweep)
     return found
 
 
-def _sweep(key: str, swept: dict[str, Any], runs: Sequence[Run]) -> Sweep:
+def _sweep(key: str, label: str, runs: Sequence[Run]) -> Sweep:
     along = []
     for run in runs:
         # A representation comes before corrections, and an absent branch has no settings.
@@ -71,10 +78,8 @@ def _sweep(key: str, swept: dict[str, Any], runs: Sequence[Run]) -> Sweep:
             value = ", ".join(map(str, value)) or NOTHING
         along.append((run, value if isinstance(value, str | int | float | None) else str(value), touched))
     values = _sorted({value for _, value, touched in along if touched})
-    numeric = all(_is_number(value) and (value > 0 or swept.get("scale") != "log") for value in values)
-    scale = str(swept.get("scale") or CATEGORY) if numeric else CATEGORY
     placed = ((run, values.index(value) if touched else None) for run, value, touched in along)
-    return Sweep(key, str(swept.get("label") or key), scale, tuple(values), tuple(placed))
+    return Sweep(key, label, tuple(values), tuple(placed))
 
 
 def _is_number(value: Any) -> bool:

@@ -71,7 +71,7 @@ def test_sizes_scale_with_bins_and_galaxies_and_name_a_folder() -> None:
     assert folder(
         "classifier", *words, "size=quick", "correction.subset.threshold=20", "survey.extend_left=30"
     ) == ("correction=full,seed=1")
-    assert folder("classifier", *words, "data.thin=[0.1,0.2,0.5]", "sweep.scale=log") == (
+    assert folder("classifier", *words, "data.thin=[0.1,0.2,0.5]", "sweep.axis={data.thin: a range}") == (
         "correction=full,data.thin=0.1_0.2_0.5,seed=1"
     )
     assert folder("classifier", *words, "data.thin=[]", "fit_missing=false") == "correction=full,seed=1"

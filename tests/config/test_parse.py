@@ -115,7 +115,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "data.thin=[0.1,0.2]"], ["data.thin=[0.1, 0.2]", "[z_low,z_high,fraction]"]),
         (["stage=classifier", "data.thin=[0.2,0.1,0.5]"], ["data.thin=[0.2, 0.1, 0.5]"]),
         (["stage=classifier", "data.label_error=-1"], ["data.label_error=-1"]),
-        (["stage=classifier", "sweep.scale=logarithmic"], ["linear, log, category"]),
+        (["stage=classifier", "sweep.axis=seed"], ["sweep.axis", "seed"]),
         (["stage=classifier", "size=papr"], ["size=paper?", "paper, quick"]),
         (["stage=prepare", "data=semi_real"], ["type data.path=VALUE"]),
         (
@@ -152,6 +152,8 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=representation", "target.column=ebv"], ["target.column='ebv'", "taken: object_id"]),
         (["stage=representation", "target.column=''"], ["target.column=''"]),
         (["stage=representation", "target.residual=ratio"], ["relative, difference"]),
+        (["stage=calibrate", "calibration=photo_z"], ["one of its settings: calibration.galaxies, "]),
+        (["stage=classifier", "correction.subset=3"], ["correction.subset=3", "correction.subset.threshold"]),
         (["stage=calibrate"], ["model is not set", "data.vectors=[COLUMN]"]),
         (["stage=representation", "survey=cfhtls_wide", "survey.bands=griz"], ["data=mock", "survey=sdss"]),
         (["stage=representation", "data=catalogue"], ["data.path is not set", "data.path=galaxies.csv"]),

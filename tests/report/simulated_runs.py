@@ -133,7 +133,6 @@ def write_sweep(
     key: str,
     values: Sequence[object],
     *,
-    scale: str = "linear",
     seeds: Sequence[int] = (1, 2),
     run: str = "swept",
     n: int = 300,
@@ -142,7 +141,7 @@ def write_sweep(
     """Write runs of each kind at each value of a setting, a section and a name with a dot between them."""
     section, name = key.split(".")
     for value in values:
-        config = f"sweep: {{axis: {key}, label: number of {name}, scale: {scale}}}\n"
+        config = f"sweep: {{axis: {{{key}: number of {name}}}}}\n"
         config += f"{section}: {{{name}: {value}}}\n"
         config += f"data: {data}\n" if section != "data" else ""
         for kind in kinds:

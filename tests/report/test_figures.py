@@ -63,8 +63,8 @@ ROWS = [
     row("full · threshold=20", 0.02, 0.3),
     row("none", np.nan, np.nan) | {"total_variation_spread": np.nan},
 ]
-AXIS = Sweep("survey.n_bins", "number of bins", "linear", (0, 1, 2))
-CATEGORY = Sweep("encoder.name", "encoder", "category", ("a", "b", "c"))
+AXIS = Sweep("survey.n_bins", "number of bins", (0, 1, 2))
+CATEGORY = Sweep("encoder.name", "encoder", ("a", "b", "c"))
 FLOOR = np.arange(3.0), np.full(3, 0.06)
 
 FIGURES = {

@@ -23,7 +23,7 @@ def only_sweep(folder: Path) -> Sweep:
 def test_runs_are_grouped_by_correction_and_value(tmp_path: Path) -> None:
     for value, tilt in ((100, -0.3), (5, -0.1), (20, -0.2)):
         kinds = [replace(FULL, tilt=tilt), replace(BALANCED, tilt=2 * tilt)]
-        write_sweep(tmp_path, kinds, "correction.threshold", [value], scale="log", seeds=(1, 2, 4), n=50)
+        write_sweep(tmp_path, kinds, "correction.threshold", [value], seeds=(1, 2, 4), n=50)
     sweep = only_sweep(tmp_path)
     assert (sweep.label, sweep.scale, sweep.values) == ("number of threshold", "log", (5, 20, 100))
     balanced, full = lines_of(sweep)
@@ -44,20 +44,38 @@ def test_step_1_stands_for_none(tmp_path: Path) -> None:
 
 
 def test_words_make_a_category_and_missing_values_come_last(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [FULL], "data.n_train", ["null", 1000, 300], scale="log", n=50)
+    write_sweep(tmp_path, [FULL], "data.n_train", ["null", 1000, 300], n=50)
     sweep = only_sweep(tmp_path)
     assert (sweep.scale, sweep.ticks) == ("category", ("300", "1000", "not set"))
     np.testing.assert_array_equal(lines_of(sweep)[0].x, [0, 1, 2])
 
 
-def test_names_of_encoders_are_a_category_whatever_the_settings_say(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [FULL], "encoder.name", ["net_p", "fast"], scale="linear", n=50)
+def test_names_of_encoders_are_a_category(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [FULL], "encoder.name", ["net_p", "fast"], n=50)
     assert only_sweep(tmp_path).ticks == ("fast", "net_p")
 
 
 def test_lists_are_a_category_with_the_empty_one_first(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [FULL], "data.thin", ["[0.08, 0.16, 0.1]", "[]"], scale="category", n=50)
+    write_sweep(tmp_path, [FULL], "data.thin", ["[0.08, 0.16, 0.1]", "[]"], n=50)
     assert only_sweep(tmp_path).ticks == ("none", "0.08, 0.16, 0.1")
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((1, 2, 3, 4, 5), "linear"),
+        ((0, 0.02, 0.2), "linear"),
+        ((-1.0, 8.0), "linear"),
+        ((0.125, 0.25, 1), "log"),
+        ((100, 800), "log"),
+        ((100, 799), "linear"),
+        ((5, None), "category"),
+        ((False, True), "category"),
+        (("fast", "net_p"), "category"),
+    ],
+)
+def test_the_scale_of_the_axis_follows_from_the_values(values: tuple[object, ...], scale: str) -> None:
+    assert Sweep("a.b", "", values).scale == scale
 
 
 def test_panels_show_the_middle_value_where_all_have_as_many_runs(tmp_path: Path) -> None:
@@ -88,18 +106,18 @@ def test_a_setting_of_corrections_does_not_touch_the_representation(tmp_path: Pa
 def test_a_correction_without_the_branch_of_a_setting_is_not_touched(tmp_path: Path) -> None:
     for threshold in (5, 20):
         config = f"correction: {{subset: {{threshold: {threshold}}}}}\n"
-        config += "sweep: {axis: correction.subset.threshold, label: threshold, scale: log}\n"
+        config += "sweep: {axis: {correction.subset.threshold: threshold}}\n"
         kind = replace(FULL, group=f"correction=full,subset.threshold={threshold}")
         write_run(tmp_path, kind, 1, n=50, config=config)
     write_run(tmp_path, SKIP_BALANCED, 1, n=50, config="correction: {subset: null}\n")
     sweep = only_sweep(tmp_path)
-    assert (sweep.values, sweep.scale) == ((5, 20), "log")
+    assert (sweep.values, sweep.scale) == ((5, 20), "linear")
     assert {line.label: line.x.tolist() for line in lines_of(sweep)} == {"skip_balanced": [], "full": [5, 20]}
 
 
 def test_runs_that_were_there_before_the_sweep_join_it(tmp_path: Path) -> None:
     write_sweep(tmp_path, [FULL], "survey.n_bins", [30, 60], n=50)
-    write_run(tmp_path, FULL, 1, run="swept", n=50, config="survey: {n_bins: 90}\nsweep: {axis: null}\n")
+    write_run(tmp_path, FULL, 1, run="swept", n=50, config="survey: {n_bins: 90}\nsweep: {axis: {}}\n")
     assert only_sweep(tmp_path).values == (30, 60, 90)
 
 
@@ -112,7 +130,7 @@ def test_two_sweeps_of_one_set_keep_apart(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("config", ["", "sweep: {axis: null, label: '', scale: linear}\n", "a: [\n"])
+@pytest.mark.parametrize("config", ["", "sweep: {axis: {}}\n", "sweep: {axis: seed}\n", "a: [\n"])
 def test_no_axis_no_sweep(tmp_path: Path, config: str) -> None:
     write_run(tmp_path, FULL, 1, n=50, config=config)
     assert sweeps_of(gather(tmp_path).runs) == []

@@ -116,7 +116,6 @@ def calibrated(survey: Finished, expected: str, *words: str) -> NDArray[np.float
     """Calibrate the photo_z of `full` and return them."""
     run_well(
         "stage=calibrate",
-        "calibration=photo_z",
         f"calibration.target={expected}",
         f"model={classified(survey, 'full')}",
         *words,

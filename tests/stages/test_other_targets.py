@@ -110,7 +110,7 @@ def test_a_table_of_another_field(tmp_path: Path) -> None:
     assert "40 of 40 galaxies have a photo_crop_yield" in said.out
     predicted = only(tmp_path / "runs", "predict/*/*/done.json").parent
     assert "photo_crop_yield_upper" in Table.read(predicted / "photo_z.fits").colnames
-    calibrate = ("stage=calibrate", "calibration=photo_z", f"model={folder}", *words)
+    calibrate = ("stage=calibrate", f"model={folder}", *words)
     run_well(*calibrate, f"calibration.galaxies={predicted}")
     run_well(*calibrate)
     tables = [Table.read(path) for path in (tmp_path / "runs").rglob("calibrate/*/*/photo_z.fits")]
@@ -156,7 +156,7 @@ def regressed(n: int = 3000, seed: int = 0, unknown: int = 500) -> Table:
 
 
 ESTIMATES = (
-    *("stage=calibrate", "calibration=photo_z", "experiment=embeddings", "n_bootstrap=5"),
+    *("stage=calibrate", "experiment=embeddings", "n_bootstrap=5"),
     *(*YIELD, "data.vectors=[network]", "survey.n_bins=60"),
 )
 
