@@ -142,7 +142,7 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
     above = config.folder("representation")
     with locked(above):
         galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
-        head = fit_head(config, copy.deepcopy(head), loss, t.training(), galaxies, folder)
+        head = fit_head(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder)
     return Fitted(head, train.grid, loss.implicit_prior())
 
 
@@ -168,7 +168,7 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     prior = table.mean_label(train.r_slice, train.z_bin)
     new = new_outputs(config, head, table.grid.n_outputs, task.member)
     t = config.training
-    training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training()
+    training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training(checks=2)
     if isinstance(new, HiddenHead):
         embeddings = torch.from_numpy(train.embeddings)
         new.start_from(embeddings, torch.from_numpy(smoothed_prior(prior * len(task.train_rows))).float())
@@ -180,9 +180,7 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     galaxies = task.galaxies({"cell": of_train}, {"cell": of_val})
     targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
     folder = task.folder / f"step3{f'-{task.member}' if config.correction.members > 1 else ''}"
-    # A hidden layer learns galaxies by heart: its best checkpoint counts.
-    keep: Literal["best", "last"] = "best" if c.hidden else "last"
-    new = fit_head(config, new, SoftLabels(targets), training, galaxies, folder, keep)
+    new = fit_head(config, new, SoftLabels(targets), training, galaxies, folder)
     return Fitted(new, table.grid, prior, table)
 
 
@@ -193,12 +191,11 @@ def fit_head(
     training: TrainingConfig,
     galaxies: list[Galaxies],
     folder: Path,
-    keep: Literal["best", "last"] = "last",
 ) -> AnyHead:
     """Train the redshift outputs of a head on cached embeddings; the gate and all else stay as they are.
 
-    `galaxies` are those to train on and to validate with. Checkpoints, of which `keep` says which one counts,
-    go to `folder`; a training that is finished there is taken from there.
+    `galaxies` are those to train on and to validate with. Checkpoints go to `folder`; a training that is
+    finished there is taken from there.
     """
     n_views, length = len(galaxies[0].inputs), len(galaxies[0])
     stream = Stream(length, training.batch_size, training.check_every, config.seed, n_views)
@@ -214,7 +211,6 @@ def fit_head(
         trainer=replace(config.trainer, devices=1),  # seconds of work: not worth several
         logger=config.logger,
         name=f"{config.run} {config.names['classifier']} {folder.name}",
-        keep=keep,
     )
     prefix = "net.head."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}

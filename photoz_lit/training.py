@@ -85,13 +85,11 @@ def train(
     trainer: TrainerConfig,
     logger: LoggerConfig,
     name: str,
-    keep: Literal["best", "last"],
 ) -> dict[str, Any]:
-    """Train, or go on where an interrupted training stopped, and return the checkpoint to use.
+    """Train, or go on where an interrupted training stopped, and return the best checkpoint.
 
     While it trains, `folder` has `last.ckpt` and `best.ckpt`, that of the lowest validation loss; then
-    `result.ckpt`, which of the two `keep` says. A training that is finished is not repeated. `name` is what
-    logs call it.
+    `result.ckpt`, the best. A training that is finished is not repeated. `name` is what logs call it.
     """
     result = folder / "result.ckpt"
     if result.is_file():
@@ -142,7 +140,7 @@ def train(
         raise KeyboardInterrupt
     if lightning.global_rank > 0:  # the first device alone goes on: the others would write the same files
         raise SystemExit(0)
-    checkpoint = load_checkpoint(folder / f"{keep}.ckpt")
+    checkpoint = load_checkpoint(folder / "best.ckpt")
     checkpoint = {key: checkpoint[key] for key in ("state_dict", "settings")}
     save_checkpoint(result, checkpoint)
     for name in ("last.ckpt", "best.ckpt"):  # with the optimiser's state: of no more use

@@ -109,7 +109,6 @@ def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 
         trainer=TrainerConfig(accelerator="cpu", precision="32-true"),
         logger=LoggerConfig(name="none"),
         name="tiny",
-        keep="last",
     )
 
 
@@ -146,11 +145,11 @@ def test_a_log_says_how_long_the_whole_training_goes_on(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_the_last_checkpoint_is_that_of_the_last_step_however_often_there_is_one(
+def test_an_interrupted_training_goes_on_from_its_last_checkpoint_and_ends_with_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seldom = train_tiny(tmp_path / "seldom", 40, 40, wrong=1)["state_dict"]
-    often = train_tiny(tmp_path / "often", 40, 2, wrong=1)["state_dict"]
+    end = train_tiny(tmp_path / "end", 40, 40, wrong=1)["state_dict"]
+    whole = train_tiny(tmp_path / "whole", 40, 2, wrong=1)["state_dict"]  # validation gets worse
 
     def stop(module: PhotozModule, *_: object) -> None:
         if module.global_step == 21:
@@ -160,10 +159,11 @@ def test_the_last_checkpoint_is_that_of_the_last_step_however_often_there_is_one
         patched.setattr(PhotozModule, "on_train_batch_start", stop)
         with pytest.raises(RuntimeError, match="power cut"):
             train_tiny(tmp_path / "resumed", 40, 2, wrong=1)
+    assert torch.load(tmp_path / "resumed" / "last.ckpt", weights_only=True)["global_step"] == 20
     resumed = train_tiny(tmp_path / "resumed", 40, 2, wrong=1)["state_dict"]
-    for key, values in seldom.items():
-        assert torch.equal(often[key], values), key
+    for key, values in whole.items():
         assert torch.equal(resumed[key], values), key
+    assert not all(torch.equal(end[key], values) for key, values in whole.items())
 
 
 @pytest.mark.parametrize(("name", "offline"), [("wandb", True), ("wandb_online", False)])

@@ -96,22 +96,22 @@ class TrainingConfig:
 
 @dataclass
 class StepConfig:
-    """The training of linear outputs: without weight decay, and the last checkpoint counts."""
+    """The training of linear outputs, without weight decay."""
 
     max_steps: int = setting(2000, least=1)
     batch_size: int = setting(256, least=1)
     lr: float = setting(2e-3, above=0)
     schedule: str = setting("one_cycle", choices=SCHEDULES)
 
-    def training(self) -> TrainingConfig:
-        """Return the whole of it; up to four checks on the way decide nothing."""
-        checks = max(n for n in (1, 2, 3, 4) if self.max_steps % n == 0)
+    def training(self, checks: int) -> TrainingConfig:
+        """Return the whole of it, with so many checks, the best of which counts; or one at the end alone."""
+        checks = 1 if self.max_steps % checks else checks
         return TrainingConfig(check_every=self.max_steps // checks, weight_decay=0.0, **vars(self))
 
 
 @dataclass
 class HiddenConfig:
-    """The training of outputs behind a hidden layer, in Step 3's batches; the best checkpoint counts."""
+    """The training of outputs behind a hidden layer, in Step 3's batches."""
 
     max_steps: int = setting(2000, least=1)
     check_every: int = setting(200, least=1)

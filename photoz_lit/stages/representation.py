@@ -94,7 +94,6 @@ def fit(
         trainer=config.trainer,
         logger=config.logger,
         name=f"{config.run} {config.names['representation']}",
-        keep="best",
     )
     weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()}
     load_weights(net, weights, folder / "training" / "result.ckpt")

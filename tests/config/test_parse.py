@@ -235,10 +235,10 @@ def test_a_check_later_than_the_end_is_made_at_the_end() -> None:
     assert (t.representation.check_every, t.hidden.check_every) == (30, 20)
 
 
-@pytest.mark.parametrize(("steps", "every"), [(1, 1), (6, 2), (7, 7), (10, 5), (1000, 250)])
-def test_a_training_of_outputs_is_checked_up_to_four_times(steps: int, every: int) -> None:
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (6, 3), (7, 7), (1000, 500)])
+def test_a_training_of_outputs_is_checked_at_even_distances(steps: int, every: int) -> None:
     words = ("stage=classifier", f"training.step2.max_steps={steps}")
-    assert parsed(*words).training.step2.training().check_every == every
+    assert parsed(*words).training.step2.training(checks=2).check_every == every
 
 
 def test_relative_paths_start_at_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
