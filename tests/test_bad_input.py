@@ -283,7 +283,7 @@ def test_full_disk_as_simulated(
 
     place = {
         "store": "photoz_lit.data.store.os.fsync",
-        "results": "photoz_lit.results._reserve",
+        "results": "photoz_lit.results.reserve",
         "checkpoint": "photoz_lit.training.torch.save",
     }[what]
     words = (*catalogue_run.words[:-2], *places(tmp_path))

@@ -119,7 +119,7 @@ def _with_table(
         )
     names = identities(table, column, path)[0].astype(str).tolist()
     files = [found.get(name, []) for name in names]
-    if lone := sorted(found.keys() - set(names)):
+    if (lone := sorted(found.keys() - set(names))) and len(lone) < len(found):
         said = f"{images}: {len(lone)} of {len(found)} stamps have no row in {path}: {_some(lone)}"
         if not rules.labelled and not rules.drop_invalid:
             raise DataError(
