@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Texts = NDArray[np.str_]
 
 
 def on_edges(values: ArrayLike, width: float) -> Floats:
@@ -91,9 +92,7 @@ class MagnitudeSlices:
 
     def __post_init__(self) -> None:
         if self.n_slices < 1 or self.n_slices % 2 == 0:
-            raise ValueError(
-                f"n_slices must be odd and positive (2 R - 1 for R outputs), not {self.n_slices}"
-            )
+            raise ValueError(f"n_slices must be odd and positive (2 R - 1), not {self.n_slices}")
 
     @property
     def n_outputs(self) -> int:

@@ -34,7 +34,7 @@ from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import REFERENCE_FLUX, embed, objects_of, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
-from photoz_lit.grids import Bools, Floats, RedshiftGrid
+from photoz_lit.grids import Bools, Floats, RedshiftGrid, Texts
 from photoz_lit.models.encoders import reads
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
@@ -286,7 +286,7 @@ def _neighbours(model: Trained) -> Neighbours | None:
         ) from error
 
 
-def flags_of(store: Store, models: Sequence[Trained]) -> NDArray[np.str_]:
+def flags_of(store: Store, models: Sequence[Trained]) -> Texts:
     """What speaks against an estimate of each galaxy, or against making one, (n,): `store.FLAGS` but far."""
     flags = np.where(store.flags == "", "good", store.flags).astype("<U8")
     usable, r = np.isin(flags, ESTIMATED), store.column("dered_petro_r")

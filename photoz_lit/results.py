@@ -24,7 +24,7 @@ from photoz_lit import metrics
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
 from photoz_lit.files import read_json, reserve, write_json
-from photoz_lit.grids import RedshiftGrid
+from photoz_lit.grids import RedshiftGrid, Texts
 from photoz_lit.target import REDSHIFT, Target
 
 Facts = Mapping[str, tuple[str | float, str]]
@@ -97,7 +97,7 @@ class Results:
         self.rows, self.pdf_offset = content["rows"], content["pdf_offset"]
         self.counts = Counter(content["counts"])  # galaxies by flag
 
-    def append(self, pdf: Floats, flags: NDArray[np.str_], distance: Floats | None = None) -> None:
+    def append(self, pdf: Floats, flags: Texts, distance: Floats | None = None) -> None:
         """Write the next galaxies: p(z) (m, n_outputs), flag and distance (m,).
 
         p(z) of galaxies whose flag says that they have no estimate are not used. DataError where another is

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ANOTHER = "type run=NAME for a new family of runs"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -82,10 +84,7 @@ def _done(config: Config, stage: str, folder: Path, origin: dict[str, str]) -> b
     old = settings.saved(folder / "config.yaml")
     changed = settings.differences(settings.science(old, stage), settings.science(config, stage))
     if changed:
-        raise ConfigError(
-            f"{folder} holds a run of other settings ({'; '.join(changed)}): "
-            "type run=NAME for a new family of runs"
-        )
+        raise ConfigError(f"{folder} holds a run of other settings ({'; '.join(changed)}): {ANOTHER}")
     return (folder / "done.json").is_file() and settings.results(old) == settings.results(config)
 
 
@@ -111,9 +110,7 @@ def check_origin(folder: Path, origin: dict[str, str]) -> None:
     changed = [key for key, value in origin.items() if read_json(path).get(key) != value]
     if changed:
         what = " and ".join("other data" if key == "store" else f"another {key}" for key in changed)
-        raise ConfigError(
-            f"{folder} was made from {what} than there is now: type run=NAME for a new family of runs"
-        )
+        raise ConfigError(f"{folder} was made from {what} than there is now: {ANOTHER}")
 
 
 def require_representation(config: Config) -> None:

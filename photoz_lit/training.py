@@ -167,9 +167,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> 
     try:
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: holds the weights of another network: delete its folder and train again"
-        ) from error
+        raise DataError(f"{path}: weights of another network: delete its folder, train again") from error
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -50,9 +50,7 @@ def dense_weights(spec_z: ArrayLike, alpha: float) -> Floats:
     """
     z = np.asarray(spec_z, dtype=np.float64)
     if z.size < 2 or z.min() == z.max():
-        raise ValueError(
-            f"DenseWeight needs different redshifts, got {z.size} redshifts that are all the same"
-        )
+        raise ValueError(f"DenseWeight needs different redshifts, got {z.size} that are all the same")
     places = np.linspace(z.min(), z.max(), KDE_STEPS)
     # Galaxies as counts on the fine steps: the estimate then costs the same for any number of them.
     step = places[1] - places[0]

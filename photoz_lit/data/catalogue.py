@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from photoz_lit.data.columns import find_column, identities, numbers, text
 from photoz_lit.data.dust import ebv_from_maps
@@ -23,7 +22,7 @@ from photoz_lit.data.faults import (
     value_faults,
 )
 from photoz_lit.errors import DataError
-from photoz_lit.grids import Bools, Ints
+from photoz_lit.grids import Bools, Ints, Texts
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +73,7 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
     theirs = {name: _found(table, name, origin, key) for name, (key, _) in features.items()}
     truth = find_column(table, rules.columns.get(rules.target, rules.target), origin)
     if truth in theirs.values():
-        raise DataError(
-            f"data.magnitudes names {truth}, the true values that are to be estimated: leave it out"
-        )
+        raise DataError(f"data.magnitudes names {truth}, the true values to be estimated: leave it out")
     out, faults = _own_columns(table, origin, rules)
     # Tables of another field try their columns as magnitudes first.
     hint = "" if rules.target == "spec_z" else "; other quantities: data=embeddings data.vectors=[...]"
@@ -167,7 +164,7 @@ def _found(table: Table, name: str, origin: str, key: str) -> str:
     return theirs
 
 
-def split_words(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], Bools]:
+def split_words(table: Table, name: str, origin: str) -> tuple[Texts, Bools]:
     """Return the splits of a table in our words, and which cells are empty."""
     given, empty = text(table, name, origin)
     words = np.array([SPLIT_WORDS.get(word.casefold(), "") for word in given], dtype="U5")

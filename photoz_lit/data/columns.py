@@ -14,7 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
-from photoz_lit.grids import Bools, Floats, Ints
+from photoz_lit.grids import Bools, Floats, Ints, Texts
 
 BLANK = ("", "nan", "none", "null", "n/a", "<na>", "--")
 NO_UNIT = ("", "-", "--", "---", "1", "none", "n/a", "null", "dimensionless", "unitless")
@@ -95,7 +95,7 @@ def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> Fl
         ) from None
 
 
-def text(table: Table, name: str, origin: str) -> tuple[NDArray[np.str_], Bools]:
+def text(table: Table, name: str, origin: str) -> tuple[Texts, Bools]:
     """Return a column as text without blanks around it, and which cells are empty."""
     cells, empty, _ = _cells(table, name, origin)
     spelt = np.array(["" if gone else _spelt(cell) for cell, gone in zip(cells.tolist(), empty, strict=True)])
@@ -111,7 +111,7 @@ def _spelt(cell: object) -> str:
         return _spelt(cell.decode("latin-1"))
 
 
-def identities(table: Table, name: str, origin: str) -> tuple[Ints | NDArray[np.str_], Bools]:
+def identities(table: Table, name: str, origin: str) -> tuple[Ints | Texts, Bools]:
     """Return a column of ids in one form whatever the format, and which cells are empty.
 
     Whole numbers are 64-bit integers, also if they came as text; all else is text. Empty cells are -1 or "".

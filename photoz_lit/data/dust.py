@@ -24,9 +24,7 @@ def ebv_from_maps(ra: NDArray[np.floating], dec: NDArray[np.floating], folder: P
     try:
         from sfdmap2.sfdmap import SFDMap
     except ImportError as error:
-        raise DataError(
-            "data.ebv_maps needs the package sfdmap2: type pip install 'photoz_lit[sdss]'"
-        ) from error
+        raise DataError("data.ebv_maps needs sfdmap2: type pip install 'photoz_lit[sdss]'") from error
     ebv = np.full(len(ra), np.nan)
     good = np.isfinite(ra) & np.isfinite(dec)
     try:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz_lit.grids import Bools, Floats, MagnitudeSlices
+from photoz_lit.grids import Bools, Floats
 
 LIMITS = {  # lowest and highest value that can be, and what others are said to be
     "magnitude": (np.nextafter(0, 1), 40.0, "is no magnitude (above 0, up to 40; others: data=embeddings)"),
@@ -22,10 +22,8 @@ Fault = tuple[str, Bools]  # what is wrong, and in which rows
 
 def absent_faults(values: Floats, name: str) -> list[Fault]:
     """Rows without a value, by kind of fault."""
-    return [
-        (f"column {name} has an empty cell", np.isnan(values)),
-        (f"column {name} is not finite", np.isinf(values)),
-    ]
+    empty = (f"column {name} has an empty cell", np.isnan(values))
+    return [empty, (f"column {name} is not finite", np.isinf(values))]
 
 
 def value_faults(values: Floats, name: str, kind: str, hint: str = "") -> list[Fault]:
@@ -63,15 +61,3 @@ def stand_ins(keys: NDArray[np.generic], suspects: Sequence[complex] = STAND_INS
     suspect = np.isin(values, np.array(suspects).astype(values.dtype))
     repeated = counts > counts[~suspect].max(initial=1)
     return np.asarray(((suspect & repeated) | (counts > max(10, len(keys) / 3)))[inverse])
-
-
-def outside_slices(dered_petro_r: Floats, slices: MagnitudeSlices) -> str | None:
-    """Say how many galaxies lie outside the survey's slices, if that is more than one in a hundred."""
-    low, high = slices.edges[[0, -1]]
-    outside = int(((dered_petro_r < low) | (dered_petro_r > high)).sum())
-    if outside <= 0.01 * len(dered_petro_r):
-        return None
-    return (
-        f"{outside} of {len(dered_petro_r)} galaxies lie outside the slices (survey.r_min, survey.r_width,"
-        f" survey.n_slices), {low:g} to {high:g} in dered_petro_r: they count in the first or last of them."
-    )

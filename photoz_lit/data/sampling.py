@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.data.splits import draw
-from photoz_lit.grids import Ints, MagnitudeSlices, RedshiftGrid, cell_index
+from photoz_lit.grids import Ints, MagnitudeSlices, RedshiftGrid, Texts, cell_index
 
 
 def balanced_subset(
@@ -18,7 +18,7 @@ def balanced_subset(
     threshold: int,
     fold: int = 1,
     seed: int = 0,
-    names: NDArray[np.str_] | None = None,
+    names: Texts | None = None,
 ) -> Ints:
     """Return sorted indices of at most `threshold` galaxies (N_th) of each cell of redshift and r (mag).
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
-from photoz_lit.grids import Floats, Ints
+from photoz_lit.grids import Floats, Ints, Texts
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def same_object(table: Table) -> Ints:
     return np.asarray(joined[group], dtype=np.int64)
 
 
-def object_names(table: Table) -> NDArray[np.str_] | None:
+def object_names(table: Table) -> Texts | None:
     """Return what each row's object is called, (n,): its id, or else its place; None if neither is known."""
     if not table.meta.get(NUMBERED, False):
         return np.asarray(table["object_id"]).astype(str)
@@ -76,7 +76,7 @@ def object_names(table: Table) -> NDArray[np.str_] | None:
     return np.array([str(n) if math.isnan(ra + dec) else f"{ra:.6f}{dec:+.6f}" for ra, dec, n in places])
 
 
-def draw(names: NDArray[np.str_] | None, n: int, seed: Sequence[int] | int) -> NDArray[np.uint64]:
+def draw(names: Texts | None, n: int, seed: Sequence[int] | int) -> NDArray[np.uint64]:
     """Return a random number for each of n rows: what is drawn has the lowest.
 
     It depends on the name of the row's object and the seed alone; None draws a permutation of the rows.
@@ -98,27 +98,14 @@ def assign_splits(
     n_train: float | None = None,
     thin: Sequence[float] = (),
     target: str = "spec_z",
-) -> NDArray[np.str_]:
-    """Split by object: every row of an object lands in one split.
+) -> Texts:
+    """Split by object, `train`, `val`, `test` or `unused`, (n,): every row of an object lands in one split.
 
-    Parameters
-    ----------
-    table : Table
-        A standard table. Where it has a column `split`, objects of its `test` rows are the test split; so it
-        is with `val`, or else `val` is drawn from the rest.
-    test_fraction, val_fraction : float
-        Fractions of the objects, on average: each has its own lot.
-    n_train : float, optional
-        Keep only so many training rows or, up to 1, such a share of them; fewer are a part of more.
-    thin : (low, high, fraction), optional
-        First, keep only such a fraction of the training rows with true values from low to below high.
-    target : str
-        Column of the true values.
-
-    Returns
-    -------
-    split : array of str (n,)
-        `train`, `val`, `test` or `unused`, as are rows that cannot be used by their `flag`.
+    Where a standard table has a column `split`, objects of its `test` rows are the test split; so it is with
+    `val`, or else `val` is drawn from the rest. Fractions are those of the objects, on average: each has its
+    own lot. `thin` = (low, high, fraction) keeps only such a fraction of the training rows with true values,
+    the column `target`, from low to below high; then `n_train` keeps only so many or, up to 1, such a share:
+    fewer are a part of more. The others, and rows that cannot be used by their `flag`, are unused.
     """
     group, names = same_object(table), object_names(table)
     rng = np.random.default_rng([seed, 71])
@@ -155,9 +142,7 @@ def assign_splits(
     return split
 
 
-def _places(
-    group: Ints, names: NDArray[np.str_] | None, seed: Sequence[int], rng: np.random.Generator
-) -> Floats:
+def _places(group: Ints, names: Texts | None, seed: list[int], rng: np.random.Generator) -> Floats:
     """Return a random number in 0-1 for each object, (n_objects,): the lowest of its rows' lots."""
     n = int(group.max()) + 1
     if names is None:
@@ -175,9 +160,7 @@ def _edge(place: Floats, low: float, high: float) -> float:
     return float(np.nextafter(beyond.min(), 1))
 
 
-def _drawn(
-    rows: Ints, group: Ints, names: NDArray[np.str_] | None, seed: Sequence[int], rng: np.random.Generator
-) -> Ints:
+def _drawn(rows: Ints, group: Ints, names: Texts | None, seed: list[int], rng: np.random.Generator) -> Ints:
     """Return rows in the random order of their objects."""
     if names is None:
         return rng.permutation(rows)

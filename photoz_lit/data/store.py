@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from photoz_lit.data.pixels import Inspected, inspect_numbers
 from photoz_lit.errors import DataError
 from photoz_lit.files import fingerprint, reserve
-from photoz_lit.grids import Bools, Floats
+from photoz_lit.grids import Bools, Floats, Texts
 
 VERSION = 2
 FLAGS = {
@@ -58,7 +58,7 @@ class Store:
     kind: str  # images, features or vectors
 
     @property
-    def flags(self) -> NDArray[np.str_]:
+    def flags(self) -> Texts:
         """What is said of each galaxy, (n,); empty where nothing is."""
         if "flag" not in self.catalogue.colnames:
             return np.full(len(self.catalogue), "", dtype="U8")

@@ -1,13 +1,12 @@
 """What is known of the galaxies of a store: the true values, and the labels that training is told."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from photoz_lit.data.columns import numbers
 from photoz_lit.data.faults import range_faults
 from photoz_lit.data.store import Store
 from photoz_lit.errors import DataError
-from photoz_lit.grids import Floats
+from photoz_lit.grids import Floats, Texts
 
 
 def truth(store: Store, column: str, z_range: tuple[float, float]) -> Floats:
@@ -30,7 +29,7 @@ def truth(store: Store, column: str, z_range: tuple[float, float]) -> Floats:
 
 
 def training_labels(
-    true: Floats, split: NDArray[np.str_], error: float, z_range: tuple[float, float], seed: int
+    true: Floats, split: Texts, error: float, z_range: tuple[float, float], seed: int
 ) -> Floats:
     """Return what training is told of each galaxy, (N,): the truth, with Gaussian errors.
 

@@ -77,9 +77,7 @@ def residuals_by_photo_z(
     return BinnedResiduals(centre, average, error, count)
 
 
-def bulk_bias(
-    spec_z: ArrayLike, photo_z: ArrayLike, grid: RedshiftGrid, relative: bool = True
-) -> dict[str, float]:
+def bulk_bias(spec_z: ArrayLike, photo_z: ArrayLike, grid: RedshiftGrid, relative: bool) -> dict[str, float]:
     """Mean over galaxies of abs(mean dz) of their photo_z bin, and the largest; of bins of more than 100."""
     binned = residuals_by_photo_z(spec_z, photo_z, grid, 101, relative)
     if not len(binned.mean):
@@ -106,15 +104,6 @@ def fit_line(binned: BinnedResiduals, z_from: float = -np.inf) -> LineFit:
     return LineFit(*line.tolist(), *errors.tolist())
 
 
-@dataclass(frozen=True, eq=False)
-class SimulatedResiduals:
-    """Mean dz expected from the variance of the estimates and the number density alone, in the wide bins."""
-
-    mean: Floats  # over all magnitudes, (WIDE_BINS,); NaN where there is no galaxy
-    by_slice: Floats  # of each slice, (S, WIDE_BINS); NaN where it has no galaxy
-    weight: Floats  # count / variance, with which slices are averaged, (S, WIDE_BINS)
-
-
 def simulated_residuals(
     spec_z: ArrayLike,
     dered_petro_r: ArrayLike,
@@ -123,8 +112,11 @@ def simulated_residuals(
     slices: MagnitudeSlices,
     factor: float = 1.0,
     relative: bool = True,
-) -> SimulatedResiduals:
+) -> tuple[Floats, Floats, Floats]:
     """Residual that regression towards crowded redshifts causes (Lin et al. 2022, section 5).
+
+    Returned are mean dz in the wide bins, (WIDE_BINS,), that of each slice, (S, WIDE_BINS), both NaN without
+    galaxies, and the weights count / variance with which slices are averaged.
 
     A galaxy of a wide bin at z has its estimate at the centre of mass of a Gaussian around z, of `factor`
     times the slice's variance (S, K) (`dispersion.variances`), times the slice's number density.
@@ -145,7 +137,7 @@ def simulated_residuals(
     )
     total, pulled = weight.sum(axis=0), np.where(filled, weight * by_slice, 0.0).sum(axis=0)
     curve = np.divide(pulled, total, out=np.full(WIDE_BINS, np.nan), where=total > 0)
-    return SimulatedResiduals(curve, by_slice, weight)
+    return curve, by_slice, weight
 
 
 def total_variation_floor(

@@ -30,12 +30,9 @@ from photoz_lit.metrics.residuals import (
     total_variation_floor,
 )
 
+# Fewest galaxies of a photo_z bin in `evaluate`. The standard error that a few give to their mean may be near
+# zero by chance, and such a bin would decide the slope, above all in the bootstrap: draws repeat galaxies.
 MIN_COUNT = 10
-"""Fewest galaxies of a photo_z bin in `evaluate`.
-
-The standard error that a few galaxies give to their mean may by chance be near zero, and such a bin would
-decide the slope, above all in the bootstrap, where draws repeat galaxies.
-"""
 
 Statistics = Callable[[Ints], dict[str, float]]  # of rows of galaxies, which may repeat or be none
 
@@ -45,9 +42,7 @@ def by_group(
 ) -> dict[str, NDArray[Any]]:
     """`count` and statistics of each group of galaxies, given by its number (n,): arrays (n_groups,)."""
     groups = (np.flatnonzero(np.asarray(group) == i) for i in range(n_groups))
-    rows = [
-        {"count": len(members)} | _with_errors(statistics, members, n_bootstrap, rng) for members in groups
-    ]
+    rows = [{"count": len(own)} | _with_errors(statistics, own, n_bootstrap, rng) for own in groups]
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 
 

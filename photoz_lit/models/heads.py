@@ -154,8 +154,7 @@ class PhotozNet(nn.Module):
 
     def forward(self, image: Tensor, ebv: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map images (or catalogue columns) and E(B-V), mag, (n,) to the head's z_logits and gate_logits."""
-        embedding = self.encoder(image, ebv)
-        logits: tuple[Tensor, Tensor | None] = self.head(embedding)
+        logits: tuple[Tensor, Tensor | None] = self.head(self.encoder(image, ebv))
         return logits
 
     def set_trainable(self, trainable: Trainable) -> Self:

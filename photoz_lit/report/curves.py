@@ -20,8 +20,7 @@ def against_spec_z(label: str, runs: Sequence[Run]) -> Curve:
     for run in runs:
         galaxies, survey = (run.spec_z, run.photo_z), run.survey
         variance, _ = variances(*galaxies, run.dered_petro_r, survey.grid, survey.slices)
-        relative = survey.target.relative
-        binned.append(metrics.residuals_by_spec_z(*galaxies, variance, survey.grid, relative))
+        binned.append(metrics.residuals_by_spec_z(*galaxies, variance, survey.grid, survey.target.relative))
     return _over_seeds(label, binned, runs[0].metrics["slope_spec_z_err"])
 
 

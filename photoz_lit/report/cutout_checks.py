@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.stats import median_abs_deviation, spearmanr
 
 from photoz_lit.data.dust import EXTINCTION_PER_EBV
-from photoz_lit.grids import Bools, Floats
+from photoz_lit.grids import Bools, Floats, Texts
 from photoz_lit.report import limits
 
 ZERO_POINT = 22.5  # mag of a nanomaggy
@@ -158,7 +158,7 @@ def compare_r(facts: CutoutFacts, dered_petro_r: Floats, ebv: Floats) -> Compari
     return Comparison(table, measured, float(np.median(measured - table)), correlation)
 
 
-def suspicions(facts: CutoutFacts, comparison: Comparison | None, names: NDArray[np.str_]) -> list[str]:
+def suspicions(facts: CutoutFacts, comparison: Comparison | None, names: Texts) -> list[str]:
     """Say in words what looks wrong with a sample of cutouts, a sentence each; `names` are the galaxies'."""
     return [
         *([] if comparison is None else _table_suspicions(comparison)),
@@ -238,7 +238,7 @@ def _pixel_suspicions(facts: CutoutFacts) -> Iterator[str]:
             yield f"Cutouts in {', '.join(bands)} {words}"
 
 
-def _extreme_suspicions(facts: CutoutFacts, names: NDArray[np.str_]) -> Iterator[str]:
+def _extreme_suspicions(facts: CutoutFacts, names: Texts) -> Iterator[str]:
     """Name single cutouts that medians do not show."""
     for f in facts.bands:
         low, blank = np.flatnonzero(f.lowest > limits.FAR_BELOW), np.flatnonzero(f.blank)

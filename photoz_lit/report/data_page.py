@@ -7,30 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 import photoz_lit
-from photoz_lit.data.faults import outside_slices
 from photoz_lit.data.store import FLAGS, Store
 from photoz_lit.errors import DataError
-from photoz_lit.grids import Floats, Ints, MagnitudeSlices
-from photoz_lit.report import contact_sheet, limits
+from photoz_lit.grids import Floats, Ints, MagnitudeSlices, Texts
+from photoz_lit.report import limits
 from photoz_lit.report.cutout_checks import Comparison, CutoutFacts, compare_r, measure, suspicions
 from photoz_lit.report.figures import data as figures
 from photoz_lit.report.figures.style import DASH, MINUS, number
-from photoz_lit.report.html import (
-    Block,
-    Notice,
-    Page,
-    Picture,
-    Section,
-    Table,
-    Tile,
-    plain_table,
-    png,
-    svg,
-    write,
-)
+from photoz_lit.report.html import Block, Notice, Page, Section, Table, Tile, plain_table, png, svg, write
 from photoz_lit.report.table_checks import table_suspicions
 from photoz_lit.target import REDSHIFT, Target
 
+SHOWN = 30  # galaxies in the contact sheet
+SAMPLE = 512
+SAMPLE_BYTES = 200_000_000
 BY_BAND_SHOWN = 5
 DISTRIBUTIONS = ("spec_z", "dered_petro_r", "ebv")
 
@@ -47,27 +37,27 @@ class Findings:
 def write_data_report(
     store: Store,
     *,
-    split: NDArray[np.str_] | None,
+    split: Texts | None,
     bands: str,
     pixel_scale: float,
     slices: MagnitudeSlices,
     name: str,
     target: Target = REDSHIFT,
 ) -> list[str]:
-    """Write `data_report.html` and `contact_sheet.png` into a store's folder; return what looks wrong.
+    """Write `data_report.html` and `png` into a store's folder; return what looks wrong.
 
     The table is read whole; of the inputs a sample of up to 512 galaxies, spread over the store. `split` is
     that of each galaxy, (n,); `bands` of images are a letter each, `pixel_scale` is in arcsec. DataError: the
     images have another number of bands, or the folder cannot be written to.
     """
-    rows = contact_sheet.sample_rows(store)
+    rows = sample_rows(store)
     inputs, table = Findings(), _table_findings(store, split, slices, target)
     if store.kind == "images":
         if (n := store.inputs.shape[1]) != len(bands):
             raise DataError(f"{store.folder}: cutouts of {n} bands, but {len(bands)} are named: {bands}")
         if rows.size:
-            sheet, inputs = _image_findings(store, rows, bands, pixel_scale)
-            write(store.folder / "contact_sheet.png", sheet.content)
+            inputs = _image_findings(store, rows, bands, pixel_scale)
+            write(store.folder / "contact_sheet.png", inputs.blocks[0].figures[0].content)
     elif rows.size:
         inputs = _vector_findings(store, rows)
     shape = " × ".join(str(n) for n in store.inputs.shape[1:])
@@ -89,13 +79,11 @@ def write_data_report(
     return warnings
 
 
-def _names(store: Store) -> NDArray[np.str_]:
+def _names(store: Store) -> Texts:
     return np.char.add("object_id ", np.asarray(store.catalogue["object_id"]).astype(str))
 
 
-def _table_findings(
-    store: Store, split: NDArray[np.str_] | None, slices: MagnitudeSlices, target: Target
-) -> Findings:
+def _table_findings(store: Store, split: Texts | None, slices: MagnitudeSlices, target: Target) -> Findings:
     """Count galaxies, and describe the columns of the catalogue."""
     n, flags, usable = len(store.catalogue), store.flags, store.usable
     flagged = n - int(usable.sum())
@@ -114,7 +102,12 @@ def _table_findings(
         r = shown["dered_petro_r"][usable]
         low, high = slices.edges[[0, -1]]
         outside = int(((r < low) | (r > high)).sum())
-        warnings += [said] if (said := outside_slices(r, slices)) else []
+        if outside > limits.OUTSIDE * len(r):
+            warnings.append(
+                f"{outside} of {len(r)} galaxies lie outside the slices (survey.r_min, survey.r_width, "
+                f"survey.n_slices), {low:g} to {high:g} in dered_petro_r: they count in the first or last of "
+                "them."
+            )
         tiles.append(Tile("outside the slices", f"{outside:,} of {len(r):,}", f"of r, {low:g} to {high:g}"))
     warnings += table_suspicions({c: v[usable] for c, v in columns.items()}, _names(store)[usable])
     counts = [("all", f"{n:,}")]
@@ -144,24 +137,58 @@ def _statistics(what: str, columns: Mapping[str, Floats]) -> Table:
     return plain_table((what, "missing", "least", "1 %", "median", "99 %", "greatest"), rows)
 
 
-def _image_findings(store: Store, rows: Ints, bands: str, pixel_scale: float) -> tuple[Picture, Findings]:
-    """Look at a sample of cutouts; return the contact sheet for a file of its own too."""
-    cutouts = contact_sheet.read_rows(store, rows)
+def sample_rows(store: Store, most: int = SAMPLE) -> Ints:
+    """Return usable rows, evenly spread over the store, as many as fit in little memory."""
+    usable = np.flatnonzero(store.usable)
+    row_bytes = 4 * int(np.prod(store.inputs.shape[1:]))
+    n = min(len(usable), most, max(SHOWN, SAMPLE_BYTES // row_bytes))
+    return usable[np.linspace(0, len(usable) - 1, n).astype(np.int64)] if n else usable
+
+
+def read_rows(store: Store, rows: Ints) -> NDArray[np.float32]:
+    """Read rows of the inputs, (n, ...)."""
+    inputs = np.empty((len(rows), *store.inputs.shape[1:]), np.float32)
+    for out, row in zip(inputs, rows.tolist(), strict=True):
+        out[:] = store.read(row, row + 1)[0]
+    return inputs
+
+
+def chosen(store: Store, rows: Ints, n: int = SHOWN) -> Ints:
+    """Return which places of `rows` to show: n, in the order of spec_z, or of r, or of the store."""
+    columns = (store.column(name)[rows] for name in ("spec_z", "dered_petro_r"))
+    order = np.argsort(next((c for c in columns if np.isfinite(c).any()), 0 * rows), kind="stable")
+    return order[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)]
+
+
+def labels(store: Store, rows: Ints) -> list[str]:
+    """Write spec_z and r of galaxies, or their object_id where neither is known."""
+    columns = ("z", 3, store.column("spec_z")), ("r", 2, store.column("dered_petro_r"))
+    written = []
+    for row in rows.tolist():
+        words = [f"{name} = {c[row]:.{digits}f}" for name, digits, c in columns if np.isfinite(c[row])]
+        written.append("  ".join(words) or str(store.catalogue["object_id"][row]))
+    return written
+
+
+def _image_findings(store: Store, rows: Ints, bands: str, pixel_scale: float) -> Findings:
+    """Look at a sample of cutouts; the contact sheet comes first."""
+    cutouts = read_rows(store, rows)
     facts = measure(cutouts, bands, pixel_scale)
     z, r, ebv = (store.column(name)[rows] for name in DISTRIBUTIONS)
     comparison = compare_r(facts, r, np.nan_to_num(ebv))
-    sheet = png(contact_sheet.figure_of(store, rows, cutouts, bands), "Cutouts in colour")
-    few, noise = contact_sheet.chosen(store, rows, BY_BAND_SHOWN), [f.noise for f in facts.bands]
-    few_labels = contact_sheet.labels(store, rows[few])
-    by_band = figures.figure_bands(cutouts[few], few_labels, bands, noise, facts.stack)
+    shown, few = chosen(store, rows), chosen(store, rows, BY_BAND_SHOWN)
+    noise, colours = [f.noise for f in facts.bands], figures.colour_bands(bands)
+    stretch = figures.stretch_for(float(np.median([noise[i] for i in colours])))
+    sheet = figures.figure_contact_sheet(cutouts[shown], labels(store, rows[shown]), bands, stretch)
+    by_band = figures.figure_bands(cutouts[few], labels(store, rows[few]), bands, noise, facts.stack)
     order = "From low to high spec_z; " if np.isfinite(z).any() else ""
-    red, green, blue = (bands[i] for i in figures.colour_bands(bands))
+    red, green, blue = (bands[i] for i in colours)
     blocks = [
         Block(
             "Galaxies",
             f"{order}{red}, {green}, {blue} as red, green, blue, brightness against the noise. Each galaxy "
             "should sit in the middle; nearby ones are large, distant ones redder.",
-            figures=(sheet,),
+            figures=(png(sheet, "Cutouts in colour"),),
         ),
         Block(
             "Band by band",
@@ -179,7 +206,7 @@ def _image_findings(store: Store, rows: Ints, bands: str, pixel_scale: float) ->
         ),
     ]
     said = suspicions(facts, comparison, _names(store)[rows])
-    return sheet, Findings(said, _image_tiles(facts, comparison), blocks)
+    return Findings(said, _image_tiles(facts, comparison), blocks)
 
 
 def _image_tiles(facts: CutoutFacts, comparison: Comparison | None) -> list[Tile]:
@@ -225,7 +252,7 @@ def _band_table(facts: CutoutFacts) -> Table:
 
 def _vector_findings(store: Store, rows: Ints) -> Findings:
     """Describe vectors as a whole, or each magnitude and its error."""
-    values = contact_sheet.read_rows(store, rows).astype(np.float64)
+    values = read_rows(store, rows).astype(np.float64)
     if store.kind == "features":
         columns: dict[str, Floats] = {}
         for i, (magnitude, error) in enumerate(values.transpose(2, 1, 0), 1):

@@ -16,6 +16,7 @@ ENOUGH = 100  # galaxies, to know that range
 
 # Shares of the galaxies.
 FLAGGED = 0.05
+OUTSIDE = 0.01  # of the slices of r
 DARK = 0.05  # without positive flux at the centre
 UNSEEN = 0.5  # nothing stands out from the noise
 

@@ -150,9 +150,7 @@ def corrections_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(
-    label: str, group: str, metrics: Sequence[dict[str, float]], seconds: Sequence[float]
-) -> dict[str, Any]:
+def _row(label: str, group: str, metrics: Rows, seconds: Sequence[float]) -> dict[str, Any]:
     spread = "bootstrap" if len(metrics) == 1 else "seeds"
     finite = [s for s in seconds if math.isfinite(s)]
     median = float(np.median(finite)) if finite else math.nan

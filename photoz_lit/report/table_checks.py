@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from photoz_lit.grids import Bools, Floats
+from photoz_lit.grids import Bools, Floats, Texts
 from photoz_lit.report import limits
 
 
-def table_suspicions(columns: Mapping[str, Floats], names: NDArray[np.str_]) -> list[str]:
+def table_suspicions(columns: Mapping[str, Floats], names: Texts) -> list[str]:
     """Say what looks wrong in columns of numbers (n,), a sentence each; `names` are the galaxies'."""
     found = []
     for column, values in columns.items():

@@ -94,19 +94,12 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     # Finished p(z): another prior, a temperature, PIT recalibration, moved estimates.
     unseen = [np.setdiff1d(train_rows, rows) for rows in subsets]  # by each head
     grid, prior = fitted[0].grid, np.mean([f.prior for f in fitted], axis=0)
+    slices, rng = config.survey.slices(), np.random.default_rng([config.seed, 9])
     chain = fit_chain(
         c.links,
         lambda: sample_of(config, galaxies, [head], [val_rows]),
         lambda: sample_of(config, galaxies, [f.head for f in fitted], unseen),
-        Facts(
-            grid,
-            config.survey.slices(),
-            prior,
-            n_fitted=len(subsets[0]),
-            spec_z_train=spec_z[train_rows],
-            relative=config.target.relative,
-            rng=np.random.default_rng([config.seed, 9]),
-        ),
+        Facts(grid, slices, prior, len(subsets[0]), spec_z[train_rows], config.target.relative, rng),
     )
     if c.links:
         write_arrays(folder / "finishing.npz", chain.arrays())
@@ -151,16 +144,12 @@ def finished_pdf(
         done += len(pdf)
 
 
-def write_counts(
-    config: Config, spec_z: Floats, r: Floats, train_rows: Ints, subset: Ints, folder: Path
-) -> None:
+def write_counts(config: Config, spec_z: Floats, r: Floats, train: Ints, subset: Ints, folder: Path) -> None:
     """Write how many galaxies each cell holds before and after balancing; warn where nothing is balanced."""
     grid, slices = config.survey.grid(), config.survey.slices()
-    before, after = (cell_counts(spec_z[rows], r[rows], grid, slices) for rows in (train_rows, subset))
-    log.info("balanced subset: %d of %d galaxies", len(subset), len(train_rows))
-    if len(subset) == len(train_rows):
-        log.warning(
-            "nothing is balanced: the fullest cell holds %d galaxies. Lower correction.subset.threshold",
-            before.max(),
-        )
+    before, after = (cell_counts(spec_z[rows], r[rows], grid, slices) for rows in (train, subset))
+    log.info("balanced subset: %d of %d galaxies", len(subset), len(train))
+    if len(subset) == len(train):
+        said = "nothing is balanced: the fullest cell holds %d galaxies. Lower correction.subset.threshold"
+        log.warning(said, before.max())
     write_arrays(folder / "counts.npz", {"before": before, "after": after})

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit.config import Config
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, digest_of, locked, write_json
+from photoz_lit.grids import Texts
 
 if TYPE_CHECKING:
     from photoz_lit.data.store import Store
@@ -176,10 +176,8 @@ def estimate_all(
     warn(store, flags, flux_ratio(store, usable, models[0]), int(trained_on(store, models).sum()))
     galaxies = store.catalogue.copy(copy_data=False)
     galaxies["ebv"] = np.where(known, galaxies["ebv"], np.nan)
-    facts = {"N_NO_EBV": (int((~known).sum()), "galaxies whose E(B-V) is not known")}
-    results = Results(
-        folder, galaxies, predictor.grid, predictor.prior, config.estimate, config.target, facts
-    )
+    said = {"N_NO_EBV": (int((~known).sum()), "galaxies whose E(B-V) is not known")}
+    results = Results(folder, galaxies, predictor.grid, predictor.prior, config.estimate, config.target, said)
     if results.rows:
         log.info("going on at galaxy %d of %d", results.rows, len(flags))
     with counted("galaxies", results.rows, len(flags), config.trainer.progress) as tick:
@@ -192,7 +190,7 @@ def estimate_all(
     results.forget()
 
 
-def warn(store: "Store", flags: NDArray[np.str_], ratio: float, n_known: int) -> None:
+def warn(store: "Store", flags: Texts, ratio: float, n_known: int) -> None:
     """Say what looks wrong with the galaxies as a whole.
 
     `ratio` is their flux in that of training ones, of which `n_known` are among them.

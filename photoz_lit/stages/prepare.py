@@ -5,9 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from photoz_lit.config import Config
 from photoz_lit.data.sources import SOURCES
 from photoz_lit.data.splits import assign_splits
@@ -16,7 +13,7 @@ from photoz_lit.data.truth import training_labels as labels_of
 from photoz_lit.data.truth import truth
 from photoz_lit.errors import DataError
 from photoz_lit.files import digest_of, locked
-from photoz_lit.grids import Floats
+from photoz_lit.grids import Floats, Texts
 from photoz_lit.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -97,7 +94,7 @@ def store_folder(config: Config) -> Path:
     return Path(config.data_dir) / f"{config.data.source}-{digest_of(facts_of(config))}"
 
 
-def splits(store: Store, config: Config) -> NDArray[np.str_]:
+def splits(store: Store, config: Config) -> Texts:
     """Split the store's galaxies by object as the settings say."""
     d, s = config.data, config.survey
     if d.thin:
@@ -113,7 +110,7 @@ def splits(store: Store, config: Config) -> NDArray[np.str_]:
     )
 
 
-def training_labels(store: Store, config: Config, split: NDArray[np.str_]) -> Floats:
+def training_labels(store: Store, config: Config, split: Texts) -> Floats:
     """Return what training is told of each galaxy, (N,): the truth, with errors of `data.label_error`."""
     z_range = (config.survey.z_min, config.survey.z_max)
     true = truth(store, config.target.column, z_range)

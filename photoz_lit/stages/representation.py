@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ def represent(config: Config, run: Run) -> None:
     write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
     grid, inputs = config.survey.grid(), inputs_of(config, store.kind)
     net = build(config, store.kind, store.inputs.shape)
-    fit(config, store, net, inputs, spec_z, (train_rows, val_rows), folder)
+    fit(config, store, net, inputs, spec_z, (train_rows, val_rows))
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
@@ -60,13 +59,7 @@ def represent(config: Config, run: Run) -> None:
 
 
 def fit(
-    config: Config,
-    store: Store,
-    net: PhotozNet,
-    inputs: Inputs,
-    spec_z: Floats,
-    rows: tuple[Ints, Ints],
-    folder: Path,
+    config: Config, store: Store, net: PhotozNet, inputs: Inputs, spec_z: Floats, rows: tuple[Ints, Ints]
 ) -> None:
     """Train a network on the training and validation rows of a store and write `model.ckpt`."""
     standardise(net, store, rows[0], inputs)
@@ -75,7 +68,7 @@ def fit(
         "z_bin": config.survey.grid().index(spec_z),
         "r_slice": config.survey.slices().index(store.catalogue["dered_petro_r"]),
     }
-    t = config.training.representation
+    t, folder = config.training.representation, config.folder("representation")
     data = GalaxyData(
         *(Galaxies(store.inputs, {k: v[part] for k, v in columns.items()}, part) for part in rows),
         stream=Stream(len(rows[0]), t.batch_size, t.check_every, config.seed, inputs.n_views),

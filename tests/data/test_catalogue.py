@@ -6,9 +6,7 @@ import pytest
 from astropy.table import Table
 
 from photoz_lit.data.catalogue import TableRules, standard_table
-from photoz_lit.data.faults import outside_slices
 from photoz_lit.errors import DataError
-from photoz_lit.grids import MagnitudeSlices
 
 
 def table(n: int = 60, **columns: object) -> Table:
@@ -230,17 +228,6 @@ def test_splits_are_said_in_known_words(kind: str) -> None:
             checked(given)
     with pytest.raises(DataError, match="column split has an empty cell in 1 of 60 rows"):
         checked(table(split=np.array([*["train"] * 59, " "], dtype=kind)))
-
-
-def test_galaxies_outside_the_slices_are_counted() -> None:
-    slices = MagnitudeSlices(12.5, 0.5, 11)
-    assert outside_slices(np.full(100, 15.0), slices) is None
-    assert outside_slices(np.r_[np.full(199, 15.0), 20.0], slices) is None
-    said = outside_slices(np.full(100, 24.0), slices)
-    assert (
-        "100 of 100 galaxies lie outside the slices (survey.r_min, survey.r_width, survey.n_slices)"
-        in str(said)
-    )
 
 
 # Other quantities than redshift

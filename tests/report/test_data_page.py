@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.mock.population import draw_galaxies
 from photoz_lit.data.mock.render import render_cutouts
-from photoz_lit.data.store import FLAGS, write_store
+from photoz_lit.data.store import FLAGS, Store, write_store
 from photoz_lit.errors import DataError
 from photoz_lit.grids import MagnitudeSlices
-from photoz_lit.report.data_page import write_data_report
+from photoz_lit.report.data_page import chosen, labels, read_rows, sample_rows, write_data_report
+from photoz_lit.report.figures.data import colour_bands, colour_image, stretch_for
 
 GALAXIES = draw_galaxies(24, seed=3)
 COLUMNS = [name for name in GALAXIES.colnames if not name.startswith("true_")]
@@ -127,6 +128,14 @@ def test_galaxies_beyond_the_slices_are_counted(
     assert any(warning.startswith(said) for warning in warnings_of(text)) == fault
 
 
+def test_one_galaxy_of_a_hundred_may_lie_beyond_the_slices(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(100, 3))
+    table = Table({"object_id": np.arange(100), "dered_petro_r": np.r_[np.full(99, 15.0), 19.0]})
+    text = page(tmp_path / "s", vectors, table, kind="vectors")
+    assert '<div class="values">1 of 100</div>' in text
+    assert not [warning for warning in warnings_of(text) if "slices" in warning]
+
+
 def test_all_flagged(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
     text = page(tmp_path / "s", np.full_like(cutouts, np.nan))
     assert warnings_of(text) == ["100% of the galaxies are flagged and cannot be used: see Counts."]
@@ -149,3 +158,53 @@ def test_vectors_and_features_are_described_by_numbers(tmp_path: Path) -> None:
 def test_another_number_of_bands_is_an_error(tmp_path: Path, cutouts: NDArray[np.float32]) -> None:
     with pytest.raises(DataError, match=r"cutouts of 5 bands, but 3 are named: gri"):
         page(tmp_path / "s", cutouts, bands="gri")
+
+
+# Which galaxies are shown, and how
+
+
+def plain_store(folder: Path, n: int, **columns: object) -> Store:
+    """Write a store whose galaxies are constant images of their row's number plus one."""
+    table = Table({"object_id": [f"g{i}" for i in range(n)], **columns})
+    shape = (n, 5, 16, 16)
+    inputs = np.ones(shape, np.float32) * (1 + np.arange(n))[:, None, None, None]
+    return write_store(folder, table, [inputs], shape=shape, dtype="float32", kind="images", settings={})
+
+
+@pytest.mark.parametrize(
+    ("bands", "shown"), [("ugriz", "irg"), ("grizy", "irg"), ("izyJ", "Jyz"), ("gz", "zgg"), ("r", "rrr")]
+)
+def test_bands_of_colour_images(bands: str, shown: str) -> None:
+    assert "".join(bands[i] for i in colour_bands(bands)) == shown
+
+
+def test_a_red_galaxy_looks_red_and_zeros_are_black() -> None:
+    stamp = np.zeros((5, 4, 4), np.float32)
+    stamp[3, 1, 2] = 5.0
+    image = colour_image(stamp, "ugriz")
+    assert image[1, 2].argmax() == 0
+    assert image[0, 0].tolist() == [0, 0, 0]
+
+
+def test_stretch_follows_the_noise_so_that_units_do_not_darken_the_sheet() -> None:
+    stamp = np.random.default_rng(0).normal(1, 1, (5, 4, 4)).astype(np.float32)
+    bright, faint = (colour_image(f * stamp, "ugriz", stretch_for(f * 0.1)) for f in (1.0, 1e-3))
+    np.testing.assert_allclose(bright.astype(int), faint.astype(int), atol=1)
+
+
+def test_rows_are_spread_over_the_usable_galaxies(tmp_path: Path) -> None:
+    store = plain_store(tmp_path / "s", 40, flag=["pixels"] * 20 + [""] * 20)
+    assert sample_rows(store, 3).tolist() == [20, 29, 39]
+    np.testing.assert_array_equal(read_rows(store, np.array([5, 2]))[:, 0, 0, 0], [6, 3])
+
+
+def test_galaxies_are_shown_by_redshift_or_else_by_magnitude(tmp_path: Path) -> None:
+    z, r = [0.3, 0.1, 0.2, np.nan], [17.0, 16.0, 15.0, 14.0]
+    rows = np.arange(4)
+    store = plain_store(tmp_path / "z", 4, spec_z=z, dered_petro_r=r)
+    assert chosen(store, rows, 3).tolist() == [1, 0, 3]
+    assert labels(store, rows[2:]) == ["z = 0.200  r = 15.00", "r = 14.00"]
+    store = plain_store(tmp_path / "r", 4, dered_petro_r=r)
+    assert chosen(store, rows).tolist() == [3, 2, 1, 0]
+    store = plain_store(tmp_path / "n", 4)
+    assert labels(store, rows[:1]) == ["g0"]

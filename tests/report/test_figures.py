@@ -16,7 +16,7 @@ from photoz_lit.report.figures import comparison, data, labels, residuals, resul
 from photoz_lit.report.runs import Run, Survey, read_run
 from photoz_lit.report.sweeps import Line, Sweep
 from photoz_lit.report.table import KEYS, ORDER
-from photoz_lit.target import Target
+from photoz_lit.target import REDSHIFT, Target
 
 GRID = RedshiftGrid(0.0, 0.4, 40)
 SURVEY = Survey("mock", RedshiftGrid(0.0, 0.4, 90), MagnitudeSlices(12.5, 0.5, 11), 0.05, "mode")
@@ -69,8 +69,8 @@ FLOOR = np.arange(3.0), np.full(3, 0.06)
 
 FIGURES = {
     "residuals": lambda run, arrays: residuals.figure_residuals(CURVES, CURVES),
-    "residual_panels": lambda run, arrays: residuals.figure_residual_panels(CURVES, CURVES[0], "spec z"),
-    "one_panel": lambda run, arrays: residuals.figure_residual_panels(CURVES[:1], CURVES[0], "photo z"),
+    "residual_panels": lambda run, arrays: residuals.figure_residual_panels(CURVES, CURVES[0], "z", REDSHIFT),
+    "one_panel": lambda run, arrays: residuals.figure_residual_panels(CURVES[:1], CURVES[0], "z", REDSHIFT),
     "n_of_z": lambda run, arrays: results.figure_n_of_z(dict.fromkeys(NAMES, run)),
     "density": lambda run, arrays: results.figure_density(dict.fromkeys(NAMES, run)),
     "pit": lambda run, arrays: results.figure_pit(dict.fromkeys(NAMES, run)),

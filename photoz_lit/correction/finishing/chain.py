@@ -1,6 +1,6 @@
 """The links of a correction on finished p(z), fitted one after the other and kept with the run as arrays."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.finishing import link_module
-from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
 
@@ -42,9 +42,7 @@ class Chain:
         return {f"{place}.{key}": values for place, arrays in named.items() for key, values in arrays.items()}
 
     @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, NDArray[Any]], slices: MagnitudeSlices, grid: RedshiftGrid
-    ) -> "Chain":
+    def from_arrays(cls, arrays: Arrays, slices: MagnitudeSlices, grid: RedshiftGrid) -> "Chain":
         """Build it again from `arrays`."""
         own: dict[tuple[int, str], dict[str, NDArray[Any]]] = {}
         for place, values in arrays.items():

@@ -1,5 +1,6 @@
 """What the links of a chain are fitted on and what all of them can do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
 Maybe = ArrayLike | None
+Arrays = Mapping[str, NDArray[Any]]  # as a link is kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,13 @@ calibrated.
 """
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
 from photoz_lit.correction.finishing.pit_local import LocalMap, cdf_at, choose_local_map
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
@@ -62,7 +61,7 @@ def fit(value: str, galaxies: Galaxies, facts: Facts) -> "Recalibration":
     return Recalibration(overall, facts.slices, by_slice, local)
 
 
-def link_from(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> "Recalibration":
+def link_from(arrays: Arrays, facts: Facts) -> "Recalibration":
     """Build the link again."""
     n_maps = sum(name.startswith("knots_") for name in arrays)
     overall, *by_slice = (

@@ -7,8 +7,8 @@ the PIT after the map over all.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,8 +24,7 @@ BINS = (4, 8, 16, 32)
 PRIOR_COUNTS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 1e6)
 
 
-@dataclass(frozen=True)
-class LocalChoice:
+class LocalChoice(NamedTuple):
     """What is chosen, and the mean log density it gives."""
 
     k: int  # neighbours
@@ -49,7 +48,7 @@ class LocalMap:
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return everything as named arrays."""
-        return {"embeddings": self.embeddings, "v": self.v, "choice": astuple(self.choice)}
+        return {"embeddings": self.embeddings, "v": self.v, "choice": self.choice}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "LocalMap | None":

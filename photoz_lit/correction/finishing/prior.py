@@ -6,14 +6,13 @@ ICLR, arXiv:2007.07314); with a target, post-compensated softmax, f - log(prior)
 a prior, not that of the galaxies.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
 from photoz_lit.correction.finishing.temperature import least_nll
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
@@ -49,7 +48,7 @@ def fit(value: str, galaxies: Galaxies, facts: Facts) -> "NewPrior":
     return NewPrior(old, new, after / after.sum())
 
 
-def link_from(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> "NewPrior":
+def link_from(arrays: Arrays, facts: Facts) -> "NewPrior":
     """Build the link again."""
     return NewPrior(arrays["old"], arrays["new"], arrays["after"])
 

@@ -4,15 +4,15 @@ Guo et al. 2017, ICML, "On calibration of modern neural networks", arXiv:1706.04
 outputs f is log p(z) of the mixture.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from photoz_lit.correction import CHUNK
-from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats
@@ -37,7 +37,7 @@ def fit(value: str, galaxies: Galaxies, facts: Facts) -> "Temperature":
     return Temperature(fit_temperature(galaxies.pdf, z_bin))
 
 
-def link_from(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> "Temperature":
+def link_from(arrays: Arrays, facts: Facts) -> "Temperature":
     """Build the link again."""
     return Temperature(float(arrays["temperature"]))
 
@@ -76,9 +76,7 @@ def least_nll(
 
     log_p, k = np.log(np.maximum(np.asarray(pdf), SMALLEST_PDF)), np.asarray(z_bin, dtype=np.int64)
     if log_p.ndim != 2 or k.shape != (len(log_p),) or k.size == 0:
-        raise ValueError(
-            f"a fit needs p(z) (n, K) and bins (n,) of validation galaxies, got {log_p.shape}, {k.shape}"
-        )
+        raise ValueError(f"a fit needs p(z) and bins of validation galaxies, got {log_p.shape}, {k.shape}")
     w = np.ones(len(log_p)) if weight is None else np.asarray(weight, dtype=np.float64)
 
     def mean_nll(x: float) -> float:

@@ -7,14 +7,13 @@ against spec_z; undoing it costs scatter, and how much of it is undone is a choi
 `unshrink: 0.07` lets sigma_mad rise by 7 % at most.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from photoz_lit.correction.finishing.link import Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats, RedshiftGrid
@@ -66,7 +65,7 @@ def fit(value: float, galaxies: Galaxies, facts: Facts) -> "Unshrink":
     return Unshrink(chosen, centre, variance, grid)
 
 
-def link_from(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> "Unshrink":
+def link_from(arrays: Arrays, facts: Facts) -> "Unshrink":
     """Build the link again."""
     return Unshrink(float(arrays["strength"]), float(arrays["centre"]), float(arrays["variance"]), facts.grid)
 

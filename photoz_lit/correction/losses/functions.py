@@ -21,9 +21,7 @@ def mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
     pdf = torch.softmax(z_logits.float(), dim=-1)
     if gate_logits is None:
         if z_logits.shape[1] != 1:
-            raise ValueError(
-                f"{z_logits.shape[1]} redshift outputs need a gate; only a single output does without"
-            )
+            raise ValueError(f"{z_logits.shape[1]} redshift outputs need a gate; one alone does without")
         return pdf[:, 0]
     weights = torch.softmax(gate_logits.float(), dim=-1)
     # A product and a sum, not a matrix product: autocast would run that one in bfloat16.

@@ -34,19 +34,37 @@ class Settings(cross_entropy.Settings):
 
 
 class Loss(cross_entropy.Loss):
-    """Cross-entropy with the label of each galaxy, from its neighbours among the training galaxies."""
+    """Cross-entropy with the label of each galaxy, from a number of its own of nearest training galaxies."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Choices of the number of neighbours."""
+        return possible(NUMBERS, len(self.train.embeddings))
 
     @cached_property
-    def neighbours(self) -> "NearestLabels":
-        """The training galaxies by their places."""
+    def _near_train(self) -> tuple[Indices, NDArray[np.float32]]:
+        """Neighbours of the training galaxies, never a galaxy itself, and their PIT under them."""
         t = self.train
-        return NearestLabels(t.embeddings, t.spec_z, t.grid, t.device)
+        near = nearest(t.embeddings, t.embeddings, self.numbers[-1], leave_one_out=True, device=t.device)
+        return near, neighbour_pit(t.spec_z, near, self.numbers)
+
+    @cached_property
+    def of_train(self) -> NDArray[np.float32]:
+        """Labels of the training galaxies, (m, n_outputs)."""
+        return self._labels(self._near_train[0])
+
+    def _labels(self, near: Indices) -> NDArray[np.float32]:
+        chosen = choose_numbers(self._near_train[1], near, self.numbers)
+        return neighbour_pdf(self.train.spec_z, near, chosen, self.train.grid)
 
     def columns(self, sample: Sample) -> dict[str, NDArray[Any]]:
-        """Return the labels (n, K); no training galaxy is its own neighbour."""
-        if sample is self.train:
-            return {"label": self.neighbours.of_train}
-        return {"label": self.neighbours(sample.embeddings)}
+        """Return the labels (n, K)."""
+        t = self.train
+        if sample is t:
+            return {"label": self.of_train}
+        return {
+            "label": self._labels(nearest(sample.embeddings, t.embeddings, self.numbers[-1], device=t.device))
+        }
 
     def __call__(self, logits: Logits, batch: Batch) -> Tensor:
         """Map logits and batch to a scalar."""
@@ -56,42 +74,7 @@ class Loss(cross_entropy.Loss):
 
     def implicit_prior(self) -> Floats:
         """Return the weighted mean label, (K,)."""
-        mean = np.average(self.neighbours.of_train, axis=0, weights=self.train.weight)
-        return np.asarray(mean, dtype=np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class NearestLabels:
-    """Labels of galaxies from their nearest training galaxies, each by a number of its own."""
-
-    train: NDArray[np.float32]  # (m, d), embeddings of the training galaxies
-    spec_z: Floats
-    grid: RedshiftGrid  # of the labels
-    device: str = "cpu"  # where distances are computed
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Choices of the number of neighbours."""
-        return possible(NUMBERS, len(self.train))
-
-    @cached_property
-    def _of_train(self) -> tuple[Indices, NDArray[np.float32]]:
-        """Neighbours of the training galaxies, never a galaxy itself, and their PIT under them."""
-        near = nearest(self.train, self.train, self.numbers[-1], leave_one_out=True, device=self.device)
-        return near, neighbour_pit(self.spec_z, near, self.numbers)
-
-    @cached_property
-    def of_train(self) -> NDArray[np.float32]:
-        """Labels of the training galaxies, (m, n_outputs)."""
-        return self._labels(self._of_train[0])
-
-    def __call__(self, queries: ArrayLike) -> NDArray[np.float32]:
-        """Return the labels of other galaxies, (n, n_outputs), by their embeddings (n, d)."""
-        return self._labels(nearest(queries, self.train, self.numbers[-1], device=self.device))
-
-    def _labels(self, near: Indices) -> NDArray[np.float32]:
-        chosen = choose_numbers(self._of_train[1], near, self.numbers)
-        return neighbour_pdf(self.spec_z, near, chosen, self.grid)
+        return np.average(self.of_train, axis=0, weights=self.train.weight).astype(np.float64)
 
 
 def possible(numbers: tuple[int, ...], n: int) -> tuple[int, ...]:

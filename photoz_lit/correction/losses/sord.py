@@ -26,9 +26,7 @@ class Settings(cross_entropy.Settings):
     def check(self, weights: str) -> None:
         """Refuse a width that is none."""
         if not self.width > 0:
-            raise ConfigError(
-                f"correction.step2.loss.width={self.width} must be positive: the width of the labels in bins"
-            )
+            raise ConfigError(f"correction.step2.loss.width={self.width} must be positive: it is in bins")
 
 
 class Loss(cross_entropy.Loss):

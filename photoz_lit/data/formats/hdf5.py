@@ -26,9 +26,7 @@ def read(path: Path, part: str | None) -> Table:
             tables = {"/": root} if root else tables
         if len(tables) != 1:
             there = ", ".join(f"[{name.strip('/')}]" for name in tables or _tables(file))
-            raise ValueError(
-                f"add the group or data set that you mean to its name; there are {there or 'no tables'}"
-            )
+            raise ValueError(f"add the group or data set to its name; there are {there or 'no tables'}")
         return _joined(next(iter(tables.values())))
 
 

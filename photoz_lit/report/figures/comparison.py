@@ -22,9 +22,7 @@ from photoz_lit.report.table import Rows
 from photoz_lit.target import REDSHIFT, Target
 
 # Even in lightness, for colour-blind readers too; without the yellow, which vanishes on white paper.
-SCATTER_COLOURS = ListedColormap(
-    matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1.0, 256)), name="scatter"
-)
+SCATTER_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1.0, 256)))
 
 
 def non_dominated(points: Floats) -> Bools:

@@ -13,10 +13,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from photoz_lit.grids import Floats
+from photoz_lit.grids import Floats, Texts
 from photoz_lit.report.figures import style
 from photoz_lit.report.figures.style import STYLE, note, number
-from photoz_lit.target import REDSHIFT, Target
+from photoz_lit.target import Target
 
 Cutouts = NDArray[np.float32]
 
@@ -92,9 +92,7 @@ def figure_bands(
 
 
 @matplotlib.rc_context(STYLE)
-def figure_distributions(
-    columns: Mapping[str, Floats], split: NDArray[np.str_] | None, target: Target = REDSHIFT
-) -> Figure:
+def figure_distributions(columns: Mapping[str, Floats], split: Texts | None, target: Target) -> Figure:
     """Draw histograms of columns, a panel each, that of the target by split where there is one."""
     words = {"spec_z": "spectroscopic redshift"} | {c: f"{c}  [mag]" for c in ("dered_petro_r", "ebv")}
     words[target.column] = f"{target.label}{target.unit_text}"

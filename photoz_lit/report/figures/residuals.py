@@ -79,9 +79,7 @@ def figure_residuals(
 
 
 @matplotlib.rc_context(STYLE)
-def figure_residual_panels(
-    curves: Sequence[Curve], reference: Curve, against: str, target: Target = REDSHIFT
-) -> Figure:
+def figure_residual_panels(curves: Sequence[Curve], reference: Curve, against: str, target: Target) -> Figure:
     """Draw a panel a correction, against what is named, in front of the reference's in grey."""
     figure, axes = panels([curve.label for curve in curves], 2.1)
     limit = _limit([*curves, reference], target)

@@ -10,7 +10,6 @@ from photoz_lit import metrics
 from photoz_lit.correction.losses.functions import galaxy_label_loss
 from photoz_lit.correction.losses.nearest import (
     Loss,
-    NearestLabels,
     Settings,
     choose_numbers,
     distance_to_uniform,
@@ -29,6 +28,15 @@ def draws(n: int, seed: int) -> np.ndarray:
     x = np.random.default_rng(seed).normal(size=(n, 6)) * np.logspace(-2, 2, 6) + 5
     x[:, 0] = 7.0
     return x.astype(np.float32)
+
+
+def loss_of(embeddings: np.ndarray, spec_z: np.ndarray) -> Loss:
+    every = np.ones((1, 1), dtype=bool)
+    return Loss(Settings(), Sample(embeddings, spec_z, np.zeros(len(spec_z), int), GRID, every))
+
+
+def labels_of(loss: Loss, embeddings: np.ndarray) -> np.ndarray:
+    return loss.columns(replace(loss.train, embeddings=embeddings))["label"]
 
 
 @pytest.mark.parametrize("distances", [2**25, 1000])
@@ -108,41 +116,40 @@ def test_neighbours_give_calibrated_pdfs() -> None:
 def test_labels_are_those_of_the_neighbours_step_by_step() -> None:
     train, queries = draws(150, 3), draws(20, 4)
     z = np.random.default_rng(5).uniform(0, 0.4, 150)
-    labels = NearestLabels(train, z, GRID)
-    assert labels.numbers == (5, 10, 15, 20, 30, 40, 60, 80, 120)
+    loss = loss_of(train, z)
+    assert loss.numbers == (5, 10, 15, 20, 30, 40, 60, 80, 120)
     own = nearest(train, train, 120, leave_one_out=True)
-    pit = neighbour_pit(z, own, labels.numbers)
+    pit = neighbour_pit(z, own, loss.numbers)
     for near, made in (
-        (own, labels.of_train),
-        (nearest(queries, train, 120), labels(queries)),
+        (own, loss.of_train),
+        (nearest(queries, train, 120), labels_of(loss, queries)),
     ):
-        chosen = choose_numbers(pit, near, labels.numbers)
+        chosen = choose_numbers(pit, near, loss.numbers)
         np.testing.assert_array_equal(made, neighbour_pdf(z, near, chosen, GRID))
 
 
 def test_spec_z_of_a_training_galaxy_is_not_in_its_own_label() -> None:
     train, z = draws(60, 6), np.full(60, 0.1)
     z[7] = 0.3
-    labels = NearestLabels(train, z, GRID)
+    loss = loss_of(train, z)
     at = GRID.index(0.3) + GRID.extend_left
-    assert labels.of_train[7, at] == 0
-    assert labels.of_train[:, at].max() > 0
-    assert labels(train[7:8])[0, at] > 0  # another galaxy at its place has it for a neighbour
+    assert loss.of_train[7, at] == 0
+    assert loss.of_train[:, at].max() > 0
+    assert labels_of(loss, train[7:8])[0, at] > 0  # another galaxy at its place has it for a neighbour
 
 
 def test_few_training_galaxies_have_few_neighbours() -> None:
-    labels = NearestLabels(draws(4, 7), np.array([0.1, 0.1, 0.2, 0.2]), GRID)
-    assert labels.numbers == (3,)
-    np.testing.assert_allclose(labels.of_train.sum(axis=1), 1)
+    loss = loss_of(draws(4, 7), np.array([0.1, 0.1, 0.2, 0.2]))
+    assert loss.numbers == (3,)
+    np.testing.assert_allclose(loss.of_train.sum(axis=1), 1)
 
 
 def test_loss_has_the_labels_of_training_and_validation_galaxies(problem: Any, train: Sample) -> None:
-    loss, other = Loss(Settings(), train), replace(train, embeddings=train.embeddings[:7] + 0.01)
-    labels = NearestLabels(train.embeddings, train.spec_z, train.grid)
-    np.testing.assert_array_equal(loss.columns(train)["label"], labels.of_train)
-    np.testing.assert_array_equal(loss.columns(other)["label"], labels(other.embeddings))
+    loss = Loss(Settings(), train)
+    np.testing.assert_array_equal(loss.columns(train)["label"], loss.of_train)
+    assert labels_of(loss, train.embeddings[:7] + 0.01).shape == (7, 5)
     logits, batch = problem
-    label = torch.from_numpy(labels.of_train[:7])
+    label = torch.from_numpy(loss.of_train[:7])
     expected = galaxy_label_loss(*logits, label, batch["member"])
     torch.testing.assert_close(loss(logits, batch | {"label": label}), expected)
 
@@ -150,5 +157,5 @@ def test_loss_has_the_labels_of_training_and_validation_galaxies(problem: Any, t
 def test_implicit_prior_is_the_weighted_mean_label(train: Sample) -> None:
     weight = np.arange(60, dtype=np.float32)
     loss = Loss(Settings(), replace(train, weight=weight))
-    expected = np.average(loss.neighbours.of_train, axis=0, weights=weight)
+    expected = np.average(loss.of_train, axis=0, weights=weight)
     assert loss.implicit_prior() == pytest.approx(expected)
