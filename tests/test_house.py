@@ -19,7 +19,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("stages",),
     ("__main__", "usage"),
 )
-MOST_LINES = 17_650
+MOST_LINES = 17_500
 STEP = {part: i for i, parts in enumerate(FLOW) for part in parts}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
