@@ -1,32 +1,22 @@
 """Settings: schema, checks, the way from the command line to them, and the names of run folders."""
 
 from photoz_lit.config.folders import differences, finished_runs, results, science, to_container
-from photoz_lit.config.parse import as_yaml, parse, restored, saved
-from photoz_lit.config.schema import (
-    STAGES,
-    VERSION,
-    Config,
-    LoggerConfig,
-    StageConfig,
-    TrainerConfig,
-    TrainingConfig,
-)
+from photoz_lit.config.parse import as_yaml, of_representation, parse, restored, saved
+from photoz_lit.config.schema import STAGES, VERSION, Config, LoggerConfig, TrainerConfig, TrainingConfig
 from photoz_lit.config.words import for_hydra
-from photoz_lit.correction.settings import CorrectionConfig
 
 __all__ = [
     "STAGES",
     "VERSION",
     "Config",
-    "CorrectionConfig",
     "LoggerConfig",
-    "StageConfig",
     "TrainerConfig",
     "TrainingConfig",
     "as_yaml",
     "differences",
     "finished_runs",
     "for_hydra",
+    "of_representation",
     "parse",
     "restored",
     "results",

@@ -121,8 +121,8 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
         typed_groups = {word.lstrip("+").partition("=")[0] for word in choices} & set(NAMED)
         groups = {g: str(base.groups[g]) for g in typed_groups if base.groups[g] != usual.groups.get(g)}
         config.names = folder_names(config, changed(typed, schema, base.settings), groups)
-    own = [word for word in map(shown, words or ()) if not word.startswith(NOT_REPRESENTATION)]
-    config.names["words"] = shlex.join(own)
+    own = [word for word in words or () if not shown(word).startswith(NOT_REPRESENTATION)]
+    config.names |= {"words": shlex.join(map(shown, own)), "put": shlex.join(own)}
     for leaf in leaves(config):
         no_paths = (None, *leaf.declared.get("choices", ()))
         if leaf.declared.get("kind") == "path" and leaf.value not in no_paths:
@@ -130,6 +130,12 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
     if hasattr(config.data, "columns"):
         config.data.columns = {ours: theirs for ours, theirs in config.data.columns.items() if theirs}
     return config
+
+
+def of_representation(config: Config) -> Config:
+    """Return the settings of a classifier's representation: those of its words without a correction."""
+    words = ["stage=representation", "correction=none", *shlex.split(config.names["put"])]
+    return parse(composition(tuple(words)).settings, words)
 
 
 def restored(plain: Any) -> Config:

@@ -1,7 +1,6 @@
 """`stage=representation`: the encoder and its first head, from all training data (Baseline or Step 1)."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
-from photoz_lit.config import Config, CorrectionConfig, StageConfig
+from photoz_lit.config import Config
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
@@ -96,7 +95,7 @@ def fit(
 def fit_missing(config: Config) -> None:
     """Train the representation that a classifier's settings ask for, unless it is there."""
     if not (config.folder("representation") / "done.json").is_file():
-        run(replace(config, stage=StageConfig("representation"), correction=CorrectionConfig()))
+        run(settings.of_representation(config))
 
 
 def standardise(net: PhotozNet, store: Store, rows: Ints, inputs: Inputs) -> None:

@@ -115,7 +115,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "data.thin=[0.1,0.2]"], ["data.thin=[0.1, 0.2]", "[z_low,z_high,fraction]"]),
         (["stage=classifier", "data.thin=[0.2,0.1,0.5]"], ["data.thin=[0.2, 0.1, 0.5]"]),
         (["stage=classifier", "data.label_error=-1"], ["data.label_error=-1"]),
-        (["stage=classifier", "sweep.axis=seed"], ["sweep.axis", "seed"]),
+        (["stage=classifier", "sweep.axis=seed"], ["sweep.axis", "Dict[str, str]"]),
         (["stage=classifier", "size=papr"], ["size=paper?", "paper, quick"]),
         (["stage=prepare", "data=semi_real"], ["type data.path=VALUE"]),
         (

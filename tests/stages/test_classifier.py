@@ -228,6 +228,28 @@ def test_missing_representation_is_fitted_when_asked_for(catalogue_run: Finished
     assert state(tmp_path) == before
 
 
+def test_an_estimate_of_one_correction_is_not_that_of_others(catalogue_run: Finished, tmp_path: Path) -> None:
+    words = ("-m", "stage=classifier", "correction=best,none", "fit_missing=true", *catalogue_run.words[:-2])
+    run_well(*words, *places(tmp_path))
+    folders = {"best": "classifier/correction=best,*", "none": "classifier/correction=none,*"}
+    folders["representation"] = "representation/head=multi,*"
+    found = {
+        name: json.loads(only(tmp_path / "runs", f"{pattern}/survey.json").read_text())["estimate"]
+        for name, pattern in folders.items()
+    }
+    assert found == {"best": "median", "none": "mode", "representation": "mode"}
+    for name in ("best", "none"):  # those who use a model use its own
+        outcome = run_well(
+            "stage=calibrate",
+            f"model={only(tmp_path / 'runs', folders[name])}",
+            *words[4:],
+            *places(tmp_path),
+        )
+        assert "galaxies calibrated" in outcome.out
+        made = only(tmp_path / "runs", f"calibrate/correction={name},*/*/survey.json")
+        assert json.loads(made.read_text())["estimate"] == found[name]
+
+
 def test_classifier_of_another_representation_is_refused(catalogue_run: Finished, tmp_path: Path) -> None:
     own = catalogue_run.copy(tmp_path / "own")
     model = next((own.folder / "runs").glob("*/representation/*/model.ckpt"))
