@@ -669,6 +669,7 @@ def test_many_galaxies_in_flat_memory_and_through_a_kill(trained: Finished, tmp_
     killed, whole = (only(tmp_path / name, "done.json").parent for name in ("killed", "whole"))
     assert content(killed) == content(whole)
     assert len(memory) > 20
-    # Buffers of a batch come and go: memory that grows shows in the peaks of the second half.
+    # Buffers of a batch, 20 MB, come and go, and few samples may miss a peak: memory that grows shows in
+    # the peaks of the second half, in which 20 MB were written.
     early, late = np.split(memory, [len(memory) // 2])
-    assert late.max() - early.max() < 2000, memory  # kB; what was written is 20 times that
+    assert late.max() - early.max() < 8000, memory  # kB
