@@ -193,7 +193,7 @@ def estimate_all(
 def warn(store: "Store", flags: Texts, ratio: float, n_known: int) -> None:
     """Say what looks wrong with the galaxies as a whole.
 
-    `ratio` is their flux in that of training ones, of which `n_known` are among them.
+    `ratio` is their flux in that of training galaxies; `n_known` of them are such galaxies.
     """
     if not 1 / OTHER_UNITS <= ratio <= OTHER_UNITS and np.isfinite(ratio):
         log.warning(

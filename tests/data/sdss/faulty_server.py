@@ -7,6 +7,7 @@ import re
 import socket
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,7 +69,7 @@ class _Connections(ThreadingHTTPServer):
         """Say nothing: clients that hang up are part of the tests."""
 
 
-class LoopbackServer:
+class LoopbackServer(ABC):
     """A server in a thread, on a port that stays its own when it is restarted."""
 
     def __init__(self) -> None:
@@ -121,8 +122,9 @@ class LoopbackServer:
 
         return Handler
 
+    @abstractmethod
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        raise NotImplementedError
+        """Answer a request, by `send`."""
 
     def send(
         self,
