@@ -1,5 +1,6 @@
 """From what Hydra composes to settings; the only file that turns OmegaConf's into ours."""
 
+import copy
 import difflib
 import functools
 import re
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,16 +38,13 @@ OmegaConf.register_new_resolver(
 OmegaConf.register_new_resolver("when", lambda now, one, value: value if now == one else None, replace=True)
 
 
-def _structure() -> DictConfig:
-    schema: DictConfig = OmegaConf.structured(Config)
-    schema.target = OmegaConf.structured(Target)  # an instance has its words filled in
-    return schema
-
+_STRUCTURE: DictConfig = OmegaConf.structured(Config)
+_STRUCTURE.target = OmegaConf.structured(Target)  # an instance has its words filled in
 
 # What every composition starts from, so that conf/ can refer to it; a branch that is chosen brings its own.
 _STARTS = [f.name for f in fields(Config) if "chosen" not in f.metadata and f.name != "names"]
 # So do branches of others that are chosen, which types would fix too soon: `_fit` gives them.
-_PLAIN: Any = OmegaConf.to_container(OmegaConf.masked_copy(_structure(), _STARTS), resolve=False)
+_PLAIN: Any = OmegaConf.to_container(OmegaConf.masked_copy(_STRUCTURE, _STARTS), resolve=False)
 _PLAIN["values"] = {"threshold": SubsetConfig().threshold}
 ConfigStore.instance().store("settings", _PLAIN)
 
@@ -61,8 +60,14 @@ class Composition(NamedTuple):
 
 
 def composition(words: tuple[str, ...]) -> Composition:
-    """Compose words that are in the form that Hydra reads."""
-    return _composed(words, str(GlobalHydra.instance().config_loader().get_search_path()))
+    """Compose words that are in the form that Hydra reads: files, and on top of them the values typed."""
+    folders = str(GlobalHydra.instance().config_loader().get_search_path())
+    files, groups = _composed(tuple(word for word in words if not word.startswith("++")), folders)
+    settings = copy.deepcopy(files)
+    values = [word for word in words if word.startswith("++")]
+    for typed in OverridesParser.create().parse_overrides(values):
+        OmegaConf.update(settings, typed.key_or_group, typed.value(), force_add=True)
+    return Composition(settings, groups)
 
 
 @functools.lru_cache(maxsize=64)
@@ -103,7 +108,7 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
             raise ConfigError(
                 "values are numbers that conf/ refers to, no settings: type correction.subset.threshold, say"
             )
-        schema = _fit(_structure(), Config, plain, given)
+        schema = _fit(copy.deepcopy(_STRUCTURE), Config, plain, given)
         typed = OmegaConf.merge(schema, plain)
         config = OmegaConf.to_object(typed)
         assert isinstance(typed, DictConfig)
@@ -151,6 +156,12 @@ def saved(path: Path) -> Config:
 
     DataError where it is damaged, ConfigError where it is of another version.
     """
+    return copy.deepcopy(_saved(path, path.read_bytes() if path.is_file() else b""))
+
+
+@functools.lru_cache(maxsize=64)
+def _saved(path: Path, content: bytes) -> Config:
+    """Parse a file of this content: jobs of a sweep read the same runs again and again."""
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # a damaged file fails in many ways
