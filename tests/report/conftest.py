@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from simulated_runs import KINDS, write_run
 
 from photoz_lit.report.html import Block
@@ -37,6 +38,17 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         ("calibrated_block", lambda before, after, target: empty),
     ):
         monkeypatch.setattr(f"photoz_lit.report.page.{name}", left)
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all figures, but leave their files empty; tests of figures draw each."""
+
+    def savefig(figure: Figure, place: object, **options: object) -> None:
+        if isinstance(place, Path):
+            place.touch()
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

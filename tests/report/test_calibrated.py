@@ -25,7 +25,7 @@ def test_rows_are_medians_over_the_seeds_of_a_correction(tmp_path: Path) -> None
     assert (before["bulk_max"], after["bulk_max"]) == (0.015, 0.002)
 
 
-def test_page_shows_before_and_after_and_who_is_best(tmp_path: Path) -> None:
+def test_page_shows_before_and_after_and_who_is_best(tmp_path: Path, without_drawing: None) -> None:
     for kind in (KINDS[0], FULL):
         write_run(tmp_path, kind, 1, n=200)
     write_calibrated(tmp_path, FULL, 1)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from photoz_lit.data.mock.population import draw_galaxies
@@ -23,12 +22,6 @@ COLUMNS = [name for name in GALAXIES.colnames if not name.startswith("true_")]
 @pytest.fixture(scope="module")
 def cutouts() -> NDArray[np.float32]:
     return render_cutouts(GALAXIES, seed=3, pixels=32)
-
-
-@pytest.fixture
-def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave figures empty: drawing them takes most of the time."""
-    monkeypatch.setattr(Figure, "savefig", lambda *args, **options: None)
 
 
 def page(

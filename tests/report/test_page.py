@@ -307,7 +307,9 @@ def test_only_the_runs_of_one_name(results: Path) -> None:
         write_report(results, "gone")
 
 
-def test_labels_of_classifiers_are_drawn_once(tmp_path: Path, without_figures: None) -> None:
+def test_labels_of_classifiers_are_drawn_once(
+    tmp_path: Path, without_figures: None, without_drawing: None
+) -> None:
     folder = write_run(tmp_path, KINDS[-1], 1, n=50)
     write_labels(folder)
     write_report(tmp_path)

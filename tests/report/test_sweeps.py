@@ -149,7 +149,9 @@ def test_one_value_is_no_sweep(tmp_path: Path) -> None:
     assert sweeps_of(gather(tmp_path).runs) == []
 
 
-def test_page_of_a_sweep_begins_with_its_figure_and_folds_the_others(tmp_path: Path) -> None:
+def test_page_of_a_sweep_begins_with_its_figure_and_folds_the_others(
+    tmp_path: Path, without_drawing: None
+) -> None:
     write_sweep(tmp_path, [BALANCED, FULL], "survey.n_bins", [30, 180], seeds=(1,), n=150)
     text = write_report(tmp_path)[0].read_text(encoding="utf-8")
     headings = re.findall(r"<h3>(.*?)</h3>|<summary>(Figures.*?)</summary>", text)

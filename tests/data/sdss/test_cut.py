@@ -375,6 +375,7 @@ def test_real_objects_are_centred_aligned_and_whole(real_data: Path, north_up: b
         assert np.median(np.hypot(*offsets.T)) < 0.2
 
 
+@pytest.mark.slow
 def test_other_real_field(real_data: Path):
     """A field without a list of objects: its brighter peaks in r."""
     frames = real_field(real_data / "sdss_frames", Field(1035, 6, 17))
