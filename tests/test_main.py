@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from command import (
 
 from photoz_lit import __version__
 from photoz_lit.__main__ import conf_folder
+from photoz_lit.config import Config
 
 SLOW = pytest.mark.slow
 TWO_STEPS = tuple(
@@ -110,6 +112,26 @@ def test_in_a_sweep_the_same_mistake_is_told_once(tmp_path: Path) -> None:
     assert outcome.err.count("Did you mean data?") == 1
     assert "jobs that failed: 3: " in outcome.err
     assert "++" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "experiment=bins ++survey.n_bins=30 correction=balanced,full",
+        "experiment=paper_order stage=classifier correction=none ++seed=range(1,3)",
+        "stage=prepare seed=choice(3,1) run='a,b',c",
+        "stage=prepare",
+    ],
+)
+def test_a_sweep_is_that_of_hydra(words: str, tmp_path: Path) -> None:
+    """A sweep is parted into jobs here; a word for Hydra lets it do so itself."""
+    found: list[list[Config]] = [[], []]
+    for configs, own in zip(found, ([], ["hydra.job.name=hydra"]), strict=True):
+        with mock.patch("photoz_lit.__main__.work", configs.append):
+            outcome = run("-m", *words.split(), f"output_dir={tmp_path}", *own)
+        assert outcome.code == 0, outcome.err
+    assert found[0] == found[1]
+    assert found[0]
 
 
 def test_module_runs_from_any_folder(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from photoz_lit.config.parse import as_yaml, composition, parse
+from photoz_lit.config.parse import as_yaml, composition, jobs_of, parse
 from photoz_lit.config.schema import STAGES, Config
 from photoz_lit.config.words import for_hydra, shown
 from photoz_lit.errors import ConfigError, PhotozError
@@ -60,14 +60,16 @@ def launch(
             failures.append((" ".join(map(shown, overrides)), error))
 
     try:
-        if flags or any(re.match(r"[+~]*hydra\b", word) for word in words):
+        if given.keys() - {"-m", "--multirun"} or any(re.match(r"[+~]*hydra\b", word) for word in words):
             start = hydra.main(config_path=str(conf), config_name="config", version_base="1.3")
             start(lambda composed: job(composed, list(HydraConfig.get().overrides.task)))()
-        else:  # the same, composed once where Hydra composes twice
+        else:  # the same, each file composed once where Hydra composes it twice for each job
             with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-                composed = composition(tuple(words)).settings
+                each = jobs_of(words) if multirun else [tuple(words)]
+                jobs = [(composition(own).settings, list(own)) for own in each]
                 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-                job(composed, words)
+                for composed, overrides in jobs:
+                    job(composed, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         lines = [
             line for line in str(error).replace(" error: ", ": ").splitlines()[:2] if "hydra.cc" not in line

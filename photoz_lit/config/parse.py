@@ -3,9 +3,10 @@
 import copy
 import difflib
 import functools
+import itertools
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -53,21 +54,35 @@ NOT_REPRESENTATION = ("stage=", "correction", "training.step2", "training.step3"
 
 
 class Composition(NamedTuple):
-    """What Hydra composes of words: settings, and which file each group takes."""
+    """What Hydra composes of words: settings, which file each group takes, and what a sweep varies."""
 
     settings: DictConfig
     groups: dict[str, str | None]
+    varied: dict[str, str]
+
+
+def jobs_of(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Return the words of each job of a sweep, whose values are in the words or in an experiment."""
+    read = OverridesParser.create().parse_overrides
+    once = tuple(w for w, typed in zip(words, read([*words]), strict=True) if not typed.is_sweep_override())
+    varied = [f"{key}={values}" for key, values in composition(once).varied.items()]
+    values: dict[str, list[str]] = {}  # what is typed replaces what an experiment varies
+    for word in read([*varied, *words]):
+        key, several = word.get_key_element(), word.is_sweep_override()
+        each = word.sweep_string_iterator() if several else [word.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in each]
+    return itertools.product(*values.values())
 
 
 def composition(words: tuple[str, ...]) -> Composition:
     """Compose words that are in the form that Hydra reads: files, and on top of them the values typed."""
     folders = str(GlobalHydra.instance().config_loader().get_search_path())
-    files, groups = _composed(tuple(word for word in words if not word.startswith("++")), folders)
-    settings = copy.deepcopy(files)
+    files = _composed(tuple(word for word in words if not word.startswith("++")), folders)
+    settings = copy.deepcopy(files.settings)
     values = [word for word in words if word.startswith("++")]
     for typed in OverridesParser.create().parse_overrides(values):
         OmegaConf.update(settings, typed.key_or_group, typed.value(), force_add=True)
-    return Composition(settings, groups)
+    return files._replace(settings=settings)
 
 
 @functools.lru_cache(maxsize=64)
@@ -76,7 +91,8 @@ def _composed(words: tuple[str, ...], folders: str) -> Composition:
     whole = compose("config", list(words), return_hydra_config=True)
     groups = {str(k): v for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra")}
     settings = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    return Composition(OmegaConf.create(plain_of(settings)), groups)
+    varied: Any = OmegaConf.to_container(whole.hydra.sweeper).get("params")  # type: ignore[union-attr]
+    return Composition(OmegaConf.create(plain_of(settings)), groups, varied or {})
 
 
 def plain_of(composed: DictConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import torch
 from command import Finished, only, places, run_well
 
@@ -25,6 +26,7 @@ def of_run(folder: Path) -> tuple[np.ndarray, dict[str, torch.Tensor], np.ndarra
         return file["pdf"][:], {k: v for k, v in weights.items() if "head" in k}, file["train_n_of_z"][:]
 
 
+@pytest.mark.slow
 def test_switches_reach_the_head_and_predict_gives_what_was_tested(
     catalogue_run: Finished, tmp_path: Path
 ) -> None:

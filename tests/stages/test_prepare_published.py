@@ -23,6 +23,7 @@ SURVEYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", SURVEYS)
 def test_every_layout_is_prepared_and_trained_on(layout: str, tmp_path: Path) -> None:
     write, survey = SURVEYS[layout]

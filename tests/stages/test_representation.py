@@ -17,6 +17,7 @@ LONG = (
 )
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_and_ends_as_if_it_had_not_been(
     catalogue_run: Finished, tmp_path: Path
 ) -> None:

@@ -80,11 +80,7 @@ class Fast(Encoder):
     pool_weights: Tensor
 
     def __init__(
-        self,
-        n_columns: int,
-        pixels: int,
-        settings: ImageSettings,
-        generator: torch.Generator | None = None,
+        self, n_columns: int, pixels: int, settings: ImageSettings, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(n_columns, pixels, settings, generator)
         padding = -pixels % 8

@@ -47,11 +47,7 @@ class NetP(Encoder):
     n_features = 1024
 
     def __init__(
-        self,
-        n_columns: int,
-        pixels: int,
-        settings: ImageSettings,
-        generator: torch.Generator | None = None,
+        self, n_columns: int, pixels: int, settings: ImageSettings, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(n_columns, pixels, settings, generator)
         self.conv0 = conv_prelu(n_columns, 64, 5)

@@ -27,11 +27,7 @@ class NetS(Encoder):
     n_convolutions: ClassVar[int]
 
     def __init__(
-        self,
-        n_columns: int,
-        pixels: int,
-        settings: ImageSettings,
-        generator: torch.Generator | None = None,
+        self, n_columns: int, pixels: int, settings: ImageSettings, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(n_columns, pixels, settings, generator)
         widths = [n_columns] + [64] * self.n_convolutions

@@ -48,11 +48,7 @@ class NetT(Encoder):
     n_features = 1024
 
     def __init__(
-        self,
-        n_columns: int,
-        pixels: int,
-        settings: ImageSettings,
-        generator: torch.Generator | None = None,
+        self, n_columns: int, pixels: int, settings: ImageSettings, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(n_columns, pixels, settings, generator)
         side = halved(pixels, 3) - 6

@@ -349,7 +349,8 @@ def test_wcs_of_another_scale_is_used_for_nothing(tmp_path: Path):
 # --- The survey's frames --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("north_up", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("north_up", [False, True])
 def test_real_objects_are_centred_aligned_and_whole(real_data: Path, north_up: bool):
     frames, ra, dec = real_objects(real_data / "sdss_frames")
     stamps, missing = cut(frames, ra, dec, north_up=north_up)
