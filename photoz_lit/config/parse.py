@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from hydra import compose
 from hydra.core.config_store import ConfigStore
@@ -228,9 +228,14 @@ def _fit(
             name = value.setdefault(key, f.metadata["default"])
             one_of(f"{prefix}{f.name}", name, tuple(contents_of(contents)))
             inner, own = settings_of(contents, name), f" with {key}={name}"
-            for odd in value.keys() - get_type_hints(inner).keys():
-                if f"{prefix}{f.name}.{odd}" not in typed and _known_elsewhere(contents, odd):
+            elsewhere = {key for other in contents_of(contents) for key in _settings(contents, other)}
+            for odd in value.keys() - _settings(contents, name).keys():
+                if f"{prefix}{f.name}.{odd}" not in typed and odd in elsewhere:
                     del value[odd]
+        if get_origin(inner) is dict and not isinstance(plain.get(f.name, {}), dict):
+            raise ConfigError(
+                f"{prefix}{f.name}={value}: pairs are needed, '{prefix}{f.name}={{key: value}}'"
+            )
         inner = next((t for t in get_args(inner) if is_dataclass(t)), inner)
         if is_dataclass(inner) and isinstance(inner, type) and value is not None:
             if not isinstance(value, dict):
@@ -242,5 +247,5 @@ def _fit(
     return schema
 
 
-def _known_elsewhere(contents: str, key: str) -> bool:
-    return any(key in get_type_hints(settings_of(contents, name)) for name in contents_of(contents))
+def _settings(contents: str, name: str) -> dict[str, Any]:
+    return get_type_hints(settings_of(contents, name))

@@ -115,7 +115,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=classifier", "data.thin=[0.1,0.2]"], ["data.thin=[0.1, 0.2]", "[z_low,z_high,fraction]"]),
         (["stage=classifier", "data.thin=[0.2,0.1,0.5]"], ["data.thin=[0.2, 0.1, 0.5]"]),
         (["stage=classifier", "data.label_error=-1"], ["data.label_error=-1"]),
-        (["stage=classifier", "sweep.axis=seed"], ["sweep.axis", "Dict[str, str]"]),
+        (["stage=classifier", "sweep.axis=seed"], ["sweep.axis=seed", "pairs"]),
         (["stage=classifier", "size=papr"], ["size=paper?", "paper, quick"]),
         (["stage=prepare", "data=semi_real"], ["type data.path=VALUE"]),
         (
@@ -194,6 +194,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=representation", *MAGNITUDES, "encoder.noise=1"], ["data.magnitude_errors"]),
         (["stage=representation", "+encoder.hidden=[8]"], ["encoder.hidden", "fast", "stretch_scale"]),
         (["stage=representation", "n_bootstrap=1"], ["n_bootstrap=1"]),
+        (["stage=report", "data=catalogue", "data.columns=z"], ["data.columns=z", "pairs"]),
         (["stage=representation", "run=a/b"], ["run=a/b", "plain folder name"]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,

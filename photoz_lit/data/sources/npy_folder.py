@@ -61,6 +61,8 @@ def read(path: Path) -> Published:
         table["split"] = split
         keep = np.flatnonzero(split != "")
         table, names = table[keep], [names[i] for i in keep]
+        if not names:
+            raise DataError(f"{path}: train.npy, val.npy and test.npy name no objects")
     if "object_id" not in table.colnames:
         numbered = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in names)
         table["object_id"] = np.array(names).astype(np.int64 if numbered else str)

@@ -6,14 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from photoz_lit.models.encoders.layers import (
-    Encoder,
-    append_ebv,
-    conv_prelu,
-    halve,
-    initialise,
-    two_layers,
-)
+from photoz_lit.models.encoders.layers import Encoder, append_ebv, conv_prelu, halve, initialise, two_layers
 from photoz_lit.models.encoders.settings import ImageSettings
 
 

@@ -396,6 +396,10 @@ def test_bad_npy_folders(tmp_path: Path) -> None:
     refused("train.npy: 1 objects are not in label, first 40")
     np.save(folder / "train.npy", np.array([0.5]))
     refused("train.npy: float64 of shape .1,., a list of objects' numbers or names expected")
+    for name in ("train", "val", "test"):
+        np.save(folder / f"{name}.npy", np.empty(0, int))
+    refused("train.npy, val.npy and test.npy name no objects")
+    np.save(folder / "test.npy", test)
     np.save(folder / "train.npy", np.array([3]))
     np.save(folder / "data" / "3.py.npy", np.zeros((12, 12, 4)))
     refused(r"3.py.npy: a cutout of shape \(12, 12, 4\) and type float64, those before it are \(12, 12, 5\)")
