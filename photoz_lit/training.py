@@ -171,9 +171,9 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> 
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place and rename it."""
-    with beside(path) as partial:
-        torch.save(content, partial)
+    """Write a checkpoint beside its place and rename it; the same content gives the same bytes."""
+    with beside(path) as partial, partial.open("wb") as file:  # a path would be written into it
+        torch.save(content, file)
 
 
 class Pace(Callback):

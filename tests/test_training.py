@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -36,6 +37,9 @@ def test_checkpoint_comes_back_and_leaves_no_remains(tmp_path: Path) -> None:
     assert loaded["settings"] == {"seed": 1}
     assert torch.equal(loaded["state_dict"]["a"], torch.arange(3.0))
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+    with mock.patch("os.getpid", return_value=123456789):  # another process writes the same bytes
+        save_checkpoint(tmp_path / "b.ckpt", content)
+    assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "b.ckpt").read_bytes()
 
 
 def test_absent_checkpoint_is_named(tmp_path: Path) -> None:
