@@ -191,7 +191,8 @@ def test_encoders_run(encoder: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "experiment", ["paper_sdss", "paper_cfhtls_wide", pytest.param("paper_cfhtls_deep", marks=SLOW)]
+    "experiment",
+    ["paper_sdss", *(pytest.param(f"paper_cfhtls_{name}", marks=SLOW) for name in ("wide", "deep"))],
 )
 def test_experiments_of_the_paper_run_with_net_p(experiment: str, tmp_path: Path) -> None:
     z_max = 0.39 if experiment == "paper_sdss" else 3.9

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from command import Finished, begin, catalogue_words, only, places, state, write_catalogue
 
-STAGES = ("prepare", "representation", "classifier", "predict")
+AT_ONCE = {"prepare": 4, "representation": 3, "classifier": 2, "predict": 3}
 
 
 def words_of(stage: str, finished: Finished, folder: Path) -> tuple[str, ...]:
@@ -24,8 +24,7 @@ def words_of(stage: str, finished: Finished, folder: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize(("stage", "n"), AT_ONCE.items())
 def test_equal_commands_at_once_end_well_with_one_result(
     stage: str, n: int, catalogue_run: Finished, tmp_path: Path
 ) -> None:
@@ -33,6 +32,8 @@ def test_equal_commands_at_once_end_well_with_one_result(
     together = [begin(*words) for _ in range(n)]
     said = [process.communicate(timeout=300) for process in together]
     assert [process.returncode for process in together] == [0] * n, said
+    done_before = "preparing" if stage == "prepare" else "is complete: skipped"
+    assert sum(done_before in out for out, _ in said) == (1 if stage == "prepare" else n - 1), said
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
     before = state(tmp_path)
     once_more = begin(*words)

@@ -226,6 +226,7 @@ def test_missing_representation_is_fitted_when_asked_for(catalogue_run: Finished
     assert state(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_an_estimate_of_one_correction_is_not_that_of_others(catalogue_run: Finished, tmp_path: Path) -> None:
     words = ("-m", "stage=classifier", "correction=best,none", "fit_missing=true", *catalogue_run.words[:-2])
     run_well(*words, *places(tmp_path))

@@ -607,19 +607,6 @@ finally:
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.slow
-def test_of_two_equal_commands_one_works_and_the_other_finds_it_done(
-    trained: Finished, tmp_path: Path
-) -> None:
-    words = write_target(tmp_path / "target", *galaxies(200))
-    command = ("stage=predict", f"model={model_of(trained)}", *CPU, *words, *places(tmp_path))
-    processes = [begin(*command) for _ in range(2)]
-    ended = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], ended
-    assert sum("200 of 200 galaxies have" in out for out, _ in ended) == 1
-    assert sum("is complete: skipped" in out for out, _ in ended) == 1
-
-
 def _peak(pid: int) -> int:
     """Most memory that a process has held so far, kB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

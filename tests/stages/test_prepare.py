@@ -49,6 +49,7 @@ def test_changed_table_is_prepared_again(tmp_path: Path) -> None:
     assert "70 galaxies" in outcome.out
 
 
+@pytest.mark.slow
 def test_arrays_and_their_test_arrays(tmp_path: Path) -> None:
     words = write_arrays(tmp_path)
     (tmp_path / "test").mkdir()
@@ -86,19 +87,6 @@ def test_files_behind_a_folder_make_another_store(tmp_path: Path) -> None:
     stores = [open_store(path.parent) for path in (tmp_path / "data").rglob("store.json")]
     assert len(stores) == 2
     assert (np.asarray(stores[0].inputs) != np.asarray(stores[1].inputs)).any()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_of_equal_commands_one_prepares_and_the_others_wait(n: int, tmp_path: Path) -> None:
-    words = [*QUICK, *write_arrays(tmp_path, n=60), "stage=prepare", *places(tmp_path)]
-    processes = [begin(*words) for _ in range(n)]
-    told = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0] * n, told
-    assert sum("preparing" in out for out, _ in told) == 1
-    assert not [err for _, err in told if err]
-    assert len(open_store(only(tmp_path / "data", "store.json").parent).catalogue) == 60
-    assert not list((tmp_path / "data").glob("*.partial"))
 
 
 @pytest.mark.slow
@@ -149,6 +137,7 @@ def test_label_errors_reach_training_galaxies_and_never_those_of_the_test_split(
     np.testing.assert_array_equal(training_labels(store, Config(), split), true)
 
 
+@pytest.mark.slow
 def test_semi_real_survey_keeps_the_copies_of_a_galaxy_together(tmp_path: Path) -> None:
     path = tmp_path / "real.csv"
     table = magnitude_table(40)

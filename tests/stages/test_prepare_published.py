@@ -44,6 +44,7 @@ def test_every_layout_is_prepared_and_trained_on(layout: str, tmp_path: Path) ->
     assert only(tmp_path / "runs", "metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_published_cutouts_keep_order_units_and_labels(tmp_path: Path) -> None:
     path = write_pasquet(tmp_path)
     run_well("stage=prepare", "data=pasquet", f"data.path={path}", "survey.pixels=12", *places(tmp_path))

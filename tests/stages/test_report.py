@@ -2,9 +2,11 @@ import csv
 import shutil
 from pathlib import Path
 
+import pytest
 from command import Finished, only, run, run_well
 
 
+@pytest.mark.slow
 def test_report_of_real_runs(catalogue_run: Finished, tmp_path: Path) -> None:
     shutil.copytree(catalogue_run.folder / "runs", tmp_path / "runs")
     outcome = run_well("stage=report", f"output_dir={tmp_path / 'runs'}")

@@ -31,7 +31,7 @@ def gaussian_survey(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def test_full_strength_undoes_the_pull_on_gaussians() -> None:
-    pdf, z, _ = gaussian_survey(200_000, 1)
+    pdf, z, _ = gaussian_survey(40_000, 1)
     m, s = median_and_width(pdf, GRID)
     before, after = (np.polyfit(z, p - z, 1)[0] for p in (m, Unshrink(1.0, 0.2, 0.05**2, GRID).photo_z(m, s)))
     assert before == pytest.approx(-0.26, abs=0.01)  # mean of 4/29 and 16/41
