@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -132,6 +133,16 @@ def test_a_sweep_is_that_of_hydra(words: str, tmp_path: Path) -> None:
         assert outcome.code == 0, outcome.err
     assert found[0] == found[1]
     assert found[0]
+
+
+def test_another_launcher_of_an_experiment_is_not_passed_over(tmp_path: Path) -> None:
+    shutil.copytree(conf_folder(), tmp_path / "conf")
+    mine = tmp_path / "conf" / "experiment" / "mine.yaml"
+    mine.write_text("# @package _global_\nhydra: {launcher: {_target_: of.a.Cluster}}\n")
+    with mock.patch("photoz_lit.__main__.conf_folder", return_value=tmp_path / "conf"):
+        outcome = run("-m", "experiment=mine", "stage=prepare", "seed=1,2")
+    assert "of.a.Cluster" in outcome.message
+    assert "hydra/launcher=NAME" in outcome.message
 
 
 def test_module_runs_from_any_folder(tmp_path: Path) -> None:

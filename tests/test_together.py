@@ -32,6 +32,7 @@ def test_equal_commands_at_once_end_well_with_one_result(
     together = [begin(*words) for _ in range(n)]
     said = [process.communicate(timeout=300) for process in together]
     assert [process.returncode for process in together] == [0] * n, said
+    assert not [err for _, err in said if err], said
     done_before = "preparing" if stage == "prepare" else "is complete: skipped"
     assert sum(done_before in out for out, _ in said) == (1 if stage == "prepare" else n - 1), said
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]

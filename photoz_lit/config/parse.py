@@ -59,13 +59,17 @@ class Composition(NamedTuple):
     settings: DictConfig
     groups: dict[str, str | None]
     varied: dict[str, str]
+    runner: str  # launcher and sweeper
 
 
 def jobs_of(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Return the words of each job of a sweep, whose values are in the words or in an experiment."""
     read = OverridesParser.create().parse_overrides
     once = tuple(w for w, typed in zip(words, read([*words]), strict=True) if not typed.is_sweep_override())
-    varied = [f"{key}={values}" for key, values in composition(once).varied.items()]
+    first = composition(once)
+    if re.sub(r"\S*\.Basic(Launcher|Sweeper)", "", first.runner).strip():
+        raise ConfigError(f"an experiment chooses {first.runner}: type hydra/launcher=NAME (or sweeper)")
+    varied = [f"{key}={values}" for key, values in first.varied.items()]
     values: dict[str, list[str]] = {}  # what is typed replaces what an experiment varies
     for word in read([*varied, *words]):
         key, several = word.get_key_element(), word.is_sweep_override()
@@ -79,8 +83,7 @@ def composition(words: tuple[str, ...]) -> Composition:
     folders = str(GlobalHydra.instance().config_loader().get_search_path())
     files = _composed(tuple(word for word in words if not word.startswith("++")), folders)
     settings = copy.deepcopy(files.settings)
-    values = [word for word in words if word.startswith("++")]
-    for typed in OverridesParser.create().parse_overrides(values):
+    for typed in OverridesParser.create().parse_overrides([w for w in words if w.startswith("++")]):
         OmegaConf.update(settings, typed.key_or_group, typed.value(), force_add=True)
     return files._replace(settings=settings)
 
@@ -92,7 +95,8 @@ def _composed(words: tuple[str, ...], folders: str) -> Composition:
     groups = {str(k): v for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra")}
     settings = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
     varied: Any = OmegaConf.to_container(whole.hydra.sweeper).get("params")  # type: ignore[union-attr]
-    return Composition(OmegaConf.create(plain_of(settings)), groups, varied or {})
+    runner = f"{whole.hydra.launcher._target_} {whole.hydra.sweeper._target_}"
+    return Composition(OmegaConf.create(plain_of(settings)), groups, varied or {}, runner)
 
 
 def plain_of(composed: DictConfig) -> dict[str, Any]:
@@ -168,10 +172,7 @@ def restored(plain: Any) -> Config:
 
 
 def saved(path: Path) -> Config:
-    """Return the settings of a run folder's `config.yaml`.
-
-    DataError where it is damaged, ConfigError where it is of another version.
-    """
+    """Read a run's `config.yaml`; DataError where it is damaged, ConfigError where of another version."""
     return copy.deepcopy(_saved(path, path.read_bytes() if path.is_file() else b""))
 
 
@@ -228,14 +229,12 @@ def _fit(
             name = value.setdefault(key, f.metadata["default"])
             one_of(f"{prefix}{f.name}", name, tuple(contents_of(contents)))
             inner, own = settings_of(contents, name), f" with {key}={name}"
-            elsewhere = {key for other in contents_of(contents) for key in _settings(contents, other)}
             for odd in value.keys() - _settings(contents, name).keys():
-                if f"{prefix}{f.name}.{odd}" not in typed and odd in elsewhere:
+                elsewhere = any(odd in _settings(contents, other) for other in contents_of(contents))
+                if elsewhere and f"{prefix}{f.name}.{odd}" not in typed:
                     del value[odd]
         if get_origin(inner) is dict and not isinstance(plain.get(f.name, {}), dict):
-            raise ConfigError(
-                f"{prefix}{f.name}={value}: pairs are needed, '{prefix}{f.name}={{key: value}}'"
-            )
+            raise ConfigError(f"{prefix}{f.name}={value}: pairs are needed, as in '{{key: value}}'")
         inner = next((t for t in get_args(inner) if is_dataclass(t)), inner)
         if is_dataclass(inner) and isinstance(inner, type) and value is not None:
             if not isinstance(value, dict):
