@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from photoz_lit import metrics
 from photoz_lit.config import Config, TrainerConfig, TrainingConfig, to_container
-from photoz_lit.correction.finishing.prior import smoothed_prior
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table
 from photoz_lit.correction.losses import loss_module
 from photoz_lit.correction.losses.sample import Sample
+from photoz_lit.correction.prior import smoothed_prior
 from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_normalised
 from photoz_lit.correction.settings import PARTS
 from photoz_lit.correction.weights import LDS_SIGMA, galaxy_weights, lds_weights
@@ -49,7 +49,7 @@ class Embedded:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A head, the bins of its p(z), and the mean label it was trained with, its implicit prior."""
+    """A head, the bins of its p(z), and the mean label by slice, (S, n_outputs), its implicit prior."""
 
     head: AnyHead
     grid: RedshiftGrid
@@ -171,7 +171,8 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training(checks=2)
     if isinstance(new, HiddenHead):
         embeddings = torch.from_numpy(train.embeddings)
-        new.start_from(embeddings, torch.from_numpy(smoothed_prior(prior * len(task.train_rows))).float())
+        start = smoothed_prior(prior.sum(axis=0) * len(task.train_rows))
+        new.start_from(embeddings, torch.from_numpy(start).float())
     # Labels depend on the cell alone: those that are occupied are made, once.
     cells, index = np.unique(
         np.concatenate([p.r_slice * grid.n_bins + p.z_bin for p in (train, val)]), return_inverse=True

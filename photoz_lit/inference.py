@@ -14,10 +14,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from torch import Tensor
 from photoz_lit import config as settings
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.finishing.chain import Chain
-from photoz_lit.correction.finishing.prior import smoothed_prior, swap_prior
+from photoz_lit.correction.prior import Priors, mean_priors
 from photoz_lit.data.columns import numbers
 from photoz_lit.data.formats import read_table
 from photoz_lit.data.store import ESTIMATED, Store
@@ -47,9 +47,6 @@ log = logging.getLogger(__name__)
 CHUNK = 8192  # galaxies at a time: what an interruption loses
 NEIGHBOURS = 5  # the distance to the training galaxies is that to so many of them
 FAR = 0.99  # quantile of the validation galaxies' distances; what lies beyond it is far
-# Shares of a flat n(z): in the prior divided out, as bins of hardly a label have no p(z) to raise, and
-# in the new one, so that a galaxy where it is zero still gets a p(z).
-OLD_FLOOR, NEW_FLOOR = 0.01, 1e-4
 
 Batches = Iterable[tuple[int, NDArray[np.floating[Any]]]]
 Estimates = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -71,16 +68,17 @@ class Trained:
         """Bins of its p(z), extension included."""
         return self.config.output_grid()
 
+    @cached_property
+    def chain(self) -> Chain:
+        """What finishes its p(z)."""
+        if not self.config.correction.finish:
+            return Chain()
+        return Chain.read(self.folder, self.config.survey.slices(), self.grid)
+
     @property
-    def train_n_of_z(self) -> Floats:
-        """Implicit prior of its p(z), on their bins; DataError where the folder does not tell it."""
-        path = self.folder / "pdf.hdf5"
-        try:
-            with h5py.File(path) as file:
-                return np.asarray(file["train_n_of_z"][:], dtype=np.float64)
-        except (OSError, KeyError) as error:
-            remedy = "bring the whole run folder, or run it again"
-            raise DataError(f"{path}: cannot be read ({error}): {remedy}") from error
+    def priors(self) -> Priors:
+        """Priors of its p(z), on their bins; DataError where the folder does not tell them."""
+        return Priors.read(self.folder)
 
 
 def open_model(folder: Path) -> Trained:
@@ -124,15 +122,16 @@ class Branch:
 
     encoder: Encoder
     inputs: Inputs
-    # Of each its head, what finishes its p(z), and its implicit prior where another is wanted.
-    members: list[tuple[AnyHead, Chain | None, Floats | None]] = field(default_factory=list)
+    # Of each its head, what finishes its p(z), and its priors where another is wanted.
+    members: list[tuple[AnyHead, Chain | None, Priors | None]] = field(default_factory=list)
 
 
 class Predictor:
     """p(z) of galaxies, and their distance to the training galaxies.
 
-    p(z) is the arithmetic mean over models and, of images, `n_views` symmetries; `prior` (n_outputs,) is what
-    each model's is converted to first. Distances are the first model's, in view 0 (`models.neighbours`).
+    p(z) is the arithmetic mean over models and, of images, `n_views` symmetries; `prior`, an n(z)
+    (n_outputs,) or "flat", is what each model's is converted to first. Distances are the first model's, in
+    view 0 (`models.neighbours`).
     `kind` is that of the galaxies' store (`photoz_lit.data.store.Store`), `shape` that of one of them.
     """
 
@@ -142,7 +141,7 @@ class Predictor:
         kind: str,
         shape: tuple[int, ...],
         *,
-        prior: Floats | None = None,
+        prior: Floats | Literal["flat"] | None = None,
         n_views: int = 1,
         trainer: TrainerConfig | None = None,
     ) -> None:
@@ -150,7 +149,12 @@ class Predictor:
         self.trainer = trainer or TrainerConfig()
         self.device, self.grid = device_of(self.trainer), models[0].grid
         self.n_views = n_views if kind == "images" else 1
-        self.prior = np.mean([model.train_n_of_z for model in models], axis=0) if prior is None else prior
+        self.priors = mean_priors([model.priors for model in models])
+        if prior is not None:
+            self.priors = self.priors.converted(None if isinstance(prior, str) else prior)
+        # Of estimates for galaxies of given spec_z: all members have one, and p(z) are as they were measured.
+        responses = [response for model in models for response in model.chain.responses]
+        self.responses = responses if len(responses) == len(models) and prior is None else []
         self.branches = list(_branches(models, kind, shape, prior is not None))
         self.neighbours = _neighbours(models[0])
         self.threshold = self.neighbours.threshold if self.neighbours else np.inf  # beyond, a galaxy is far
@@ -207,7 +211,8 @@ class Predictor:
                 if finishing is not None:
                     pdf = self._on_device(finishing(pdf.cpu().numpy(), r, views[0].cpu().numpy()))
                 if old is not None:
-                    pdf = self._on_device(with_prior(pdf.cpu().numpy(), old, self.prior))
+                    converted = old.convert(pdf.cpu().numpy(), r, self.priors)
+                    pdf = self._on_device(converted.astype(np.float32))
                 pdfs.append(pdf)
         return torch.stack(pdfs).mean(dim=0), distance
 
@@ -238,16 +243,13 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
         for name, values in sorted(net.encoder.state_dict().items()):
             facts.update(name.encode() + values.contiguous().numpy().tobytes())
         branch = branches.setdefault(facts.hexdigest(), Branch(net.encoder, inputs_of(model.config, kind)))
-        finishing = None
-        if c.finish:
-            arrays = read_arrays(model.folder / "finishing.npz")
-            finishing = Chain.from_arrays(arrays, model.config.survey.slices(), model.grid)
+        finishing = model.chain if c.finish else None
         if swaps and c.loses_prior:
             raise ConfigError(
                 f"{model.folder} ({c.name}) changes p(z) by {c.loses_prior}: they have no prior that could "
                 "be replaced. Type predict.prior=none, or take another correction, e.g. full"
             )
-        branch.members.append((net.head, finishing, model.train_n_of_z if swaps else None))
+        branch.members.append((net.head, finishing, model.priors if swaps else None))
     return branches.values()
 
 
@@ -321,21 +323,17 @@ def trained_on(store: Store, models: Sequence[Trained]) -> Bools:
     return np.asarray(np.isin(objects, np.concatenate(known)) & (objects != 0))
 
 
-def with_prior(pdf: NDArray[Any], old: Floats, new: Floats) -> NDArray[np.float32]:
-    """Convert p(z), (n, n_outputs), from one implicit prior to another, (n_outputs,)."""
-    return swap_prior(pdf, smoothed_prior(old, OLD_FLOOR), new).astype(np.float32)
+def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | Literal["flat"] | None:
+    """Return the n(z) that `predict.prior` names, (n_outputs,), or None where p(z) stay as they are.
 
-
-def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | None:
-    """Return the prior that `predict.prior` names, (n_outputs,), or None where p(z) stay as they are.
-
-    It is "none"; "flat", over all bins of p(z); or the path of a table with columns `z` and `n_of_z`, a
-    density of any scale, linear between its rows and zero beyond. DataError where it is no n(z) on the bins.
+    It is "none"; "flat", over all bins of p(z) in each slice of r; or the path of a table with columns `z`
+    and `n_of_z`, a density of any scale, linear between its rows and zero beyond. DataError where it is no
+    n(z) on the bins.
     """
     if wanted == "none":
         return None
     if wanted == "flat":
-        return np.full(grid.n_outputs, 1 / grid.n_outputs)
+        return "flat"
     path = Path(wanted).expanduser()
     table = read_table(path)
     if not {"z", "n_of_z"} <= set(table.colnames):
@@ -356,4 +354,4 @@ def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | None:
             f"{path}: n_of_z is zero on the range of p(z), {grid.edges[0]:g} to {grid.edges[-1]:g}: bring "
             "that of the galaxies to predict for"
         )
-    return smoothed_prior(on_bins / on_bins.sum(), NEW_FLOOR)
+    return np.asarray(on_bins / on_bins.sum())

@@ -9,7 +9,7 @@ cannot be filled in place after a kill, and gzip would save a tenth of it.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit import metrics
+from photoz_lit.correction.finishing.response import Response
+from photoz_lit.correction.prior import Priors
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
 from photoz_lit.files import read_json, reserve, write_json
@@ -36,16 +38,17 @@ def write_results(
     galaxies: Table,
     pdf_chunks: Iterable[Floats],
     grid: RedshiftGrid,
-    train_n_of_z: Floats,
+    priors: Priors,
     estimate: str = "mode",
     target: Target = REDSHIFT,
+    responses: Sequence[Response] = (),
 ) -> Table:
     """Write the results of galaxies that all have an estimate, and return the photo-z table.
 
     `pdf_chunks` are arrays (m, n_outputs), in the order of the galaxies; all else is as in `Results`.
     """
     (folder / "progress.json").unlink(missing_ok=True)
-    results = Results(folder, galaxies, grid, train_n_of_z, estimate, target)
+    results = Results(folder, galaxies, grid, priors, estimate, target, responses=responses)
     for chunk in pdf_chunks:
         results.append(chunk, np.full(len(chunk), "good"))
     if results.rows != len(galaxies):
@@ -60,12 +63,14 @@ class Results:
 
     The table has, of each galaxy: object_id and, where known, ra, dec, spec_z, dered_petro_r and ebv; `flag`
     (`photoz_lit.data.store.FLAGS`); photo_z (one of the three that follow), photo_z_mode, photo_z_mean,
-    photo_z_median, photo_z_lower, photo_z_upper (68 % interval); pit where the truth is known; `distance` to
-    the training galaxies in the embedding. Galaxies without estimate have NaN there and in their p(z).
+    photo_z_median, photo_z_lower, photo_z_upper (68 % interval, within the survey's range, and as wide as to
+    hold photo_z); photo_z_individual with its error, NaN where it does not hold, with a `response`; pit where
+    the truth is known; `pdf_outside`, the share of p(z) beyond the survey's range, on an extended grid;
+    `distance` to the training galaxies in the embedding. Galaxies without estimate have NaN there and in
+    their p(z).
 
-    p(z) are on the bins of `grid`, extension included, and `train_n_of_z` (n_outputs,) is their implicit
-    prior: the mean of the labels that they were trained with. `facts`, each a value and a comment, are for
-    the header of the table.
+    p(z) are on the bins of `grid`, extension included; beside them stand their `priors`. `facts`, each a
+    value and a comment, are for the header of the table.
     """
 
     def __init__(
@@ -73,11 +78,13 @@ class Results:
         folder: Path,
         galaxies: Table,
         grid: RedshiftGrid,
-        train_n_of_z: Floats,
+        priors: Priors,
         estimate: str = "mode",
         target: Target = REDSHIFT,
         facts: Facts | None = None,
+        responses: Sequence[Response] = (),
     ) -> None:
+        self.responses = responses
         self.grid, self.estimate, self.n = grid, estimate, len(galaxies)
         self.truth, self.name = target.column, target.estimate
         carried = ("object_id", "ra", "dec", self.truth, "dered_petro_r", "ebv")
@@ -86,13 +93,16 @@ class Results:
         self.pdf_beside, self.table_beside = folder / "pdf.hdf5.partial", folder / "photo_z.partial.fits"
         self.files = ((self.pdf_beside, folder / "pdf.hdf5"), (self.table_beside, self.table))
         self.progress = folder / "progress.json"
-        kinds = ["mode", "mean", "median", "lower", "upper"] + ["pit"] * (self.truth in self.carried)
+        kinds = ["mode", "mean", "median", "lower", "upper"]
+        kinds += ["individual", "individual_err"] if responses else []
+        kinds += ["pit"] * (self.truth in self.carried)
+        kinds += ["pdf_outside"] * (grid.n_outputs > grid.n_bins)
         columns: list[tuple[str, Any]] = [(n, v.dtype.newbyteorder(">")) for n, v in self.carried.items()]
         columns += [("flag", "S8"), (self.name, ">f8"), *((self._called(kind), ">f8") for kind in kinds)]
         self.dtype = np.dtype([*columns, ("distance", ">f4")])
         self.header = self._header(target, facts or {})
         if not self._is_begun():
-            self._begin(train_n_of_z)
+            self._begin(priors)
         content = read_json(self.progress)
         self.rows, self.pdf_offset = content["rows"], content["pdf_offset"]
         self.counts = Counter(content["counts"])  # galaxies by flag
@@ -120,8 +130,13 @@ class Results:
         rows["flag"] = flags.astype("S8")
         rows["distance"] = np.nan if distance is None else np.where(usable, distance, np.nan)
         truth = self.carried[self.truth][part] if self.truth in self.carried else None
-        estimates = _estimates(np.where(usable[:, None], pdf, 1.0).astype(np.float64), self.grid, truth)
-        for kind, values in {"": estimates[self.estimate], **estimates}.items():
+        safe = np.where(usable[:, None], pdf, 1.0).astype(np.float64)
+        estimates = _estimates(safe, self.grid, truth, self.estimate)
+        if self.responses:
+            r = self.carried["dered_petro_r"][part] if "dered_petro_r" in self.carried else None
+            found = np.mean([response.individual(safe, r) for response in self.responses], axis=0)
+            estimates |= {"individual": found[0], "individual_err": found[1]}
+        for kind, values in estimates.items():
             rows[self._called(kind)] = np.where(usable, values, np.nan)
         pdf = np.where(usable[:, None], pdf, np.nan).astype("<f4")
         _write_at(self.pdf_beside, self.pdf_offset + self.rows * pdf[0].nbytes, pdf.tobytes())
@@ -141,8 +156,8 @@ class Results:
         self.progress.unlink()
 
     def _called(self, kind: str) -> str:
-        """Return the column of a kind of estimate; pit is that of the galaxy, not of an estimate."""
-        return {"": self.name, "pit": "pit"}.get(kind, f"{self.name}_{kind}")
+        """Return the column of a kind of estimate, or of what is none."""
+        return {"": self.name, "pit": "pit", "pdf_outside": kind}.get(kind, f"{self.name}_{kind}")
 
     def _header(self, target: Target, facts: Facts) -> bytes:
         """Return all of the table's file that stands before its first row."""
@@ -160,6 +175,9 @@ class Results:
             **{self._called(kind): (target.unit, f"{kind} of p(z)") for kind in ("mode", "mean", "median")},
             self._called("lower"): (target.unit, "lower end of the 68 % interval"),
             self._called("upper"): (target.unit, "upper end of the 68 % interval"),
+            self._called("individual"): (target.unit, "for galaxies of one true value; NaN where none"),
+            self._called("individual_err"): (target.unit, "its error, 68 %"),
+            "pdf_outside": ("", "share of p(z) beyond the survey, where Step 3 extends it"),
             "pit": ("", "integral of p(z) up to the true value"),
             "distance": ("", "from the training galaxies, in the embedding"),
         }
@@ -184,7 +202,7 @@ class Results:
         whole = read_json(self.progress)["rows"] == self.n
         return all(beside.is_file() or (whole and path.is_file()) for beside, path in self.files)
 
-    def _begin(self, train_n_of_z: Floats) -> None:
+    def _begin(self, priors: Priors) -> None:
         """Make both files in their whole length."""
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -192,7 +210,8 @@ class Results:
         with h5py.File(self.pdf_beside, "w") as file:
             file["object_id"] = self.carried["object_id"]
             file["edges"] = self.grid.edges
-            file["train_n_of_z"] = train_n_of_z
+            for name, values in priors.arrays().items():
+                file[name] = values
             pdf = file.create_dataset("pdf", (self.n, self.grid.n_outputs), dtype="<f4", dcpl=layout)
             self.pdf_offset = pdf.id.get_offset()
         size = len(self.header) + self.n * self.dtype.itemsize
@@ -224,10 +243,15 @@ def _write_at(path: Path, offset: int, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _estimates(pdf: Floats, grid: RedshiftGrid, truth: Floats | None) -> dict[str, Floats]:
-    lower, upper = metrics.interval(pdf, grid).T
+def _estimates(pdf: Floats, grid: RedshiftGrid, truth: Floats | None, chosen: str) -> dict[str, Floats]:
+    limits = np.clip(metrics.interval(pdf, grid), grid.z_min, grid.z_max)
     estimates = {kind: getattr(metrics, kind)(pdf, grid) for kind in ("mode", "mean", "median")}
-    estimates |= {"lower": lower, "upper": upper}
+    photo_z = estimates[chosen]
+    estimates |= {"": photo_z, "lower": np.minimum(limits[:, 0], photo_z)}
+    estimates["upper"] = np.maximum(limits[:, 1], photo_z)
+    if grid.n_outputs > grid.n_bins:
+        inside = pdf[:, grid.extend_left : grid.extend_left + grid.n_bins].sum(axis=1)
+        estimates["pdf_outside"] = np.maximum(1 - inside / pdf.sum(axis=1), 0)
     if truth is not None:
         known = np.isfinite(truth)
         estimates["pit"] = np.full(len(pdf), np.nan)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from photoz_lit import config as settings
 from photoz_lit.config import Config
 from photoz_lit.errors import ConfigError, PhotozError
-from photoz_lit.files import beside, digest, locked, read_json, write_json, write_table
-from photoz_lit.grids import Floats, RedshiftGrid
+from photoz_lit.files import beside, digest, locked, read_json, write_json
+from photoz_lit.frozen import write_frozen
+from photoz_lit.grids import RedshiftGrid
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from photoz_lit.correction.finishing.response import Response
+    from photoz_lit.correction.prior import Priors
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +99,7 @@ def enter(config: Config, folder: Path, origin: dict[str, str]) -> bool:
         return False
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "origin.json", origin)
+    write_frozen(config, folder)
     if ",settings=" in folder.name:  # a digest
         (folder / "settings.txt").write_text(config.names["spelt"])
     with beside(folder / "config.yaml") as partial:
@@ -146,46 +151,23 @@ def finish(
     galaxies: "Table",
     pdf_chunks: Iterable[NDArray[np.float32]],
     grid: RedshiftGrid,
-    train_n_of_z: Floats,
+    priors: "Priors",
     spec_z_train: NDArray[np.floating[Any]],
+    responses: "Sequence[Response]" = (),
 ) -> None:
     """Write results and metrics of the test split, then `done.json`: only then the run is complete.
 
     `galaxies` are the test split, `pdf_chunks` (m, n_outputs) their p(z) on the bins of `grid`, extension
-    included; `train_n_of_z` (n_outputs,) is the mean label that the outputs were trained with; `spec_z_train`
-    (n,) are the redshifts of the whole training split, for `trainz`.
+    included; `priors` stand beside them; `spec_z_train` (n,) are the redshifts of the whole training split,
+    for `trainz`.
     """
-    from astropy.table import Table
-
-    from photoz_lit import metrics
     from photoz_lit.results import read_pdf, write_results
+    from photoz_lit.scores import write_scores
 
-    s, folder, target = config.survey, run.folder, config.target
-    table = write_results(folder, galaxies, pdf_chunks, grid, train_n_of_z, config.estimate, target)
+    folder, target = run.folder, config.target
+    table = write_results(folder, galaxies, pdf_chunks, grid, priors, config.estimate, target, responses)
     pdf = np.concatenate(list(read_pdf(folder)))
-    names = (target.column, target.estimate, "dered_petro_r")
-    spec_z, photo_z, r = (np.asarray(table[name]) for name in names)
-    n, slices, own = config.n_bootstrap, s.slices(), s.grid()
-    resampled: dict[str, Any] = {"outlier_cut": s.outlier_cut, "n_bootstrap": n, "relative": target.relative}
-    of_all: dict[str, Any] = {"slices": slices, "z_high": s.slope_high_from, **resampled}
-    rng = np.random.default_rng([config.seed, 5])
-    numbers = metrics.evaluate(spec_z, photo_z, r, pdf, grid, rng=rng, **of_all)
-    write_json(folder / "metrics.json", numbers)
-    everyone = metrics.trainz(spec_z_train, own, len(spec_z))
-    estimate = getattr(metrics, config.estimate)(everyone, own)
-    trainz = metrics.evaluate(spec_z, estimate, r, everyone, own, rng=rng, **of_all)
-    write_json(folder / "trainz.json", trainz)
-
-    scores, rng = metrics.pdf_scores(pdf, spec_z, grid), np.random.default_rng([config.seed, 6])
-    by_r = metrics.by_magnitude(spec_z, photo_z, r, slices.edges, rng=rng, **resampled) | metrics.by_group(
-        scores.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n
-    )
-    rng, edges = np.random.default_rng([config.seed, 7]), np.linspace(s.z_min, s.z_max, 11)
-    by_z = metrics.by_redshift(spec_z, photo_z, scores, edges, rng=rng, **resampled)
-    by_z = {"z_low": edges[:-1], "z_high": edges[1:]} | by_z
-    for name, columns in (("by_magnitude", by_r), ("by_redshift", by_z)):
-        rows = Table(columns)
-        write_table(folder / f"{name}.ecsv", rows[rows["count"] > 0])  # those that hold galaxies
+    numbers = write_scores(folder, config, table, pdf, grid, priors, spec_z_train)
     write_json(folder / "survey.json", survey_facts(config))
     done = {
         "label": label,
@@ -200,18 +182,22 @@ def finish(
     log.info("%s: slope_spec_z %+.3f, total_variation %.3f, sigma_mad %.4f -> %s", label, *told, folder)
 
 
-def finish_again(config: Config, run: Run, label: str, galaxies: "Table", spec_z_train: NDArray[Any]) -> None:
+def finish_again(
+    config: Config,
+    run: Run,
+    label: str,
+    galaxies: "Table",
+    spec_z_train: NDArray[Any],
+    responses: "Sequence[Response]" = (),
+) -> None:
     """Write results and metrics again from p(z) that are there; arguments as of `finish`."""
-    import h5py
-
+    from photoz_lit.correction.prior import Priors
     from photoz_lit.results import read_pdf
 
     log.info("%s is fitted: its results are written again", run.folder)
-    with h5py.File(run.folder / "pdf.hdf5") as file:
-        prior = np.asarray(file["train_n_of_z"])
-    chunks = list(read_pdf(run.folder))  # all of it: the file is written again
+    priors, chunks = Priors.read(run.folder), list(read_pdf(run.folder))  # all: the file is written again
     grid = config.output_grid() if run.folder.parent.name == "classifier" else config.survey.grid()
-    finish(config, run, label, galaxies, chunks, grid, prior, spec_z_train)
+    finish(config, run, label, galaxies, chunks, grid, priors, spec_z_train, responses)
 
 
 def survey_facts(config: Config) -> dict[str, Any]:

@@ -1,16 +1,18 @@
+from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from astropy.table import Table
 from command import Finished, Outcome, only, places, run, run_well
 
-from photoz_lit.correction.finishing.prior import swap_prior
+from photoz_lit.correction.finishing.chain import Chain
+from photoz_lit.correction.prior import Priors
 from photoz_lit.data.store import open_store
 from photoz_lit.errors import ConfigError, DataError
-from photoz_lit.grids import RedshiftGrid
-from photoz_lit.inference import NEW_FLOOR, OLD_FLOOR, Predictor, open_model, read_prior, with_prior
+from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.inference import Predictor, open_model, read_prior
+from photoz_lit.results import read_pdf
 
 GRID = RedshiftGrid(0.0, 0.4, 8, 2, 2)
 
@@ -20,17 +22,16 @@ def write_n_of_z(path: Path, z: list[float], n: list[float]) -> str:
     return str(path)
 
 
-def test_flat_is_flat_over_all_bins_and_none_is_none() -> None:
+def test_words_that_are_no_table() -> None:
     assert read_prior("none", GRID) is None
-    np.testing.assert_allclose(read_prior("flat", GRID), np.full(12, 1 / 12))
+    assert read_prior("flat", GRID) == "flat"
 
 
 def test_table_is_linear_between_rows_and_zero_beyond(tmp_path: Path) -> None:
     prior = read_prior(write_n_of_z(tmp_path / "n.csv", [0.1, 0.2], [1.0, 3.0]), GRID)
     density = np.zeros(12)
     density[4:6] = 1.5, 2.5  # bins at 0.125 and 0.175
-    expected = (density / 4 + NEW_FLOOR / 12) / (1 + NEW_FLOOR)
-    np.testing.assert_allclose(prior, expected)
+    np.testing.assert_allclose(prior, density / 4)
 
 
 @pytest.mark.parametrize(
@@ -57,18 +58,9 @@ def test_a_file_that_is_not_there_is_named() -> None:
         read_prior("flatt", GRID)
 
 
-def test_pdf_of_one_prior_becomes_that_of_another() -> None:
-    rng = np.random.default_rng(1)
-    likelihood, old, new = rng.uniform(0.1, 1, (5, 12)), rng.uniform(1, 2, 12), rng.uniform(1, 2, 12)
-    old, new = old / old.sum(), new / new.sum()
-    floored = (old + OLD_FLOOR / 12) / (1 + OLD_FLOOR)
-    before, after = (likelihood * p / (likelihood @ p)[:, None] for p in (floored, new))
-    np.testing.assert_allclose(with_prior(before, old, new), after, rtol=1e-6)
-
-
 def test_bins_without_labels_are_not_blown_up() -> None:
-    old = np.array([0.5, 0.5, 0, 0])
-    pdf = with_prior(np.array([[0.6, 0.3999, 1e-4, 0]]), old, np.full(4, 0.25))
+    before = Priors(np.array([[0.5, 0.5, 0, 0]]), np.full((1, 4), 0.25), MagnitudeSlices(14.0, 1.0, 1))
+    pdf = before.convert(np.array([[0.6, 0.3999, 1e-4, 0]]), None, before.converted(np.full(4, 0.25)))
     assert pdf[0, 2] < 0.03
     np.testing.assert_allclose(pdf[0, :2] / pdf[0, :2].sum(), [0.6, 0.4], atol=1e-3)
 
@@ -88,25 +80,31 @@ def predicted(trained: Finished, place: Path, prior: str, model: str = "correcti
     return run("stage=predict", f"model={folder / model}", *words, *places(place))
 
 
-def read(place: Path, pattern: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return p(z) of the galaxies that have one, and the implicit prior."""
-    with h5py.File(only(place, f"predict/{pattern}/*/pdf.hdf5")) as file:
-        pdf = file["pdf"][:]
-        return pdf[np.isfinite(pdf).all(axis=1)], file["train_n_of_z"][:]
+def read(place: Path, pattern: str) -> tuple[np.ndarray, np.ndarray, Priors]:
+    """Return p(z) and r of the galaxies that have one, and the priors."""
+    folder = only(place, f"predict/{pattern}/*/done.json").parent
+    pdf, table = np.concatenate(list(read_pdf(folder))), Table.read(folder / "photo_z.fits")
+    known = np.isfinite(pdf).all(axis=1)
+    return pdf[known], np.asarray(table["dered_petro_r"])[known], Priors.read(folder)
 
 
 def test_predicted_pdfs_have_the_prior_that_was_asked_for(trained: Finished, tmp_path: Path) -> None:
     table = write_n_of_z(tmp_path / "wanted.csv", [0.0, 0.4], [0.0, 1.0])
     for prior in ("none", "flat", table):
         assert predicted(trained, tmp_path, prior).code == 0
-    pdf, old = read(tmp_path, "*seed=1")
+    pdf, r, old = read(tmp_path, "*seed=1")
     assert len(pdf) > 50
+    assert len(np.unique(old.slices.index(r))) > 3
     for name in ("flat", "wanted"):
-        converted, prior = read(tmp_path, f"*,prior={name}")
-        expected = swap_prior(pdf, (old + OLD_FLOOR / len(old)) / (1 + OLD_FLOOR), prior)
-        np.testing.assert_allclose(converted, expected, atol=1e-6)
+        converted, _, new = read(tmp_path, f"*,prior={name}")
+        np.testing.assert_allclose(converted, old.convert(pdf, r, new), atol=1e-6)
+        assert not np.allclose(converted, old.convert(pdf, None, new), atol=1e-3)  # without slices of r
         assert not np.allclose(converted, pdf, atol=1e-3)
-    np.testing.assert_allclose(prior[10:30].argmax(), 19)
+        np.testing.assert_array_equal(new.training, old.training)
+        if name == "flat":
+            np.testing.assert_allclose(np.ptp(new.implicit, axis=1), 0, atol=1e-12)
+    n_of_z = new.implicit.sum(axis=0)[10:30]
+    np.testing.assert_allclose(n_of_z / n_of_z.sum(), (np.arange(20) + 0.5) / 200, atol=1e-3)
 
 
 def test_members_of_an_ensemble_are_converted_each_by_its_own_prior(
@@ -116,7 +114,7 @@ def test_members_of_an_ensemble_are_converted_each_by_its_own_prior(
         assert predicted(trained, tmp_path / name, "flat", model).code == 0
     one, other, both = (read(tmp_path / name, "*,prior=flat") for name in ("a", "b", "both"))
     np.testing.assert_allclose(both[0], (one[0] + other[0]) / 2, atol=1e-6)
-    np.testing.assert_array_equal(both[1], one[1])
+    np.testing.assert_array_equal(both[2].implicit, one[2].implicit)
 
 
 def test_another_prior_is_another_folder_or_refused(trained: Finished, tmp_path: Path) -> None:
@@ -143,12 +141,22 @@ def test_photo_z_of_another_prior_are_not_calibrated(trained: Finished, tmp_path
     assert "predict with predict.prior=none" in run(*words, f"model={model}", *copied.words).message
 
 
-def test_pdfs_without_a_known_prior_are_not_converted(catalogue_run: Finished, tmp_path: Path) -> None:
+def test_only_pdfs_of_a_known_prior_are_converted(catalogue_run: Finished, tmp_path: Path) -> None:
     copied = catalogue_run.copy(tmp_path)
-    run_well("stage=classifier", "correction=best", "correction.members=1", *copied.words)
-    outcome = predicted(copied, tmp_path, "flat", "correction=best,*")
+    run_well("-m", "stage=classifier", "correction=best,full_pit", "correction.members=1", *copied.words)
+    outcome = predicted(copied, tmp_path, "flat", "correction=full_pit,*")
     assert "no prior that could be replaced" in outcome.message
-    assert predicted(copied, tmp_path, "none", "correction=best,*").code == 0
+    assert predicted(copied, tmp_path, "none", "correction=full_pit,*").code == 0
+    # An estimate for galaxies of one spec_z was measured on p(z) as they were.
+    for prior, place in (("none", "*seed=1"), ("flat", "*,prior=flat")):
+        assert predicted(copied, tmp_path, prior, "correction=best,*").code == 0
+        table = Table.read(only(tmp_path, f"predict/correction=best,{place}/*/photo_z.fits"))
+        assert ("photo_z_individual" in table.colnames) == (prior == "none")
+    model = open_model(only(tmp_path / "runs", "classifier/correction=best,*"))
+    bare = replace(model)
+    vars(bare)["chain"] = Chain()
+    for models, wanted, n in (([model, model], None, 2), ([model, bare], None, 0), ([model], "flat", 0)):
+        assert len(Predictor(models, "features", (2, 5), prior=wanted).responses) == n
 
 
 def test_model_is_used_from_python_without_settings(trained: Finished, tmp_path: Path) -> None:

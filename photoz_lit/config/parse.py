@@ -147,6 +147,8 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
         groups = {g: str(base.groups[g]) for g in typed_groups if base.groups[g] != usual.groups.get(g)}
         config.names = folder_names(config, changed(typed, schema, base.settings), groups)
     own = [word for word in words or () if not shown(word).startswith(NOT_REPRESENTATION)]
+    if config.head != "multi" and not any(shown(word).startswith("head=") for word in own):
+        own.append(f"++head={config.head}")  # which a correction may ask for
     config.names |= {"words": shlex.join(map(shown, own)), "put": shlex.join(own)}
     for leaf in leaves(config):
         no_paths = (None, *leaf.declared.get("choices", ()))

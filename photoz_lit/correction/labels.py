@@ -111,13 +111,17 @@ class LabelTable:
         return targets
 
     def mean_label(self, slice_index: Ints, bin_index: Ints) -> Floats:
-        """Mean label, (n_outputs,), of galaxies (n,) in the outputs they belong to: the implicit prior."""
-        n_bins = self.grid.n_bins
+        """Mean label by slice, (S, n_outputs), of galaxies (n,) in their outputs: the implicit prior.
+
+        Rows have the slices' shares of the galaxies for sums.
+        """
+        n_slices, n_bins, _ = self.mean.shape
         occupied, counts = np.unique(slice_index * n_bins + bin_index, return_counts=True)
         s, k = np.divmod(occupied, n_bins)
         weight = self.membership[s] / self.membership[s].sum(axis=1, keepdims=True) * counts[:, None]
-        total = np.einsum("cr,crj->j", weight, self.rows(s, k).astype(np.float64))
-        return np.asarray(total / counts.sum())
+        prior = np.zeros((n_slices, self.grid.n_outputs))
+        np.add.at(prior, s, np.einsum("cr,crj->cj", weight, self.rows(s, k).astype(np.float64)))
+        return np.asarray(prior / counts.sum())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what labels were made from and, of the fullest slice of r, three of them, for figures."""

@@ -71,7 +71,7 @@ class CorrectionConfig:
     @property
     def needs_held_out(self) -> bool:
         """Whether a link is fitted on training galaxies that no head saw."""
-        return any(link_module(name).HELD_OUT for name, _ in self.links)
+        return any(link_module(name).nature(value).held_out for name, value in self.links)
 
     @property
     def leaves_out(self) -> bool:
@@ -81,7 +81,7 @@ class CorrectionConfig:
     @property
     def loses_prior(self) -> str | None:
         """What makes the implicit prior of p(z) unknown, or None."""
-        lost = [name for name, _ in self.links if not link_module(name).KEEPS_PRIOR]
+        lost = [n for n, value in self.links if not link_module(n).nature(value).keeps_prior]
         return lost[0] if lost else ("rescale" if self.rescale != "none" else None)
 
     def check(self) -> None:
@@ -135,14 +135,15 @@ class CorrectionConfig:
                 )
             module = link_module(name)
             module.check(value, self)
-            if module.HELD_OUT and (self.subset or not self.refits):
+            nature = module.nature(value)
+            if nature.held_out and (self.subset or not self.refits):
                 raise ConfigError(
                     f"correction.finish: {name} is fitted on training galaxies that the new outputs left "
                     "out: type correction.subset=null, with step2 or step3"
                 )
-            if module.NEEDS_PRIOR and not known:
+            if nature.needs_prior and not known:
                 raise ConfigError(
                     f"correction.finish: {name} needs the implicit prior of p(z), which is unknown after "
                     "what comes before it: put it first, with correction.rescale=none"
                 )
-            known = known and module.KEEPS_PRIOR
+            known = known and nature.keeps_prior

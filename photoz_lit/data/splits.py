@@ -23,6 +23,7 @@ from photoz_lit.grids import Floats, Ints, Texts
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+OUTER = 5  # parts of the objects of nested splits
 SAME_PLACE = 1.0  # arcsec: entries that are no farther apart are of one object
 NUMBERED = "NUMBERED"  # a keyword of FITS headers, so that stores know it too
 
@@ -98,6 +99,7 @@ def assign_splits(
     n_train: float | None = None,
     thin: Sequence[float] = (),
     target: str = "spec_z",
+    nested: str = "none",
 ) -> Texts:
     """Split by object, `train`, `val`, `test` or `unused`, (n,): every row of an object lands in one split.
 
@@ -106,12 +108,24 @@ def assign_splits(
     own lot. `thin` = (low, high, fraction) keeps only such a fraction of the training rows with true values,
     the column `target`, from low to below high; then `n_train` keeps only so many or, up to 1, such a share:
     fewer are a part of more. The others, and rows that cannot be used by their `flag`, are unused.
+
+    `nested` parts the objects into fifths, the same for all seeds, of which that of the number `seed` modulo
+    5 is the outer part: `inner` leaves it out, and settings can be chosen on the test split of the rest;
+    `outer` makes it the test split.
     """
     group, names = same_object(table), object_names(table)
     rng = np.random.default_rng([seed, 71])
     place = _places(group, names, [seed, 71], rng)
     given = np.asarray(table["split"]).astype(str) if "split" in table.colnames else None
-    if given is None:
+    outer = np.zeros(len(table), dtype=bool)
+    if nested != "none":
+        if given is not None:
+            raise DataError(f"data.nested={nested} but the table has its own splits, in the column split")
+        fifths = _places(group, names, [70], np.random.default_rng(70)) * OUTER
+        outer = (fifths.astype(np.int64) == seed % OUTER)[group]
+    if nested == "outer":
+        in_test, in_val = outer, (place < _edge(place, 0.0, val_fraction))[group] & ~outer
+    elif given is None:
         edge = _edge(place, 0.0, test_fraction)
         in_test, in_val = (place < edge)[group], (place < _edge(place, edge, edge + val_fraction))[group]
     else:
@@ -121,6 +135,8 @@ def assign_splits(
         if not in_val.any():
             in_val = (place < _edge(place, 0.0, val_fraction))[group]
     split = np.where(in_test, "test", np.where(in_val, "val", "train")).astype("<U6")
+    if nested == "inner":
+        split[outer] = "unused"
     if "flag" in table.colnames:
         flag = np.char.strip(np.asarray(table["flag"]).astype(str))
         split[~np.isin(flag, ESTIMATED)] = "unused"

@@ -31,12 +31,14 @@ from photoz_lit.metrics.residuals import BinnedResiduals as BinnedResiduals
 from photoz_lit.metrics.residuals import LineFit as LineFit
 from photoz_lit.metrics.residuals import bulk_bias as bulk_bias
 from photoz_lit.metrics.residuals import fit_line as fit_line
+from photoz_lit.metrics.residuals import plain_slope as plain_slope
 from photoz_lit.metrics.residuals import residuals_by_photo_z as residuals_by_photo_z
 from photoz_lit.metrics.residuals import residuals_by_spec_z as residuals_by_spec_z
 from photoz_lit.metrics.residuals import simulated_residuals as simulated_residuals
 from photoz_lit.metrics.residuals import total_variation_floor as total_variation_floor
 from photoz_lit.metrics.residuals import wide as wide
 from photoz_lit.metrics.tables import MIN_COUNT as MIN_COUNT
+from photoz_lit.metrics.tables import POINTS as POINTS
 from photoz_lit.metrics.tables import by_group as by_group
 from photoz_lit.metrics.tables import by_magnitude as by_magnitude
 from photoz_lit.metrics.tables import by_redshift as by_redshift

@@ -104,6 +104,24 @@ def fit_line(binned: BinnedResiduals, z_from: float = -np.inf) -> LineFit:
     return LineFit(*line.tolist(), *errors.tolist())
 
 
+def plain_slope(x: ArrayLike, y: ArrayLike) -> float:
+    """Slope of the ordinary least-squares line of y against x, both (n,); NaN where all x are the same.
+
+    With a that of photo_z - spec_z against spec_z, b against photo_z and r their correlation, exactly
+    (1 + a)(1 - b) = r^2: what flattens one tilts the other.
+    """
+    values = np.asarray(x, dtype=np.float64)
+    offset = values - values.mean() if values.size else values
+    square = float(offset @ offset)
+    return float(offset @ np.asarray(y, dtype=np.float64)) / square if square > 0 else np.nan
+
+
+def steepest(spec_z: Floats, photo_z: Floats, r_slice: Ints, among: Ints) -> float:
+    """Slope of photo_z - spec_z against spec_z in the slice, of some, where it is the steepest; or NaN."""
+    slopes = [plain_slope(spec_z[r_slice == i], (photo_z - spec_z)[r_slice == i]) for i in among]
+    return max(slopes, key=abs, default=np.nan)
+
+
 def simulated_residuals(
     spec_z: ArrayLike,
     dered_petro_r: ArrayLike,

@@ -25,14 +25,19 @@ from photoz_lit.metrics.point import (
 )
 from photoz_lit.metrics.residuals import (
     fit_line,
+    plain_slope,
     residuals_by_photo_z,
     residuals_by_spec_z,
+    steepest,
     total_variation_floor,
 )
 
 # Fewest galaxies of a photo_z bin in `evaluate`. The standard error that a few give to their mean may be near
 # zero by chance, and such a bin would decide the slope, above all in the bootstrap: draws repeat galaxies.
 MIN_COUNT = 10
+CROWDED = 500  # galaxies of a slice above which its own slope is looked at
+
+POINTS = ("mode", "median", "individual")  # estimates of one p(z), given side by side
 
 Statistics = Callable[[Ints], dict[str, float]]  # of rows of galaxies, which may repeat or be none
 
@@ -68,14 +73,16 @@ def by_magnitude(
 ) -> dict[str, NDArray[Any]]:
     """Statistics in bins of magnitude, those beyond the ascending edges (m + 1,) in the first or last bin.
 
-    Arrays (m,): count, r (mean), bias, sigma_mad, outlier_fraction, wasserstein, and their errors.
+    Arrays (m,): count, r (mean), bias, sigma_mad, rms, outlier_fraction, wasserstein, slope_spec_z_plain (of
+    photo_z - spec_z), and their errors.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     dz = residual(z, estimate, relative)
 
     def statistics(members: Ints) -> dict[str, float]:
         own = {"r": bias(r[members])} | _of_residuals(dz[members], outlier_cut)
-        return own | {"wasserstein": wasserstein(z[members], estimate[members])}
+        slope = plain_slope(z[members], estimate[members] - z[members])
+        return own | {"wasserstein": wasserstein(z[members], estimate[members]), "slope_spec_z_plain": slope}
 
     return by_group(statistics, *_row_of(r, edges), rng=rng, n_bootstrap=n_bootstrap)
 
@@ -111,7 +118,8 @@ def by_redshift(
 
 def _of_residuals(dz: Floats, outlier_cut: float) -> dict[str, float]:
     fraction = outlier_fraction(dz, outlier_cut)
-    return {"bias": bias(dz), "sigma_mad": sigma_mad(dz), "outlier_fraction": fraction}
+    rms = float(np.sqrt(bias(dz**2)))
+    return {"bias": bias(dz), "sigma_mad": sigma_mad(dz), "rms": rms, "outlier_fraction": fraction}
 
 
 def _row_of(values: Floats, edges: ArrayLike) -> tuple[Ints, int]:
@@ -139,8 +147,10 @@ def evaluate(
 
     photo_z may lie outside the survey's range. `pdf` (n, n_outputs) is on `grid`; without it, the numbers of
     p(z) are NaN. Slopes use all populated bins of spec_z, of which `slope_spec_z_high` those above `z_high`
-    (0.15 for SDSS), and the bins of photo_z with 10 galaxies or more. The variance that weights them is held
-    fixed in the bootstrap; the error of the TV floor is the scatter of its `n_bootstrap` draws.
+    (0.15 for SDSS), and the bins of photo_z with 10 galaxies or more; plain ones are those of ordinary least
+    squares, and `slope_slices` is the steepest plain one, against spec_z, in slices of r with more than 500
+    galaxies. The variance that weights is held fixed in the bootstrap; the error of the TV floor is the
+    scatter of its `n_bootstrap` draws.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     same = z.size > 0 and z.shape == estimate.shape == r.shape
@@ -150,6 +160,8 @@ def evaluate(
         raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}")
     variance, _ = variances(z, estimate, r, grid, slices)
     scores = pdf_scores(pdf, z, grid)
+    r_slice = slices.index(r)
+    crowded = np.flatnonzero(np.bincount(r_slice) > CROWDED)
 
     def statistics(draw: Ints) -> dict[str, float]:
         spec, photo = z[draw], estimate[draw]
@@ -161,6 +173,9 @@ def evaluate(
             "slope_spec_z": fit_line(by_spec_z).slope,
             "slope_spec_z_high": fit_line(by_spec_z, z_high).slope,
             "slope_photo_z": fit_line(by_photo_z).slope,
+            "slope_spec_z_plain": plain_slope(spec, photo - spec),
+            "slope_photo_z_plain": plain_slope(photo, photo - spec),
+            "slope_slices": steepest(spec, photo, r_slice[draw], crowded),
             "total_variation": total_variation(spec, photo, grid),
             "wasserstein": wasserstein(spec, photo),
         }

@@ -16,7 +16,10 @@ from astropy.table import Table
 
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import read_json
+from photoz_lit.frozen import FILE as FROZEN
+from photoz_lit.frozen import is_blind
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
+from photoz_lit.metrics import POINTS
 from photoz_lit.target import REDSHIFT, Target
 
 TARGET = ("column", "label", "symbol", "unit", "residual")
@@ -25,6 +28,10 @@ METRICS = (
     *("n", "bias", "sigma_mad", "outlier_fraction", "crps", "pit_ks", "pit_cvm", "cde_loss"),
     *("coverage_68", "coverage_95", "slope_spec_z", "slope_spec_z_high", "slope_photo_z"),
     *("total_variation", "total_variation_floor", "wasserstein"),
+)
+NEWER = (  # that runs of earlier versions lack
+    *("rms", "slope_spec_z_plain", "slope_photo_z_plain", "slope_slices", "within_error", "n_of_z_floor"),
+    *("stacked_tv", "stacked_mean_error", "inferred_tv", "inferred_mean_error"),
 )
 
 Found = TypeVar("Found")
@@ -63,6 +70,10 @@ class Run:
     dered_petro_r: Floats
     pit: Floats
     config: str  # resolved settings, as YAML
+    frozen: dict[str, Any]  # `photoz_lit.frozen`; nothing where the run does not say
+    points: dict[
+        str, dict[str, float]
+    ]  # numbers by estimate: mode, median, and individual where there is one
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -72,6 +83,11 @@ class Run:
         except yaml.YAMLError:
             return {}
         return content if isinstance(content, dict) else {}
+
+    @property
+    def blind(self) -> bool:
+        """Whether no setting was chosen on these test galaxies, and all were committed before."""
+        return is_blind(self.frozen)
 
     @property
     def axis(self) -> dict[str, Any]:
@@ -145,8 +161,8 @@ def read_run(folder: Path) -> Run:
             group=str(done["group"]),
             seed=int(done["seed"]),
             seconds=read_number(done.get("seconds")),
-            metrics=read_numbers(folder / "metrics.json", METRICS),
-            trainz=read_numbers(folder / "trainz.json", METRICS),
+            metrics=read_numbers(folder / "metrics.json", METRICS, NEWER),
+            trainz=read_numbers(folder / "trainz.json", METRICS, NEWER),
             survey=survey,
             store=str(read_json(origin).get("store", "")) if origin.is_file() else "",
             spec_z=spec_z,
@@ -154,6 +170,12 @@ def read_run(folder: Path) -> Run:
             dered_petro_r=r,
             pit=pit,
             config=config,
+            frozen=read_json(folder / FROZEN) if (folder / FROZEN).is_file() else {},
+            points={
+                name: read_numbers(path, METRICS, NEWER)
+                for name in POINTS
+                if (path := folder / f"metrics_{name}.json").is_file()
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / 'done.json'}: {_words(error)}") from error
@@ -186,8 +208,11 @@ def _identity(run: Run, axes: set[str]) -> tuple[str, ...]:
     survey = run.survey
     facts = {"name": survey.name, **vars(survey.grid), **vars(survey.slices)}
     own = {key: value for key, value in facts.items() if f"survey.{key}" not in axes}
-    stores_differ = any(axis.startswith("data.") for axis in axes)  # each value may have its own
-    return survey.target.label, json.dumps(own), data_settings(run, axes) if stores_differ else run.store
+    # Each value of a swept setting may have its own store, and each seed its own simulated survey.
+    redrawn = run.setting("data.mock_seed") == run.seed
+    differ = redrawn or any(axis.startswith("data.") for axis in axes)
+    without = axes | {"data.mock_seed"} if redrawn else axes
+    return survey.target.label, json.dumps(own), data_settings(run, without) if differ else run.store
 
 
 def data_settings(run: Run, without: set[str]) -> str:
@@ -218,14 +243,18 @@ def read_number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def read_numbers(path: Path, keys: Sequence[str]) -> dict[str, float]:
-    """Read numbers and their errors, `<key>_err`; DataError where one is missing or is none."""
+def read_numbers(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> dict[str, float]:
+    """Read numbers and their errors, `<key>_err`; DataError where one is missing or is none.
+
+    Optional ones that are missing are NaN.
+    """
     content = read_json(path)
     missing = [key for key in keys if key not in content]
     if missing:
         raise DataError(f"{path}: lacks {', '.join(missing)}")
     try:
-        return {name: read_number(content.get(name)) for key in keys for name in (key, f"{key}_err")}
+        all_keys = (*keys, *optional)
+        return {name: read_number(content.get(name)) for key in all_keys for name in (key, f"{key}_err")}
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: holds an entry that is no number ({error})") from error
 

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.config import Config, to_container
-from photoz_lit.correction.finishing.chain import Chain, fit_chain
+from photoz_lit.correction.finishing.chain import FILE, Chain, fit_chain
 from photoz_lit.correction.finishing.link import Facts, Galaxies
+from photoz_lit.correction.prior import Priors
 from photoz_lit.data.splits import object_names
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import link, locked, write_arrays
 from photoz_lit.fitting import Embedded, Fitted, Task, fit_step2, fit_step3, member_subset, predict, rescaled
-from photoz_lit.grids import Floats, Ints, cell_counts, n_of_z
+from photoz_lit.grids import Floats, Ints, cell_counts
 from photoz_lit.models.heads import AnyHead, Ensemble, Head, Mean, PhotozNet
 from photoz_lit.network import inputs_of, load
 from photoz_lit.runs import Run, check_origin, finish, finish_again, opened, origin_of, require_representation
@@ -54,7 +55,9 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
     train_rows, val_rows, test_rows = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
     if run.fitted:
-        finish_again(config, run, label, store.catalogue[test_rows], spec_z[train_rows])
+        grid, slices = config.output_grid(), config.survey.slices()
+        responses = Chain.read(folder, slices, grid).responses if c.finish else []
+        finish_again(config, run, label, store.catalogue[test_rows], spec_z[train_rows], responses)
         return
     net, inputs = load(config, store.kind, store.inputs.shape), inputs_of(config, store.kind)
 
@@ -94,27 +97,34 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     # Finished p(z): another prior, a temperature, PIT recalibration, moved estimates.
     unseen = [np.setdiff1d(train_rows, rows) for rows in subsets]  # by each head
     grid, prior = fitted[0].grid, np.mean([f.prior for f in fitted], axis=0)
-    slices, rng = config.survey.slices(), np.random.default_rng([config.seed, 9])
+    slices, of_train = config.survey.slices(), (spec_z[train_rows], r[train_rows])
+    priors = Priors.of_labels(prior, *of_train, grid, slices)
     chain = fit_chain(
         c.links,
         lambda: sample_of(config, galaxies, [head], [val_rows]),
         lambda: sample_of(config, galaxies, [f.head for f in fitted], unseen),
-        Facts(grid, slices, prior, len(subsets[0]), spec_z[train_rows], config.target.relative, rng),
+        Facts(
+            grid,
+            slices,
+            priors,
+            rng=np.random.default_rng([config.seed, 9]),
+        ),
     )
     if c.links:
-        write_arrays(folder / "finishing.npz", chain.arrays())
+        write_arrays(folder / FILE, chain.arrays())
 
     whole = PhotozNet(net.encoder, head, "redshift_outputs")
     content = {"state_dict": whole.state_dict(), "settings": to_container(config)}
     save_checkpoint(folder / "model.ckpt", content)
-    pdf_chunks, prior = finished_pdf(config, galaxies, head, test_rows, chain), chain.implicit_prior(prior)
-    finish(config, run, label, store.catalogue[test_rows], pdf_chunks, grid, prior, spec_z[train_rows])
+    pdf_chunks, priors = finished_pdf(config, galaxies, head, test_rows, chain), chain.priors(priors)
+    tested = store.catalogue[test_rows]
+    finish(config, run, label, tested, pdf_chunks, grid, priors, spec_z[train_rows], chain.responses)
 
 
 def fit_member(task: Task, head: AnyHead) -> Fitted:
     """Fit Steps 2 and 3 to the rows of a subset, on the outputs of Step 1."""
     c, (train, val) = task.config.correction, task.samples
-    fitted = Fitted(head, train.grid, n_of_z(train.spec_z, train.grid))
+    fitted = Fitted(head, train.grid, train.prior())
     if c.step2:
         fitted = fit_step2(task, fitted.head)
     if c.rescale != "none":

@@ -177,7 +177,10 @@ def estimate_all(
     galaxies = store.catalogue.copy(copy_data=False)
     galaxies["ebv"] = np.where(known, galaxies["ebv"], np.nan)
     said = {"N_NO_EBV": (int((~known).sum()), "galaxies whose E(B-V) is not known")}
-    results = Results(folder, galaxies, predictor.grid, predictor.prior, config.estimate, config.target, said)
+    priors, responses = predictor.priors, predictor.responses
+    results = Results(
+        *(folder, galaxies, predictor.grid, priors, config.estimate, config.target, said), responses=responses
+    )
     if results.rows:
         log.info("going on at galaxy %d of %d", results.rows, len(flags))
     with counted("galaxies", results.rows, len(flags), config.trainer.progress) as tick:

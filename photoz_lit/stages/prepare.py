@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from photoz_lit.config import Config
+from photoz_lit.data.magnitudes import with_magnitudes
 from photoz_lit.data.sources import SOURCES
 from photoz_lit.data.splits import assign_splits
 from photoz_lit.data.store import Store, is_complete, open_store
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def run(config: Config) -> None:
     """Prepare the data set of these settings and say where it lies and what is in it."""
-    store = prepare(config, again=True)
+    store = open_store(prepare(config, again=True).folder)  # images, even where their magnitudes are read
     split, words = None, "for prediction"
     if config.data.labelled:
         try:
@@ -60,7 +61,7 @@ def prepare(config: Config, again: bool = False) -> Store:
     """
     folder, source = store_folder(config), config.data.source
     if source == "store" or (is_complete(folder) and not again):
-        return open_store(folder)
+        return _readable(open_store(folder), config)
     with locked(_lock(folder)):
         if is_complete(folder):
             config.data.retry(folder)
@@ -68,7 +69,13 @@ def prepare(config: Config, again: bool = False) -> Store:
             log.info("preparing %s", folder)
             with progress_bar("galaxies", config.trainer.progress) as advance:
                 plan_of(config).write(folder, facts_of(config), advance)
-    return open_store(folder)
+    return _readable(open_store(folder), config)
+
+
+def _readable(store: Store, config: Config) -> Store:
+    """Return the store with magnitudes for inputs where the encoder reads these instead of its images."""
+    reads_magnitudes = store.kind == "images" and config.encoder.reads[0] == "features"
+    return with_magnitudes(store, config.survey.bands) if reads_magnitudes else store
 
 
 def plan_of(config: Config) -> Any:
@@ -106,6 +113,7 @@ def splits(store: Store, config: Config) -> Texts:
         seed=d.split_seed,
         n_train=d.n_train,
         thin=d.thin,
+        nested=d.nested,
         target=config.target.column,
     )
 

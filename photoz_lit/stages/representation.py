@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit.config import Config
+from photoz_lit.correction.prior import Priors
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.files import write_table
 from photoz_lit.fitting import predict
-from photoz_lit.grids import Floats, Ints, n_of_z
+from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.network import build, inputs_of, membership
@@ -52,9 +53,11 @@ def represent(config: Config, run: Run) -> None:
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
-    prior = n_of_z(spec_z[train_rows], grid)
+    r = np.asarray(store.catalogue["dered_petro_r"], dtype=np.float64)
+    slices = config.survey.slices()
+    priors = Priors.of_labels(None, spec_z[train_rows], r[train_rows], grid, slices)
     pdf_chunks = predict(net.head, embeddings, test_rows, config.trainer)
-    finish(config, run, label, store.catalogue[test_rows], pdf_chunks, grid, prior, spec_z[train_rows])
+    finish(config, run, label, store.catalogue[test_rows], pdf_chunks, grid, priors, spec_z[train_rows])
 
 
 def fit(

@@ -159,7 +159,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=representation", "data=catalogue"], ["data.path is not set", "data.path=galaxies.csv"]),
         (["stage=representation", "data.path=a.csv"], ["a.csv is not read with data=mock", "data=semi_real"]),
         (["stage=representation", "data=catalogue", "data.path=a.csv"], ["type encoder=mlp"]),
-        (["stage=representation", "encoder=mlp"], ["encoder=mlp", "type encoder=fast"]),
+        (["stage=representation", "encoder=precomputed"], ["encoder=precomputed", "type encoder=fast"]),
         (["stage=representation", "data=arrays", "data.path=a.csv"], ["data.images is not set"]),
         (
             ["stage=representation", "data=arrays", "data.path=a", "data.images=b", "data.test_path=c"],

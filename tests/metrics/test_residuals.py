@@ -143,6 +143,14 @@ def test_fit_line_with_few_bins() -> None:
     assert metrics.fit_line(binned(4), z_from=0.15).slope == pytest.approx(0.5)
 
 
+def test_plain_slopes_obey_the_trade() -> None:
+    z, photo_z, _, _ = sample(500)
+    of_spec_z, of_photo_z = metrics.plain_slope(z, photo_z - z), metrics.plain_slope(photo_z, photo_z - z)
+    assert of_spec_z == pytest.approx(np.polyfit(z, photo_z - z, 1)[0])
+    assert (1 + of_spec_z) * (1 - of_photo_z) == pytest.approx(np.corrcoef(z, photo_z)[0, 1] ** 2)
+    assert np.isnan([metrics.plain_slope(x, x) for x in ([], [0.1], [0.2, 0.2])]).all()
+
+
 def test_simulated_residuals_vanish_for_a_flat_sample_and_pull_inwards_at_its_ends() -> None:
     z = np.repeat(GRID.centres, 20)
     r = np.full(len(z), 16.5)

@@ -14,6 +14,7 @@ Golden = Callable[[str], dict[str, Any]]
 KEYS = [
     "bias",
     "sigma_mad",
+    "rms",
     "outlier_fraction",
     "crps",
     "pit_ks",
@@ -24,6 +25,9 @@ KEYS = [
     "slope_spec_z",
     "slope_spec_z_high",
     "slope_photo_z",
+    "slope_spec_z_plain",
+    "slope_photo_z_plain",
+    "slope_slices",
     "total_variation",
     "total_variation_floor",
     "wasserstein",
@@ -231,6 +235,9 @@ def test_differences_have_the_slope_and_the_bias_that_they_were_made_with() -> N
     )
     assert numbers["slope_spec_z"] == pytest.approx(-0.2)
     assert numbers["slope_spec_z_high"] == pytest.approx(-0.2)
+    assert numbers["slope_spec_z_plain"] == pytest.approx(-0.2)
+    assert numbers["slope_photo_z_plain"] == pytest.approx(-0.25)
+    assert numbers["rms"] == pytest.approx(np.sqrt(np.mean((estimate - truth) ** 2)))
     assert numbers["bias"] == pytest.approx(0.05)  # the truths have the mean -1
     # abs(0.05 - 0.2 (x + 1)) > 0.31 for x > 0.8 or x < -2.3: 2 and 7 of the 40 centres.
     assert numbers["outlier_fraction"] == pytest.approx(9 / 40)
@@ -248,6 +255,11 @@ def test_differences_by_truth_and_by_magnitude() -> None:
     common: dict[str, Any] = {"outlier_cut": 0.3, "rng": np.random.default_rng(0), "n_bootstrap": 2}
     slices = metrics.by_magnitude(truth, estimate, r, SLICES.edges, relative=False, **common)
     np.testing.assert_allclose(slices["bias"], -0.1)
+    np.testing.assert_allclose(slices["rms"], 0.1)
+    by_r = metrics.by_magnitude(
+        truth, estimate - 0.1 * (r - 15) * truth, r, SLICES.edges, relative=False, **common
+    )
+    np.testing.assert_allclose(by_r["slope_spec_z_plain"], [-0.05, -0.15, -0.25])
     scores = metrics.pdf_scores(None, truth, DIFFERENCES)
     bins = metrics.by_redshift(truth, estimate, scores, np.linspace(-3, 1, 5), relative=False, **common)
     np.testing.assert_allclose(bins["bias"], -0.1)

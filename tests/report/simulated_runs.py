@@ -111,7 +111,9 @@ def write_run(
         file["object_id"] = np.arange(n)
         file["pdf"] = np.full((n, 90), 1 / 90, np.float32)
         file["edges"] = np.linspace(0, 0.4, 91)
-        file["train_n_of_z"] = np.full(90, 1 / 90)
+        for name in ("implicit_prior", "training_prior"):
+            file[name] = np.full((11, 90), 1 / 990)
+        file["r_edges"] = 12.5 + 0.5 * np.arange(12)
     trainz = Kind("trainz", "", "", -0.9, 0.05, 1.0)
     done = {
         "label": kind.label, "group": kind.group, "seed": seed, "stage": kind.stage, "run": run,

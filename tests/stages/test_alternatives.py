@@ -23,7 +23,7 @@ def of_run(folder: Path) -> tuple[np.ndarray, dict[str, torch.Tensor], np.ndarra
     """Return p(z), the head and the implicit prior of a run."""
     weights = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"]
     with h5py.File(folder / "pdf.hdf5") as file:
-        return file["pdf"][:], {k: v for k, v in weights.items() if "head" in k}, file["train_n_of_z"][:]
+        return file["pdf"][:], {k: v for k, v in weights.items() if "head" in k}, file["implicit_prior"][:]
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def test_alternatives_run_and_predict_what_they_tested(catalogue_run: Finished, 
         folder = only(tmp_path / "runs", f"classifier/correction={correction},*")
         with h5py.File(folder / "pdf.hdf5") as file:
             pdfs[correction] = file["pdf"][:]
-            ids, prior = file["object_id"][:], file["train_n_of_z"][:]
+            ids, prior = file["object_id"][:], file["implicit_prior"][:]
         np.testing.assert_allclose(pdfs[correction].sum(axis=1), 1, rtol=1e-5)
         np.testing.assert_allclose(prior.sum(), 1, rtol=1e-5)
     for correction in ALTERNATIVES[:5]:  # a few validation galaxies may ask for no finishing
@@ -262,22 +262,24 @@ def test_classifier_of_another_representation_is_refused(catalogue_run: Finished
     assert "was made from another representation than there is now" in outcome.message
 
 
-def test_settings_of_results_alone_fit_nothing_again(catalogue_run: Finished, tmp_path: Path) -> None:
+@pytest.mark.parametrize("correction", ["full", "best"])
+def test_settings_of_results_alone_fit_nothing_again(
+    correction: str, catalogue_run: Finished, tmp_path: Path
+) -> None:
     copied = catalogue_run.copy(tmp_path)
-    folder = only(tmp_path / "runs", "classifier/correction=full,*/done.json").parent
-    before = {
-        k: v for k, v in state(tmp_path).items() if k.endswith((".ckpt", "labels.npz", "embeddings.npy"))
-    }
-    words = (
-        "stage=classifier",
-        "correction=full",
-        "estimate=median",
-        "survey.outlier_cut=0.1",
-        *copied.words,
-    )
+    words = ("stage=classifier", f"correction={correction}", "correction.members=1", *copied.words)
+    words += ("training.hidden.max_steps=60",)
+    run_well(*words)
+    folder = only(tmp_path / "runs", f"classifier/correction={correction},*/done.json").parent
+    before = {k: v for k, v in state(tmp_path).items() if k.endswith((".ckpt", ".npz", "embeddings.npy"))}
+    first = Table.read(folder / "photo_z.fits", mask_invalid=False)
+    words = (*words, "estimate=mean", "survey.outlier_cut=0.1")
     assert "its results are written again" in run_well(*words).out
     after = state(tmp_path)
     assert {key: after[key] for key in before} == before
-    table = Table.read(folder / "photo_z.fits")
-    np.testing.assert_array_equal(table["photo_z"], table["photo_z_median"])
+    table = Table.read(folder / "photo_z.fits", mask_invalid=False)
+    np.testing.assert_array_equal(table["photo_z"], table["photo_z_mean"])
+    assert table.colnames == first.colnames
+    for name in set(table.colnames) - {"flag", "photo_z", "photo_z_lower", "photo_z_upper"}:
+        np.testing.assert_allclose(table[name], first[name], rtol=1e-5, err_msg=name)
     assert "is complete: skipped" in run_well(*words).out

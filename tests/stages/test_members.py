@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from astropy.table import Table
 from command import Finished, only, places, run_well
 
 
@@ -38,14 +39,24 @@ def test_another_process_predicts_what_was_tested(
     correction: str, catalogue_run: Finished, tmp_path: Path
 ) -> None:
     copied = catalogue_run.copy(tmp_path)
-    run_well("stage=classifier", f"correction={correction}", "correction.members=2", *copied.words)
+    words = ("correction.members=2", "estimate=median", "training.hidden.max_steps=60")
+    run_well("stage=classifier", f"correction={correction}", *words, *copied.words)
     folder = only(tmp_path / "runs", f"classifier/correction={correction},*")
     store = only(tmp_path / "data", "store.json").parent
     run_well("stage=predict", f"model={folder}", "data=store", f"data.path={store}", *places(tmp_path))
     ids, tested = pdf_of(folder)
-    all_ids, again = pdf_of(only(tmp_path, "predict/*/*/pdf.hdf5").parent)
-    place = {i: row for row, i in enumerate(all_ids)}
-    again = again[[place[i] for i in ids]]
+    place = only(tmp_path, "predict/*/*/pdf.hdf5").parent
+    all_ids, again = pdf_of(place)
+    row_of = {i: row for row, i in enumerate(all_ids)}
+    rows = [row_of[i] for i in ids]
+    again = again[rows]
     known = np.isfinite(again).all(axis=1)
     assert known.sum() > 5
     np.testing.assert_allclose(again[known], tested[known], atol=2e-5)
+    own, theirs = (Table.read(f / "photo_z.fits", mask_invalid=False) for f in (folder, place))
+    assert own.colnames == theirs.colnames
+    names = [name for name in own.colnames if name.startswith("photo_z") and name != "photo_z_mode"]
+    assert ("photo_z_individual" in names) == ("photo_z_individual_err" in names) == (correction == "best")
+    for name in names:
+        assert np.isfinite(own[name][known]).sum() > 5, name
+        np.testing.assert_allclose(theirs[name][rows][known], own[name][known], atol=1e-4, err_msg=name)

@@ -13,10 +13,10 @@ KINDS = ("mode", "mean", "median", "lower", "upper")
 
 
 def columns_of(target: str) -> list[str]:
-    """Return the columns of a results table."""
+    """Return the columns of the results of `full`."""
     name = f"photo_{target}"
     carried = ("object_id", target, "dered_petro_r", "ebv", "flag")
-    return [*carried, name, *(f"{name}_{kind}" for kind in KINDS), "pit", "distance"]
+    return [*carried, name, *(f"{name}_{kind}" for kind in KINDS), "pit", "pdf_outside", "distance"]
 
 
 def fields(n: int = 200, seed: int = 0) -> Table:

@@ -124,7 +124,7 @@ def test_test_galaxies_get_the_estimates_of_the_run_itself(trained: Finished, tm
     table, pdf = read(estimated(model, tmp_path, "data=store", f"data.path={store}"))
     own_table, own = read(model)
     with h5py.File(model / "pdf.hdf5") as ours, h5py.File(only(tmp_path, "pdf.hdf5")) as theirs:
-        for name in ("edges", "train_n_of_z"):
+        for name in ("edges", "implicit_prior", "training_prior", "r_edges"):
             np.testing.assert_array_equal(ours[name][:], theirs[name][:])
     row_of = {i: row for row, i in enumerate(table["object_id"])}
     rows = np.array([row_of[i] for i in own_table["object_id"]])

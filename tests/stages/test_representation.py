@@ -101,8 +101,10 @@ def test_run_folder_holds_results_metrics_and_no_remains(catalogue_run: Finished
         assert metrics.keys() == json.loads((folder / "trainz.json").read_text()).keys()
         with h5py.File(folder / "pdf.hdf5") as file:
             np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
-            assert file["train_n_of_z"].shape == file["pdf"].shape[1:]
-            assert file["train_n_of_z"][:].sum() == pytest.approx(1)
+            for name in ("implicit_prior", "training_prior"):
+                assert file[name].shape == (len(file["r_edges"]) - 1, file["pdf"].shape[1])
+                assert file[name][:].sum() == pytest.approx(1)
+            assert ("pdf_outside" in table.colnames) == (folder.parent.name == "classifier")  # it extends
             np.testing.assert_array_equal(file["object_id"][:], table["object_id"])
     assert not [p for p in catalogue_run.folder.rglob("*") if "partial" in p.name]
 

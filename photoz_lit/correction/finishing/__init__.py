@@ -1,10 +1,8 @@
 """What a correction may do to finished p(z): a module each, links of a chain in the order of its `finish`.
 
-A module has `check(value, correction)` of what stands after its name, e.g. `- pit: slices`; `fit(value,
-galaxies, facts)`, which returns a link; and `link_from(arrays, facts)`, which builds it again from its
-`arrays()`. It says whether it is fitted on training galaxies that no head saw, `HELD_OUT`, and not on the
-validation split; whether it needs the implicit prior of p(z), `NEEDS_PRIOR`; and whether that is known
-after it, `KEEPS_PRIOR`. A link maps p(z) to p(z).
+A module has `check(value, correction)` and `nature(value)` of what stands after its name, e.g. `- pit:
+slices`; `fit(value, galaxies, facts)`, which returns a link; and `link_from(arrays, facts)`, which builds it
+again from its `arrays()`. A link maps p(z) to p(z); one may have an estimate of its own, `individual`.
 """
 
 from importlib import import_module
@@ -14,7 +12,7 @@ LINKS = {
     "prior": "photoz_lit.correction.finishing.prior",
     "temperature": "photoz_lit.correction.finishing.temperature",
     "pit": "photoz_lit.correction.finishing.pit",
-    "unshrink": "photoz_lit.correction.finishing.unshrink",
+    "response": "photoz_lit.correction.finishing.response",
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.finishing import link_module
 from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.response import Response
+from photoz_lit.correction.prior import Priors
+from photoz_lit.files import read_arrays
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
+
+FILE = "finishing.npz"  # in a run folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,16 +36,26 @@ class Chain:
             p = link(p, dered_petro_r, embeddings)
         return p
 
-    def implicit_prior(self, before: Floats) -> Floats:
-        """Return the implicit prior of finished p(z), (n_outputs,), as far as it is known."""
+    def priors(self, before: Priors) -> Priors:
+        """Return the priors of finished p(z), as far as they are known, from those before."""
         for _, link in self.links:
-            before = link.implicit_prior(before)
+            before = link.priors(before)
         return before
+
+    @property
+    def responses(self) -> list[Response]:
+        """The link that has an estimate of its own, if there is one."""
+        return [link for _, link in self.links if isinstance(link, Response)]
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return everything as named arrays, for a file without pickles."""
         named = {f"{i}.{name}": link.arrays() for i, (name, link) in enumerate(self.links)}
         return {f"{place}.{key}": values for place, arrays in named.items() for key, values in arrays.items()}
+
+    @classmethod
+    def read(cls, folder: Path, slices: MagnitudeSlices, grid: RedshiftGrid) -> "Chain":
+        """Read that of a run folder that has one."""
+        return cls.from_arrays(read_arrays(folder / FILE), slices, grid)
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, slices: MagnitudeSlices, grid: RedshiftGrid) -> "Chain":
@@ -61,13 +77,13 @@ def fit_chain(
     """Fit links, by their names and what stands after them, in order, each to what those before it leave.
 
     `validation` has p(z) as the heads give it, `held_out`, training galaxies, that of the head that did not
-    see them; `facts` has the implicit prior that the heads were trained with.
+    see them; `facts` has the priors that the heads were trained with.
     """
     chain = Chain()
     for name, value in steps:
         module = link_module(name)
-        galaxies = held_out() if module.HELD_OUT else validation()
+        galaxies = held_out() if module.nature(value).held_out else validation()
         pdf = chain._exact(galaxies.pdf, galaxies.dered_petro_r, galaxies.embeddings)
-        now = replace(facts, implicit_prior=chain.implicit_prior(facts.implicit_prior))
+        now = replace(facts, priors=facts.priors and chain.priors(facts.priors))
         chain = Chain((*chain.links, (name, module.fit(value, replace(galaxies, pdf=pdf), now))))
     return chain

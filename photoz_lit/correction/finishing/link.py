@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz_lit.correction.prior import Priors
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
 Maybe = ArrayLike | None
@@ -29,11 +30,17 @@ class Facts:
 
     grid: RedshiftGrid  # of p(z), extension included
     slices: MagnitudeSlices
-    implicit_prior: Floats = field(default_factory=lambda: np.empty(0))  # of p(z), after the links before
-    n_fitted: int = 0  # galaxies that the labels of the implicit prior belong to
-    spec_z_train: Floats = field(default_factory=lambda: np.empty(0))  # of the whole training split
-    relative: bool = True  # whether residuals are divided by 1 + spec_z
+    priors: Priors | None = None  # of p(z), after the links before
     rng: np.random.Generator = field(default_factory=np.random.default_rng)  # divides galaxies into folds
+
+
+@dataclass(frozen=True)
+class Nature:
+    """What has to be known of a link before it is fitted."""
+
+    held_out: bool = False  # fitted on training galaxies that no head saw, and not on the validation split
+    needs_prior: bool = False  # the implicit prior of p(z)
+    keeps_prior: bool = False  # whether that is known after it
 
 
 class Link(Protocol):
@@ -46,6 +53,6 @@ class Link(Protocol):
         """Return all of it as named arrays."""
         return vars(self).copy()
 
-    def implicit_prior(self, before: Floats) -> Floats:
-        """Return the implicit prior of p(z) after it, (n_outputs,), or that before it where it is unknown."""
+    def priors(self, before: Priors) -> Priors:
+        """Return the priors of p(z) after it, or those before it where they are unknown."""
         return before

@@ -19,15 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature
 from photoz_lit.correction.finishing.pit_local import LocalMap, cdf_at, choose_local_map
+from photoz_lit.correction.prior import Priors
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats, MagnitudeSlices
-
-KEEPS_PRIOR = False
-HELD_OUT = False
-NEEDS_PRIOR = False
 
 # Choices of numbers: equal parts of the PIT distribution (1 changes nothing), galaxies of a slice between two
 # knots of its map, prior galaxies of a slice. Some hundreds of galaxies measure their own coverage to 2 or
@@ -40,25 +37,33 @@ SLICE_PRIOR_COUNTS = (10.0, 30.0, 100.0)
 FOLDS = 5  # parts of the validation galaxies, of which each is held out once
 
 
+def nature(value: Any) -> Nature:
+    """Calibrates: p(z) that were calibrated on the training galaxies have their n(z) for prior."""
+    return Nature(held_out=value == "held_out", keeps_prior=value == "held_out")
+
+
 def check(value: Any, correction: CorrectionConfig) -> None:
     """Refuse groups that there are not."""
-    valid = ("overall", "slices", "local")
+    valid = ("overall", "slices", "local", "held_out")
     if value not in valid:
         raise ConfigError(f"correction.finish: pit={value} is not valid. Valid values: {', '.join(valid)}")
 
 
 def fit(value: str, galaxies: Galaxies, facts: Facts) -> "Recalibration":
-    """Fit the map over all galaxies and, with `slices` or `local`, those of the groups."""
+    """Fit the map over all galaxies and, but for `overall`, those of the groups.
+
+    `held_out` is `slices`, fitted on the training galaxies that each head left out.
+    """
     from photoz_lit import metrics
 
     u = metrics.pit(galaxies.pdf, galaxies.spec_z, facts.grid)
     overall = choose_pit_map(u, facts.rng)
     by_slice: tuple[PitMap, ...] = ()
-    if value == "slices":
+    if value in ("slices", "held_out"):
         of = facts.slices.index(galaxies.dered_petro_r)
         by_slice = choose_slice_maps(overall.cdf(u), of, facts.slices.n_slices, facts.rng)
     local = choose_local_map(overall.cdf(u), galaxies.embeddings) if value == "local" else None
-    return Recalibration(overall, facts.slices, by_slice, local)
+    return Recalibration(overall, facts.slices, by_slice, local, value == "held_out")
 
 
 def link_from(arrays: Arrays, facts: Facts) -> "Recalibration":
@@ -68,7 +73,8 @@ def link_from(arrays: Arrays, facts: Facts) -> "Recalibration":
         PitMap(arrays[f"knots_{i}"], arrays[f"levels_{i}"], float(arrays[f"uniform_{i}"]))
         for i in range(n_maps)
     )
-    return Recalibration(overall, facts.slices, tuple(by_slice), LocalMap.from_arrays(arrays))
+    of_training = bool(arrays.get("of_training", False))
+    return Recalibration(overall, facts.slices, tuple(by_slice), LocalMap.from_arrays(arrays), of_training)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +114,7 @@ class Recalibration(Link):
     slices: MagnitudeSlices
     by_slice: tuple[PitMap, ...] = ()
     local: LocalMap | None = None
+    of_training: bool = False  # fitted on training galaxies, whose n(z) is then the prior
 
     def __call__(self, pdf: ArrayLike, dered_petro_r: Maybe = None, embeddings: Maybe = None) -> Floats:
         """Return p(z), (n, n_outputs), rows of sum 1; galaxies of unknown group by the map over all only."""
@@ -129,7 +136,11 @@ class Recalibration(Link):
         out: dict[str, ArrayLike] = {} if self.local is None else self.local.arrays()
         for i, one in enumerate((self.overall, *self.by_slice)):
             out |= {f"knots_{i}": one.knots, f"levels_{i}": one.levels, f"uniform_{i}": one.uniform}
-        return out
+        return out | ({"of_training": np.array(True)} if self.of_training else {})
+
+    def priors(self, before: Priors) -> Priors:
+        """Return those of p(z) that are calibrated on training galaxies, or what was known before."""
+        return replace(before, implicit=before.training) if self.of_training else before
 
 
 def fit_pit_map(pit: ArrayLike, n_knots: int) -> PitMap:

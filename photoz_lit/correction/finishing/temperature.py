@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from photoz_lit.correction import CHUNK
-from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats
 
-KEEPS_PRIOR = False
-HELD_OUT = False
-NEEDS_PRIOR = False
-
 SMALLEST_PDF = 1e-30  # floor of p(z) before a logarithm; softmax in float32 reaches zero
 RANGE = (0.05, 20.0)  # of the search for T
+
+
+def nature(value: Any) -> Nature:
+    """Widens or sharpens."""
+    return Nature()
 
 
 def check(value: Any, correction: CorrectionConfig) -> None:
@@ -59,18 +60,21 @@ def fit_temperature(pdf: ArrayLike, z_bin: ArrayLike) -> float:
     """Temperature of least negative log-likelihood of p(z) (n, n_outputs) at the bins (n,) of spec_z."""
     # The likelihood of a power of p(z) is log-concave in 1 / T: one minimum.
     low, high = np.log(RANGE)
-    found = least_nll(pdf, z_bin, lambda log_p, log_t: log_p * np.exp(-log_t), (low, high))
+    found = least_nll(pdf, z_bin, lambda log_p, log_t, _: log_p * np.exp(-log_t), (low, high))
     return float(np.exp(found))
 
 
 def least_nll(
     pdf: ArrayLike,
     z_bin: ArrayLike,
-    logits: Callable[[Floats, float], Floats],
+    logits: Callable[[Floats, float, slice], Floats],
     bounds: tuple[float, float],
     weight: ArrayLike | None = None,
 ) -> float:
-    """Find where softmax(logits(log p(z), x)) at the bins (n,), by weights (n,), is most likely."""
+    """Find where softmax(logits(log p(z), x, rows)) at the bins (n,), by weights (n,), is most likely.
+
+    Logits are asked for some galaxies at a time, those of these rows.
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
@@ -83,7 +87,7 @@ def least_nll(
         total = 0.0
         for start in range(0, len(log_p), CHUNK):
             part = slice(start, start + CHUNK)
-            f = logits(log_p[part].astype(np.float64), x)
+            f = logits(log_p[part].astype(np.float64), x, part)
             at_label = np.take_along_axis(f, k[part, None], axis=1)[:, 0]
             total += float(w[part] @ (logsumexp(f, axis=1) - at_label))
         return total / float(w.sum())

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from photoz_lit.correction.finishing.prior import smoothed_prior
 from photoz_lit.correction.losses import cross_entropy
 from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
+from photoz_lit.correction.prior import smoothed_prior
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats
 
@@ -53,6 +53,6 @@ class Loss(cross_entropy.Loss):
         return hard_label_loss(adjusted, gate_logits, batch["z_bin"], batch["member"])
 
     def implicit_prior(self) -> Floats:
-        """Return a flat prior: the training n(z) is in the loss, not in p(z)."""
-        n_bins = self.train.grid.n_bins
-        return np.full(n_bins, 1 / n_bins)
+        """Return a prior that is flat in each slice: the training n(z) is in the loss, not in p(z)."""
+        prior = self.train.prior()
+        return np.broadcast_to(prior.mean(axis=1, keepdims=True), prior.shape)

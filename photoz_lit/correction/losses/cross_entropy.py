@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit.correction.losses.sample import Batch, Logits, Sample, Tensor
@@ -40,6 +39,8 @@ class Loss:
         return hard_label_loss(*logits, batch["z_bin"], batch["member"], batch.get("weight"))
 
     def implicit_prior(self) -> Floats:
-        """Return the implicit prior of the p(z) that is fitted, (K,): the weighted mean label."""
-        counts = np.bincount(self.train.z_bin, self.train.weight, minlength=self.train.grid.n_bins)
-        return np.asarray(counts / counts.sum())
+        """Return the implicit prior of the p(z) that is fitted, (S, K): the mean label by slice of r.
+
+        Its rows have the slices' weighted shares of the galaxies for sums.
+        """
+        return self.train.prior(self.train.weight)

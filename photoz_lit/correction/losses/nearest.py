@@ -73,8 +73,11 @@ class Loss(cross_entropy.Loss):
         return galaxy_label_loss(*logits, batch["label"], batch["member"], batch.get("weight"))
 
     def implicit_prior(self) -> Floats:
-        """Return the weighted mean label, (K,)."""
-        return np.average(self.of_train, axis=0, weights=self.train.weight).astype(np.float64)
+        """Return the weighted mean label by slice, (S, K)."""
+        t = self.train
+        weight, prior = np.ones(len(t.spec_z)) if t.weight is None else t.weight, np.zeros_like(t.prior())
+        np.add.at(prior, t.r_slice, weight[:, None] * self.of_train)
+        return np.asarray(prior / prior.sum())
 
 
 def possible(numbers: tuple[int, ...], n: int) -> tuple[int, ...]:

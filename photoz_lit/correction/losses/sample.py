@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz_lit.correction.prior import joint_histogram
 from photoz_lit.grids import Bools, Floats, Ints, RedshiftGrid
 
 if TYPE_CHECKING:
@@ -34,3 +35,7 @@ class Sample:
     def z_bin(self) -> Ints:
         """Bin of each label, (n,)."""
         return self.grid.index(self.spec_z)
+
+    def prior(self, weight: NDArray[np.float32] | None = None) -> Floats:
+        """Return the implicit prior of one-hot labels, (S, K), of galaxies who may have weights (n,)."""
+        return joint_histogram(self.r_slice, self.z_bin, (len(self.membership), self.grid.n_bins), weight)

@@ -46,7 +46,7 @@ class Loss(cross_entropy.Loss):
         return galaxy_label_loss(*logits, labels, batch["member"], batch.get("weight"))
 
     def implicit_prior(self) -> Floats:
-        """Return the mean label, (K,)."""
+        """Return the mean label by slice, (S, K)."""
         return super().implicit_prior() @ self.labels
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from photoz_lit.data.catalogue import TableRules
 
-KINDS = ("images",)
+KINDS = ("images", "features")  # the latter of the same galaxies: `photoz_lit.data.magnitudes`
 VERSION = 1  # raise it when the simulated survey changes: stores are made again
 Z_RANGE = (0.0, 0.4)  # of the survey that it stands in for
 LEAST_SPEC_Z = 1e-4  # nearer ones have no distance to be drawn at

@@ -63,6 +63,8 @@ class SourceSettings:
     val_fraction: float = setting(0.05, above=0, below=1)
     test_fraction: float = setting(0.2, above=0, below=1)
     split_seed: int = setting(0, least=0)
+    # A fifth of the objects, the outer part, by split_seed: left out (inner), or the test split (outer).
+    nested: str = setting("none", choices=("none", "inner", "outer"))
     n_train: int | float | None = setting(None, above=0)
     thin: list[float] = setting([])
     label_error: float = setting(0.0, least=0)

@@ -40,7 +40,7 @@ PROMINENT = ("full", "best")
 ALTERNATIVES = (
     *("balanced_softmax", "lds", "dense_weight", "crps_loss", "trend", "logit_adjustment", "prior_swap"),
     *("temperature", "pit", "full_pit", "sord", "tau_norm", "learnt_scales", "clap", "local_pit"),
-    *("ensemble", "harmonic_ensemble", "unshrink"),
+    *("ensemble", "harmonic_ensemble"),
 )
 _COLOUR_CYCLE = (PINK, BLUE, ORANGE, GREEN, VERMILION, BLACK, SKY)
 _MARKER_CYCLE = ("v", "<", "p", ">", "d")

@@ -9,10 +9,12 @@ from scipy.stats import norm
 from photoz_lit import metrics
 from photoz_lit.correction.finishing.chain import Chain, fit_chain
 from photoz_lit.correction.finishing.link import Facts, Galaxies
+from photoz_lit.correction.prior import NEW_FLOOR, OLD_FLOOR, Priors, floored
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 
 GRID = RedshiftGrid(0.0, 0.4, 100, 20, 20)
 SLICES = MagnitudeSlices(14.0, 2.0, 3)
+FLAT = Priors(*np.full((2, 3, GRID.n_outputs), 1 / GRID.n_outputs / 3), SLICES)
 
 
 def sample(n: int, seed: int, too_wide: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -29,9 +31,8 @@ def sample(n: int, seed: int, too_wide: float = 2.0) -> tuple[np.ndarray, np.nda
 
 def fitted(*steps: tuple[str, Any], facts: Facts | None = None) -> Chain:
     pdf, z, r = sample(3000, 1)
-    flat = np.full(GRID.n_outputs, 1 / GRID.n_outputs)
     galaxies = Galaxies(pdf, z, r, np.empty((len(z), 0), np.float32))
-    facts = facts or Facts(GRID, SLICES, flat, 3000, z, rng=np.random.default_rng(2))
+    facts = facts or Facts(GRID, SLICES, FLAT, rng=np.random.default_rng(2))
     return fit_chain(steps, lambda: galaxies, lambda: galaxies, facts)
 
 
@@ -50,7 +51,7 @@ def test_temperature_undoes_a_width() -> None:
     assert arrays["0.temperature.temperature"] == pytest.approx(0.25, rel=0.05)  # of half the width
 
 
-@pytest.mark.parametrize("groups", ["overall", "slices"])
+@pytest.mark.parametrize("groups", ["overall", "slices", "held_out"])
 def test_recalibration_gives_the_coverage_of_unseen_galaxies(groups: str) -> None:
     pdf, z, r = sample(4000, 5)
     assert coverage(pdf, z) > 0.9
@@ -75,8 +76,8 @@ def test_galaxies_of_unknown_r_get_the_map_over_all() -> None:
         [("prior", "flat")],
         [("prior", "training"), ("temperature", "fitted"), ("pit", "slices")],
         [("pit", "overall"), ("temperature", "fitted"), ("pit", "local")],
-        [("temperature", "fitted"), ("unshrink", 0.1)],
-        [("unshrink", 0.1), ("pit", "slices")],
+        [("temperature", "fitted"), ("response", 0.5)],
+        [("prior", "flat"), ("pit", "held_out"), ("response", 1.0)],
     ],
     ids=str,
 )
@@ -88,8 +89,10 @@ def test_arrays_hold_all_of_it_in_order(steps: list[tuple[str, Any]]) -> None:
     again = Chain.from_arrays(arrays, SLICES, GRID)
     assert [name for name, _ in again.links] == [name for name, _ in steps]
     np.testing.assert_array_equal(again(pdf, r, place), chain(pdf, r, place))
-    before = np.full(GRID.n_outputs, 1 / GRID.n_outputs)
-    np.testing.assert_array_equal(again.implicit_prior(before), chain.implicit_prior(before))
+    np.testing.assert_array_equal(again.priors(FLAT).implicit, chain.priors(FLAT).implicit)
+    assert len(again.responses) == ("response" in dict(steps))
+    for one, other in zip(again.responses, chain.responses, strict=True):
+        np.testing.assert_array_equal(one.individual(pdf, r), other.individual(pdf, r))
 
 
 def test_each_link_is_fitted_to_what_the_links_before_it_leave() -> None:
@@ -100,25 +103,45 @@ def test_each_link_is_fitted_to_what_the_links_before_it_leave() -> None:
     one, other = (
         fitted(*steps)(pdf, r)
         for steps in (
-            [("temperature", "fitted"), ("unshrink", 0.1)],
-            [("unshrink", 0.1), ("temperature", "fitted")],
+            [("temperature", "fitted"), ("pit", "slices")],
+            [("pit", "slices"), ("temperature", "fitted")],
         )
     )
     assert not np.allclose(one, other, atol=1e-4)
 
 
-def test_training_prior_takes_the_place_of_the_implicit_one() -> None:
-    pdf, _, _ = sample(2000, 8)
-    implicit = np.linspace(1, 3, GRID.n_outputs)
-    training = np.exp(-GRID.centres[20:-20] * 20)
-    at = np.repeat(GRID.centres[20:-20], np.rint(training / training.min() * 100).astype(int))
-    training = np.bincount(GRID.index(at), minlength=GRID.n_bins)
-    finishing = fitted(("prior", "training"), facts=Facts(GRID, SLICES, implicit / implicit.sum(), 10**9, at))
-    ratio = np.zeros(GRID.n_outputs)
-    ratio[20:-20] = training / implicit[20:-20]
-    expected = pdf * ratio
-    expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(finishing(pdf), expected, atol=1e-5)
+def test_training_prior_takes_the_place_of_the_implicit_one_slice_by_slice() -> None:
+    pdf, _, r = sample(2000, 8)
+    implicit = np.linspace([1, 3, 2], [3, 1, 2], GRID.n_outputs, axis=1) / 6 / GRID.n_outputs
+    training = np.zeros_like(implicit)
+    training[:, 20:-20] = np.exp(-GRID.centres[20:-20] * [[20], [0], [-5]])
+    training /= training.sum()
+    priors = Priors(implicit, training, SLICES)
+    finishing = fitted(("prior", "training"), facts=Facts(GRID, SLICES, priors))
+    new, old = floored(training, NEW_FLOOR), floored(implicit, OLD_FLOOR)
+    ratio = (new / old)[SLICES.index(r)]
+    expected = pdf * ratio / (pdf * ratio).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(finishing(pdf, r), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(finishing.priors(priors).implicit, training, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "from_training"),
+    [
+        ((("pit", "held_out"), ("response", 1.0)), True),
+        ((("temperature", "fitted"), ("pit", "slices")), False),
+    ],
+    ids=["held_out", "validation"],
+)
+def test_links_are_fitted_on_the_galaxies_that_they_name(
+    steps: tuple[tuple[str, Any], ...], from_training: bool
+) -> None:
+    """Training galaxies that no head saw, or the validation split, and never the others."""
+    pdf, z, r = sample(500, 1)
+    galaxies, asked = Galaxies(pdf, z, r, np.empty((len(z), 0), np.float32)), []
+    of = {name: lambda name=name: asked.append(name) or galaxies for name in ("validation", "held_out")}
+    fit_chain(steps, of["validation"], of["held_out"], Facts(GRID, SLICES))
+    assert asked == ["held_out" if from_training else "validation"] * 2
 
 
 def by_place(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import norm
 
 from photoz_lit.correction.finishing.link import Facts, Galaxies
-from photoz_lit.correction.finishing.prior import check, fit, fit_prior_power, smoothed_prior, swap_prior
+from photoz_lit.correction.finishing.prior import check, fit, fit_prior_power
+from photoz_lit.correction.prior import Priors, smoothed_prior, swap_prior
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
@@ -62,7 +63,7 @@ def test_impossible_priors_are_refused() -> None:
 
 
 def test_smoothed_prior_is_of_each_output() -> None:
-    prior = smoothed_prior([[3, 0], [0, 0]], pseudo_count=1.0)
+    prior = smoothed_prior([[3, 0], [0, 0]])
     np.testing.assert_allclose(prior, [[3.5 / 4, 0.5 / 4], [0.5, 0.5]])
 
 
@@ -78,13 +79,29 @@ def test_flat_prior_is_as_flat_as_it_helps_and_told() -> None:
     grid = RedshiftGrid(0.0, 1.21, len(Z))
     k, measured = sample(NARROW, 20_000, np.random.default_rng(5))
     galaxies = Galaxies(posterior(measured, NARROW), grid.centres[k], np.full(len(k), 15.0), np.empty((0, 0)))
-    facts = Facts(grid, MagnitudeSlices(14.0, 2.0, 1), NARROW, 10**6, grid.centres[k])
-    link = fit("flat", galaxies, facts)
-    assert np.ptp(np.log(link.implicit_prior(NARROW))) < 0.2 * np.ptp(np.log(NARROW))
-    training = fit("training", galaxies, facts)
-    np.testing.assert_allclose(
-        training.implicit_prior(NARROW), np.bincount(k, minlength=121) / len(k), atol=1e-6
-    )
+    slices, n_of_z = MagnitudeSlices(14.0, 2.0, 1), np.bincount(k, minlength=121)[None] / len(k)
+    priors = Priors(NARROW[None], n_of_z, slices)
+    facts = Facts(grid, slices, priors)
+    flat = fit("flat", galaxies, facts).priors(priors).implicit
+    assert np.ptp(np.log(flat)) < 0.2 * np.ptp(np.log(NARROW))
+    training = fit("training", galaxies, facts).priors(priors).implicit
+    np.testing.assert_allclose(training, n_of_z, atol=5e-6)
+
+
+def test_each_slice_is_flattened_by_its_own_prior() -> None:
+    """And galaxies of unknown r by the n(z) of all, to which the slices add with their shares."""
+    grid, slices, rng = RedshiftGrid(0, 1.21, len(Z)), MagnitudeSlices(14, 2, 3), np.random.default_rng(6)
+    joint = np.stack([0.9 * NARROW, 0.1 * WIDE, 0 * WIDE])
+    (bright, x), (faint, y) = sample(NARROW, 18_000, rng), sample(WIDE, 2_000, rng)
+    pdf, k = np.concatenate([posterior(x, NARROW), posterior(y, WIDE)]), np.concatenate([bright, faint])
+    galaxies = Galaxies(pdf, grid.centres[k], np.repeat([15.0, 17.0], [18_000, 2_000]), np.empty((0, 0)))
+    link = fit("flat", galaxies, Facts(grid, slices, Priors(joint, joint, slices)))
+    measured = np.array([-1.0, 0.5])
+    exact = posterior(measured, np.ones(len(Z)))
+    for prior, magnitude in [(NARROW, 15.0), (WIDE, 17.0), (joint.sum(axis=0), np.nan)]:
+        before = posterior(measured, prior)
+        off = np.abs(link(before, np.full(2, magnitude)) - exact).sum()
+        assert off < 0.2 * np.abs(before - exact).sum()
 
 
 def test_other_priors_are_refused() -> None:

@@ -154,8 +154,10 @@ def test_loss_has_the_labels_of_training_and_validation_galaxies(problem: Any, t
     torch.testing.assert_close(loss(logits, batch | {"label": label}), expected)
 
 
-def test_implicit_prior_is_the_weighted_mean_label(train: Sample) -> None:
+def test_implicit_prior_is_the_weighted_mean_label_by_slice(train: Sample) -> None:
     weight = np.arange(60, dtype=np.float32)
     loss = Loss(Settings(), replace(train, weight=weight))
-    expected = np.average(loss.of_train, axis=0, weights=weight)
-    assert loss.implicit_prior() == pytest.approx(expected)
+    found, expected = loss.implicit_prior(), np.average(loss.of_train, axis=0, weights=weight)
+    assert found.sum(axis=0) == pytest.approx(expected)
+    members = train.r_slice == 2
+    np.testing.assert_allclose(found[2], weight[members] @ loss.of_train[members] / weight.sum(), rtol=1e-5)

@@ -32,10 +32,11 @@ def test_loss_is_that_of_the_labels_of_the_bins(problem: Any, train: Sample) -> 
     torch.testing.assert_close(loss(logits, batch), galaxy_label_loss(*logits, label, batch["member"]))
 
 
-def test_implicit_prior_is_the_mean_label(train: Sample) -> None:
-    sample = replace(train, spec_z=train.grid.centres[[0, 0, 0, 4]])
-    table = ordinal_labels(train.grid, 1.0)
-    assert Loss(Settings(), sample).implicit_prior() == pytest.approx(0.75 * table[0] + 0.25 * table[4])
+def test_implicit_prior_is_the_mean_label_by_slice(train: Sample) -> None:
+    sample = replace(train, spec_z=train.grid.centres[[0, 0, 0, 4]], r_slice=np.array([1, 1, 3, 3]))
+    table, expected = ordinal_labels(train.grid, 1.0), np.zeros((5, 5))
+    expected[[1, 3]] = 0.5 * table[0], 0.25 * table[0] + 0.25 * table[4]
+    np.testing.assert_allclose(Loss(Settings(), sample).implicit_prior(), expected)
 
 
 def test_a_width_of_nothing_is_refused() -> None:
