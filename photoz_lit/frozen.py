@@ -36,9 +36,14 @@ def code() -> dict[str, Any]:
     version = {"version": photoz_lit.__version__}
     root = Path(photoz_lit.__file__).parents[1]
     try:
-        commit, changed = (
+        _, commit, changed = (
             subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "photoz_lit", "conf"])
+            for words in (
+                # The repository may be a user's, around site-packages.
+                ["ls-files", "--error-unmatch", "photoz_lit/__init__.py"],
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--", "photoz_lit", "conf"],
+            )
         )
     except (OSError, subprocess.CalledProcessError):
         return version | {"commit": None, "changed": True}

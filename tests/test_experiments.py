@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.table import Table
-from command import Finished, magnitude_table, run_well
+from command import Finished, magnitude_table, parsed, run_well
 from omegaconf import OmegaConf
 
 from photoz_lit.correction.prior import Priors
+from photoz_lit.files import read_json
+from photoz_lit.frozen import FILE, FIRST_BLIND, unseen
+from photoz_lit.report.runs import gather, sets_of_runs
 
+CONF = Path(__file__).parents[1] / "conf"
 SLOW = pytest.mark.slow
 TINY = (
     *("n_bootstrap=5", "logger=none", "trainer.accelerator=cpu", "trainer.threads=1"),
@@ -141,7 +145,46 @@ def test_baseline_joins_a_sweep_by_a_word(mock_run: Finished, tmp_path: Path) ->
 
 
 def test_one_sweep_names_every_correction() -> None:
-    conf = Path(__file__).parents[1] / "conf"
-    sweep = OmegaConf.load(conf / "experiment" / "alternatives.yaml")
+    conf, sweep = CONF, OmegaConf.load(CONF / "experiment" / "alternatives.yaml")
     named = sweep.hydra.sweeper.params.correction.split(",")
     assert sorted(named) == sorted(path.stem for path in (conf / "correction").glob("*.yaml"))
+
+
+def test_blind_surveys_are_five_that_no_setting_was_chosen_on() -> None:
+    params = OmegaConf.load(CONF / "experiment" / "blind.yaml").hydra.sweeper.params
+    seeds = [int(seed) for seed in params["++seed"].split(",")]
+    assert seeds == [FIRST_BLIND + i for i in range(1, 6)]
+    for words in ((), *((f"seed={seed}",) for seed in seeds)):
+        config = parsed("experiment=blind", *words)
+        assert config.data.mock_seed == config.seed
+        assert unseen(config)
+        assert (config.run, config.stage.name, config.fit_missing) == ("blind", "classifier", True)
+    corrections = params.correction.split(",")
+    assert set(corrections) < {path.stem for path in (CONF / "correction").glob("*.yaml")}
+    assert {"baseline", "none", "full", "best"} < set(corrections)
+
+
+@SLOW
+def test_blind_runs_of_two_surveys_are_one_set_of_the_report(tmp_path: Path) -> None:
+    words = ("seed=101,102", "encoder=fast,mlp", "correction=baseline,none,full")
+    run_well(*typed("blind", tmp_path / "runs", tmp_path / "data", *words))
+    gathered = gather(tmp_path / "runs")
+    assert gathered.broken == gathered.incomplete == ()
+    runs = [run for run in gathered.runs if run.stage == "classifier"]
+    assert len(runs) == 12
+    assert len(gathered.runs) - len(runs) == 8  # one output or several, two encoders, two surveys
+    assert len({run.store for run in runs}) == len(list((tmp_path / "data").glob("*/store.json"))) == 2
+    for run in gathered.runs:
+        assert run.setting("data.mock_seed") == run.seed
+        frozen = read_json(run.folder / FILE)
+        assert frozen["unseen"]
+        assert len(frozen["code"]) == 1
+    (same,) = sets_of_runs(gathered.runs).values()
+    assert len(same) == len(gathered.runs)
+    by_seed = {seed: {(run.group, run.store) for run in runs if run.seed == seed} for seed in (101, 102)}
+    assert [len(of) for of in by_seed.values()] == [6, 6]
+    assert {group for group, _ in by_seed[101]} == {group for group, _ in by_seed[102]}
+    truths = [next(run.spec_z for run in runs if run.seed == seed) for seed in by_seed]
+    assert not np.array_equal(*truths)
+    outcome = run_well(*typed("blind", tmp_path / "runs", tmp_path / "data", *words))
+    assert outcome.out.count("is complete: skipped") == 12

@@ -69,8 +69,9 @@ class CalibrationConfig:
 
     # Whose photo_z: results of stage=predict; null: the run's own test split.
     galaxies: str | None = setting(None, kind="path")
-    # spec_z distribution that is expected of them, and the galaxies that it is measured on.
-    target: str = setting("training", choices=("training", "photo", "deconvolved"))
+    # spec_z distribution that is expected of them (auto: training's, or deconvolved where their n(photo_z)
+    # differs from it), and the galaxies that the calibration is measured on.
+    target: str = setting("auto", choices=("auto", "training", "photo", "deconvolved"))
     sample: str = setting("held_out", choices=("held_out", "all", "val"))
     # The paper's: galaxies drawn anew and plain means in bins of 0.01, instead of weighted and smoothed.
     paper: bool = False

@@ -41,16 +41,17 @@ def likelihood_of(pdf: ArrayLike, dered_petro_r: ArrayLike | None, priors: Prior
     """p(z) over their prior, times the share of training galaxies of each redshift that are as bright.
 
     (n, K), of largest value 1 in each row; next to nothing where there are no training galaxies: what p(z)
-    have there says nothing.
+    have there says nothing. Galaxies as none in training, of nothing anywhere, have 1: any n(z) suits them.
     """
     p = np.asarray(pdf, dtype=np.float64)
-    joint, share = priors.training, priors.training.sum(axis=0)
-    total = share + OLD_FLOOR / len(share)
-    # The last row is of galaxies of unknown r.
-    brightness = np.concatenate([joint, share[None]]) / total
+    joint, share = priors.training, priors.training.sum(axis=0, keepdims=True)
+    # The last row is of galaxies of unknown r; a slice without training galaxies tells no more.
+    rows = np.concatenate([np.where(joint.any(axis=1, keepdims=True), joint, share), share])
+    brightness = rows / (share + OLD_FLOOR / joint.shape[1])
     of = slices_of(dered_petro_r, priors.slices, len(p))
     likelihood = p / with_floor(priors.of(dered_petro_r, len(p)), OLD_FLOOR) * brightness[of]
-    return np.asarray(likelihood / likelihood.max(axis=1, keepdims=True))
+    largest = likelihood.max(axis=1, keepdims=True)
+    return np.asarray(np.divide(likelihood, largest, out=np.ones_like(likelihood), where=largest > 0))
 
 
 def ems(likelihood: Floats, start: Floats, width: float) -> Floats:

@@ -28,5 +28,5 @@ def with_magnitudes(store: Store, bands: str) -> Store:
             row = int(faulty.argmax())
             raise DataError(f"{store.folder}: a magnitude, or its error, is no number in row {row}")
         with beside(path) as partial, partial.open("wb") as file:
-            np.save(file, np.nan_to_num(columns).astype(np.float32))
+            np.save(file, np.where(np.isfinite(columns), columns, 0).astype(np.float32))
     return replace(store, inputs=np.load(path, mmap_mode="r"), kind="features")

@@ -111,9 +111,10 @@ def plain_slope(x: ArrayLike, y: ArrayLike) -> float:
     (1 + a)(1 - b) = r^2: what flattens one tilts the other.
     """
     values = np.asarray(x, dtype=np.float64)
-    offset = values - values.mean() if values.size else values
-    square = float(offset @ offset)
-    return float(offset @ np.asarray(y, dtype=np.float64)) / square if square > 0 else np.nan
+    if values.size == 0 or np.ptp(values) == 0:  # whose mean, and so offset, rounding may change
+        return np.nan
+    offset = values - values.mean()
+    return float(offset @ np.asarray(y, dtype=np.float64)) / float(offset @ offset)
 
 
 def steepest(spec_z: Floats, photo_z: Floats, r_slice: Ints, among: Ints) -> float:

@@ -16,15 +16,21 @@ def answers(rows: Rows, calibrated: Rows, target: Target) -> list[list[Cell]]:
     """Name the best correction for each bias and for p(z), a row of `HEADINGS` where two compete."""
     columns = {c.key: c for c in columns_for(target)}
     contest = contestants(rows)
+    individual = [
+        estimate | {"label": f"{row['label']}, individual"}
+        for row in contest
+        for estimate in row.get("estimates", ())
+        if estimate["estimate"] == "individual"
+    ]
     asked = [
-        (f"Bias against {target.true}, one galaxy: |slope|", "slope_spec_z", contest),
+        (f"Bias against {target.true}, one galaxy: |slope|", "slope_spec_z", [*contest, *individual]),
         (f"Bias against {target.estimated}, a sample: |slope|", "slope_photo_z", contest),
         (f"The same with calibrated {target.estimated}", "slope_photo_z", [*contest, *calibrated]),
         ("Mode collapse: total variation", "total_variation", contest),
         (f"{target.pdf}: CRPS", "crps", contest),
         (f"{target.pdf}: {target.true} within 68 %", "coverage_68", contest),
     ]
-    asked = [one for one in asked if calibrated or one[-1] is contest]
+    asked = asked if calibrated else [*asked[:2], *asked[3:]]
     found = (_answer(question, columns[key], columns["sigma_mad"], among) for question, key, among in asked)
     return [answer for answer in found if answer]
 

@@ -96,11 +96,15 @@ def _sample_blocks(corrections: dict[str, list[Run]], target: Target) -> list[Bl
         # The run with the median total variation: pooling seeds would hide the collapse of each.
         runs[label] = sorted(same, key=lambda r: r.metrics["total_variation"])[(len(same) - 1) // 2]
     cut = next(iter(runs.values())).survey.outlier_cut
+    smooth = (
+        f" The black lines are {target.n_of} as whole {target.pdf} tell it, without choosing an estimate:"
+        " stacked, their sum; inferred, their prior divided out (dashes, seen where the two differ)."
+    ) * any(run.n_of_z for run in runs.values())
     return [
         _panels(
             f"{target.n_of}: mode collapse at a glance",
             f"Spikes of the line above the filled histogram are {target.plural} on which estimates pile up."
-            " Each panel shows the seed with the median total variation (TV).",
+            f" Each panel shows the seed with the median total variation (TV).{smooth}",
             f"Histograms of {target.estimated} over {target.true}",
             runs,
             figure_n_of_z,

@@ -8,7 +8,7 @@ from typing import Any
 from photoz_lit.report.runs import Broken, Run, folders, read_each, read_numbers
 from photoz_lit.report.table import BULK, INDIVIDUAL, SCATTER, Column, Rows, medians
 
-USUAL = "target=training"  # how most are calibrated, and what their names need not say
+USUAL = "target=auto"  # how most are calibrated, and what their names need not say
 CALIBRATED_COLUMNS = (
     Column("bulk_mean", "mean |residual|", "over galaxies, of the mean residual of their bin", 4),
     Column("bulk_max", "largest", "largest mean residual of a bin", 4),

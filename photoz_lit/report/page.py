@@ -1,5 +1,7 @@
 """The HTML report and its summary table, from the runs under an output folder."""
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -9,6 +11,7 @@ from typing import Any
 
 import photoz_lit
 from photoz_lit.errors import DataError
+from photoz_lit.report import paired
 from photoz_lit.report import table as tables
 from photoz_lit.report.answers import HEADINGS, answers, contestants
 from photoz_lit.report.blocks import build_blocks, calibrated_block, comparison_blocks, sweep_block
@@ -18,7 +21,7 @@ from photoz_lit.report.figures.style import PROMINENT, colour_of, known_label, n
 from photoz_lit.report.html import Block, Cell, Notice, Page, Section, Table, Tile, plain_table, write
 from photoz_lit.report.runs import Gathered, Run, gather, reason_of, sets_of_runs
 from photoz_lit.report.sweeps import reference_runs, sweeps_of
-from photoz_lit.report.table import Rows
+from photoz_lit.report.table import Column, Rows
 from photoz_lit.target import REDSHIFT, Target
 
 MANY = 12  # runs; more are folded away
@@ -27,7 +30,8 @@ MANY = 12  # runs; more are folded away
 def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Path, list[dict[str, Any]]]:
     """Gather finished runs of a family, or of all, into `report.html`, which needs no other file.
 
-    Beside it `summary.csv` has a row a run folder, and `figures/<set of runs>/*.svg` are those of the page;
+    Beside it `summary.csv` has a row a run folder, `paired-<set of runs>.csv` differences from the Baseline,
+    `blind.json` what blind numbers were frozen with, and `figures/<set of runs>/*.svg` are those of the page;
     figures of a classifier's labels go into its folder. Returns page, summary and `corrections_table`;
     DataError if nothing is finished there, or the folder cannot be written to.
     """
@@ -50,10 +54,31 @@ def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Pat
         products = [c for c in calibrated if c.run == runs[0].run and (c.run, c.model) not in finished - own]
         sections.append(build_section(name, runs, [row for row in rows if row["run"] == name], products))
         _write_figures(sections[-1], output_dir / "figures" / name)
+        for file, text in (block.download for block in sections[-1].blocks if block.download):
+            if file.startswith("paired-"):
+                write(output_dir / file, text.encode())
+    _write_blind(gathered.runs, output_dir)
     page, summary = output_dir / "report.html", output_dir / "summary.csv"
     write(page, build_page(gathered, sections, output_dir).render().encode())
     write(summary, tables.summary_csv(gathered.runs).encode())
     return page, summary, rows
+
+
+def _write_blind(runs: Sequence[Run], output_dir: Path) -> None:
+    """Write for each blind set of runs its commits, and its folders with the SHA-256 of their settings."""
+    path, found = output_dir / "blind.json", {}
+    for name, same in sets_of_runs(runs).items():
+        if tables.blind(same) == "yes":
+            settings = {r.folder.relative_to(output_dir): hashlib.sha256(r.config.encode()) for r in same}
+            digests = {str(folder): sha256.hexdigest() for folder, sha256 in settings.items()}
+            found[name] = {"commits": _commits(same), "config_sha256": digests}
+    path.unlink(missing_ok=True)  # of runs that were there before
+    if found:
+        write(path, json.dumps(found, indent=1).encode())
+
+
+def _commits(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(one["commit"] for run in runs for one in run.frozen["code"]))
 
 
 def _nothing_finished(output_dir: Path, family: str | None, gathered: Gathered) -> DataError:
@@ -134,20 +159,20 @@ def build_section(name: str, runs: Sequence[Run], table: Rows, calibrated: Seque
     before, after = calibrated_rows(calibrated, corrections)
     sweeps = sweeps_of(runs)
     blocks = [sweep_block(sweep, target) for sweep in sweeps]
-    if sweeps:
-        # Numbers of different values do not compete: bins or galaxies differ, for trainz too.
-        table = contestants(table)
-        blocks.append(_corrections_block(name, table, target, swept=True))
+    # Numbers of different values do not compete: bins or galaxies differ, for trainz too.
+    table, swept = contestants(table) if sweeps else table, bool(sweeps)
+    blocks += [_corrections_block(name, table, target, swept=swept), _estimates_block(name, table, target)]
+    if swept:
         value, shown = reference_runs(sweeps[0])
         summary = f"Figures of every correction at {sweeps[0].key} = {value}"
         compared = comparison_blocks(contestants(tables.corrections_table(shown)), target)
         drawn = [Block(summary=summary, folded=(*compared, *build_blocks(tables.by_correction(shown))))]
     else:
-        blocks.append(_corrections_block(name, table, target, swept=False))
         found = answers(table, after, target)
         blocks += [_answers_block(found)] if found else []
         blocks += comparison_blocks(contestants(table), target)
         drawn = build_blocks(corrections)
+    blocks += _paired_blocks(name, corrections, target)
     if before:
         blocks += [calibrated_block(before, after, target), _changes_block(before, after, target)]
     return Section(
@@ -170,35 +195,43 @@ def _facts(runs: Sequence[Run], labels: Sequence[str]) -> str:
     n_corrections = len({known_label(label) for label in labels})
     settings = f" in {len(labels)} settings" if len(labels) > n_corrections else ""
     unit = f" {target.unit}" if target.unit else ""
+    blind = "Not blind: settings may have been chosen with such numbers in sight."
+    if tables.blind(runs) == "yes":
+        commits = ", ".join(commit[:7] for commit in _commits(runs))
+        blind = f"Blind: no setting was chosen on these galaxies; settings committed as {commits}."
     return (
         f"Survey {survey.name}{f', data set {stores}' if stores else ''}:"
         f" {target.plural} {grid.z_min:g} to {grid.z_max:g}{unit} in {n_bins} bins."
         f" Estimates are the {estimates} of {target.pdf}."
         f" {number_of} test galaxies. {len(runs)} runs of {n_corrections} corrections{settings},"
-        f" {seeds} {'seed' if seeds == 1 else 'seeds'}."
+        f" {seeds} {'seed' if seeds == 1 else 'seeds'}. {blind}"
     )
 
 
 def _tiles(table: Rows, target: Target) -> tuple[Tile, ...]:
-    """Compare the full correction with the Baseline, or with what else no correction was applied to."""
+    """Compare full and best with the Baseline, or with what else no correction was applied to."""
     rows = {row["label"]: row for row in table}
-    reference = next((rows[name] for name in ("Baseline", "Step 1", "none") if name in rows), None)
-    full = rows.get("full")
-    if reference is None or full is None:
+    reference = next((rows[name] for name in paired.REFERENCES if name in rows), None)
+    if reference is None:
         return ()
-    floor = number(full["total_variation_floor"], 3)
-    names = {
-        "slope_spec_z": f"Tilt: slope against {target.true}",
-        "total_variation": f"Mode collapse: total variation (floor {floor})",
-        "sigma_mad": "Cost: scatter σ_MAD",
-    }
     tiles = []
-    for column in (c for c in tables.COLUMNS if c.key in names):
-        before, after = abs(reference[column.key]), abs(full[column.key])
-        what = "|slope|" if column.signed else "ratio"
-        change = f": {what} × {number(after / before, 2)}" if before > 0 else ""
-        verdict = f"{reference['label']} to full{change}"
-        tiles.append(Tile(names[column.key], column.text(full), verdict, column.text(reference)))
+    for label in (name for name in PROMINENT if name in rows):
+        of = {e["estimate"]: e for e in rows[label]["estimates"]}
+        floor = number(rows[label]["total_variation_floor"], 3)
+        names = {
+            "slope_spec_z": f"Tilt: slope against {target.true}",
+            "total_variation": f"Mode collapse: total variation (floor {floor})",
+            "sigma_mad": "Cost: scatter σ_MAD",
+        }
+        for column in (c for c in tables.COLUMNS if c.key in names):
+            # The tilt is what the individual estimate is for.
+            individual = column.key == "slope_spec_z" and "individual" in of
+            row, which = (of["individual"], f"{label}, individual") if individual else (rows[label], label)
+            before, after = abs(reference[column.key]), abs(row[column.key])
+            what = "|slope|" if column.signed else "ratio"
+            change = f": {what} × {number(after / before, 2)}" if before > 0 else ""
+            verdict = f"{reference['label']} to {which}{change}"
+            tiles.append(Tile(names[column.key], column.text(row), verdict, column.text(reference)))
     return tuple(tiles)
 
 
@@ -215,7 +248,7 @@ def _corrections_block(name: str, table: Rows, target: Target, *, swept: bool) -
     judged = [] if swept else contestants(table)
     best = {}
     for c in tables.COLUMNS if len(judged) > 1 else ():
-        if c.key != "total_variation_floor":  # which describes the sample, not the correction
+        if not c.key.endswith("floor"):  # which describes the sample, not the correction
             best[c.key] = min((c.miss(row) for row in judged if math.isfinite(row[c.key])), default=math.nan)
     rows = []
     for row in table:
@@ -237,6 +270,51 @@ def _corrections_block(name: str, table: Rows, target: Target, *, swept: bool) -
     file = f"corrections-{name}.csv", tables.corrections_csv(table)
     shown = Table(headings, rows, "sortable")
     return Block("Corrections", f"{text} A click on a heading sorts.", download=file, table=shown)
+
+
+def _estimates_block(name: str, table: Rows, target: Target) -> Block:
+    """Show mode, median and individual estimate of each correction's p(z)."""
+    rows = [{"correction": e["label"]} | e for row in table for e in row["estimates"]]
+    columns = tables.columns_for(target, tables.POINT_COLUMNS)
+    block = Block(
+        "Estimates: mode, median, individual",
+        f"Three estimates of one {target.pdf}. The median is for samples chosen by {target.estimated}; the"
+        f" individual one, with its error, for one galaxy of given {target.true}; the mode is that of the"
+        " paper. Slopes are those of weighted bins, and plain ones of ordinary least squares over galaxies.",
+    )
+    words = ("correction", "estimate", "seeds")
+    return _with_table(block, f"estimates-{name}.csv", words, columns, rows, "spread")
+
+
+def _paired_blocks(name: str, corrections: dict[str, list[Run]], target: Target) -> list[Block]:
+    """Show what each correction changes on the same galaxies, where there is one to compare with."""
+    rows, columns = paired.paired_rows(corrections), tables.columns_for(target, paired.COLUMNS)
+    if not rows:
+        return []
+    block = Block(
+        f"Differences from {rows[0]['reference']}, paired",
+        "On the same test galaxies, by each correction's own estimate: below zero is better. ± is the error"
+        " of a paired bootstrap over galaxies, then half the range over seeds. Grey: within twice the error.",
+    )
+    words = ("correction", "reference", "seeds")
+    return [_with_table(block, f"paired-{name}.csv", words, columns, rows, "err", "spread")]
+
+
+def _with_table(
+    block: Block, file: str, words: Sequence[str], columns: Sequence[Column], rows: Rows, *ends: str
+) -> Block:
+    """Give a block a table of words and numbers, what ends with `_<end>` in small, and all as CSV."""
+
+    def cell(c: Column, row: dict[str, Any]) -> Cell:
+        small = ", ".join(f"± {c.spread(row, end)}" for end in ends if c.spread(row, end))
+        alike = "err" in ends and not abs(row[c.key]) > 2 * row[f"{c.key}_err"]
+        return Cell(c.text(row), small, kind="alike" if alike else "")
+
+    cells = [[*(Cell(str(row[w])) for w in words), *(cell(c, row) for c in columns)] for row in rows]
+    headings = [*((word, "") for word in words), *((c.heading, c.meaning) for c in columns)]
+    names = [*words, *(f"{c.key}{end}" for c in columns for end in ("", *(f"_{e}" for e in ends)))]
+    shown = Table(headings, cells, "numbers")
+    return replace(block, download=(file, tables.as_csv(names, rows)), table=shown)
 
 
 def _answers_block(rows: list[list[Cell]]) -> Block:

@@ -33,6 +33,7 @@ NEWER = (  # that runs of earlier versions lack
     *("rms", "slope_spec_z_plain", "slope_photo_z_plain", "slope_slices", "within_error", "n_of_z_floor"),
     *("stacked_tv", "stacked_mean_error", "inferred_tv", "inferred_mean_error"),
 )
+N_OF_Z = ("z_low", "z_high", "stacked", "inferred")  # n(z) from p(z), and its bins
 
 Found = TypeVar("Found")
 Broken = list[tuple[Path, str]]  # folders, and what is wrong with them
@@ -71,9 +72,8 @@ class Run:
     pit: Floats
     config: str  # resolved settings, as YAML
     frozen: dict[str, Any]  # `photoz_lit.frozen`; nothing where the run does not say
-    points: dict[
-        str, dict[str, float]
-    ]  # numbers by estimate: mode, median, and individual where there is one
+    points: dict[str, dict[str, float]]  # numbers by estimate: mode, median, individual where there is one
+    n_of_z: dict[str, Floats]  # N_OF_Z, by bins of p(z); nothing in runs of earlier versions
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def read_run(folder: Path) -> Run:
     done, origin = read_json(folder / "done.json"), folder / "origin.json"
     survey = _read_survey(folder / "survey.json")
     spec_z, photo_z, r, pit = _read_estimates(folder / "photo_z.fits", survey.target)
-    settings = folder / "config.yaml"
+    settings, of_pdf = folder / "config.yaml", folder / "n_of_z.ecsv"
     config = settings.read_text(encoding="utf-8") if settings.is_file() else ""
     try:
         return Run(
@@ -176,6 +176,7 @@ def read_run(folder: Path) -> Run:
                 for name in POINTS
                 if (path := folder / f"metrics_{name}.json").is_file()
             },
+            n_of_z=_read_columns(of_pdf, "ascii.ecsv", N_OF_Z) if of_pdf.is_file() else {},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / 'done.json'}: {_words(error)}") from error
@@ -216,9 +217,10 @@ def _identity(run: Run, axes: set[str]) -> tuple[str, ...]:
 
 
 def data_settings(run: Run, without: set[str]) -> str:
-    """Return the settings of `data` of a run, as text, without some."""
+    """Return the settings of `data` of a run, as text, without some and those that earlier versions lack."""
     own = run.setting("data")
-    kept = {k: v for k, v in own.items() if f"data.{k}" not in without} if isinstance(own, dict) else {}
+    pairs = own.items() if isinstance(own, dict) else ()
+    kept = {k: v for k, v in pairs if f"data.{k}" not in without and v not in (None, "none")}
     return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -280,14 +282,18 @@ def _read_survey(path: Path) -> Survey:
 def _read_estimates(path: Path, target: Target) -> tuple[Floats, ...]:
     """Read truth, estimate, r and PIT, each (n,), of the galaxies whose truth is known."""
     names = (target.column, target.estimate, "dered_petro_r", "pit")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
-            table = Table.read(path, format="fits", unit_parse_strict="silent")
-        columns = [np.ma.filled(np.ma.asarray(table[name], dtype=np.float64), np.nan) for name in names]
-    except Exception as error:  # a damaged FITS file fails in many ways; none should hide the other runs
-        raise DataError(f"{path}: cannot be read ({_words(error)})") from error
+    columns = [*_read_columns(path, "fits", names, unit_parse_strict="silent").values()]
     known = np.isfinite(columns[0]) & np.isfinite(columns[1])
     if not known.any():
         raise DataError(f"{path}: holds no galaxy with a known {target.label}")
     return tuple(column[known] for column in columns)
+
+
+def _read_columns(path: Path, kind: str, names: Sequence[str], **options: str) -> dict[str, Floats]:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
+            table = Table.read(path, format=kind, **options)
+        return {n: np.ma.filled(np.ma.asarray(table[n], dtype=np.float64), np.nan) for n in names}
+    except Exception as error:  # a damaged file fails in many ways; none should hide the other runs
+        raise DataError(f"{path}: cannot be read ({_words(error)})") from error

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -15,16 +16,17 @@ from rich.table import Table
 
 from photoz_lit.report.curves import residual_rms
 from photoz_lit.report.figures.style import ALTERNATIVES, DASH, PROMINENT, known_label, number
-from photoz_lit.report.runs import METRICS, Run, sets_of_runs
+from photoz_lit.report.runs import METRICS, NEWER, Run, sets_of_runs
 from photoz_lit.target import Target
 
 Rows = Sequence[dict[str, Any]]  # of `corrections_table`
 
 PRINCIPAL = ("Baseline", "Step 1", "none", "balanced", "hard", "unshifted", "skip_balanced", "full", "best")
 ORDER = ("trainz", *PRINCIPAL, *ALTERNATIVES)
-KEYS = (*METRICS, "residual_rms")
+KEYS = (*METRICS, *NEWER, "residual_rms", "total_variation_excess", "seconds")
 # Without Steps 2 and 3 a correction is the representation's own output.
 TWINS = {"none": "Step 1", "none · head=single": "Baseline"}
+ENCODER, MAGNITUDES = "encoder=mlp", " · magnitudes"  # which sees no images, and what that is called
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Column:
         """Write a row's value, without its spread."""
         return number(row[self.key] * self.factor, self.digits, signed=self.signed)
 
-    def spread(self, row: dict[str, Any]) -> str:
-        """Write a row's spread, or nothing where there is none."""
-        spread = row[f"{self.key}_spread"] * self.factor
+    def spread(self, row: dict[str, Any], end: str = "spread") -> str:
+        """Write a row's spread, or what else stands beside a value, or nothing where there is none."""
+        spread = row[f"{self.key}_{end}"] * self.factor
         return number(spread, self.digits) if math.isfinite(spread) else ""
 
     def with_spread(self, row: dict[str, Any]) -> str:
@@ -63,33 +65,46 @@ BULK = Column("slope_photo_z", "slope {estimated}", "bulk bias, against {estimat
 INDIVIDUAL = Column("slope_spec_z", "slope {true}", "individual bias, against {true}; 0 is best", 3, True)
 HIGH = Column("slope_spec_z_high", "slope high {symbol}", "the same at high {true} only; 0 is best", 3, True)
 SCATTER = Column("sigma_mad", "σ_MAD", "scatter 1.4826 median|{delta} − median({delta})|; small is best", 4)
+RMS = Column("rms", "rms", "root mean square of {delta}; small is best", 4)
+OUTLIERS = Column("outlier_fraction", "outliers %", "beyond the outlier cut; small is best", 2, False, 100)
+COLLAPSE = Column("total_variation", "TV", "total variation, n({estimated}) to n({true}); small is best", 3)
+PLAIN = Column("slope_spec_z_plain", "plain {true}", "slope by ordinary least squares", 3, True)
+PLAIN_BULK = Column("slope_photo_z_plain", "plain {estimated}", "slope by ordinary least squares", 3, True)
 ESTIMATE_COLUMNS = (
-    INDIVIDUAL,
-    HIGH,
-    BULK,
-    Column("total_variation", "TV", "total variation between n({estimated}) and n({true}); small is best", 3),
+    *(INDIVIDUAL, HIGH, BULK, COLLAPSE),
     Column("total_variation_floor", "TV floor", "total variation that remains without mode collapse", 3),
     SCATTER,
     Column("bias", "bias", "mean residual of all test galaxies; 0 is best", 4, True),
-    Column(
-        "outlier_fraction", "outliers %", "beyond the outlier cut, per cent; small is best", 2, False, 100
-    ),
+    OUTLIERS,
 )
+POINT_COLUMNS = (  # of each estimate of one p(z)
+    *(INDIVIDUAL, PLAIN, BULK, PLAIN_BULK),
+    Column("slope_slices", "steepest in r", "the steepest plain {true} of slices of r; 0 is best", 3, True),
+    Column("total_variation_excess", "TV − floor", "TV less its floor; small is best", 3, True, ideal=None),
+    *(SCATTER, RMS, OUTLIERS),
+    Column("within_error", "within error %", "{true} within the error; 68 is best", 1, False, 100, 0.68),
+)
+CRPS = Column("crps", "CRPS", "continuous ranked probability score of {pdf}; small is best", 4)
 PDF_COLUMNS = (
-    Column("crps", "CRPS", "continuous ranked probability score of {pdf}; small is best", 4),
+    CRPS,
     Column("pit_ks", "PIT KS", "distance of the PIT from uniform (Kolmogorov-Smirnov); small is best", 3),
     Column(
         "coverage_68", "within 68 %", "{true} in the central 68 % of {pdf}; 68 is best", 1, False, 100, 0.68
     ),
     Column("cde_loss", "CDE loss", "conditional density loss of {pdf}; the lower the better", 2, ideal=None),
+    Column("stacked_tv", "stacked TV", "total variation, sum of {pdf} to n({true}); small is best", 3),
+    Column("n_of_z_floor", "{n_of} floor", "what counting galaxies leaves of it for the right {n_of}", 3),
+    Column("stacked_mean_error", "stacked mean", "error of the mean of that sum; 0 is best", 4, True),
+    Column("inferred_tv", "inferred TV", "as stacked TV, the prior of {pdf} divided out; small is best", 3),
+    Column("inferred_mean_error", "inferred mean", "error of the mean of that; 0 is best", 4, True),
 )
-RMS = Column("residual_rms", "bias rms", "rms of the mean residuals in bins of {true}; small is best", 4)
-COLUMNS = (*ESTIMATE_COLUMNS[:3], RMS, *ESTIMATE_COLUMNS[3:], *PDF_COLUMNS)
+BY_BINS = Column("residual_rms", "bias rms", "rms of the mean residuals in bins of {true}; small is best", 4)
+COLUMNS = (*ESTIMATE_COLUMNS[:3], BY_BINS, *ESTIMATE_COLUMNS[3:], *PDF_COLUMNS)
 
 
 def columns_for(target: Target, columns: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
     """Put a target's words into the headings and meanings of columns."""
-    words = {name: getattr(target, name) for name in ("true", "estimated", "symbol", "pdf")}
+    words = {name: getattr(target, name) for name in ("true", "estimated", "symbol", "pdf", "n_of")}
     words["delta"] = f"Δ{target.symbol}"
     return tuple(
         replace(c, heading=c.heading.format(**words), meaning=c.meaning.format(**words)) for c in columns
@@ -108,20 +123,30 @@ def duration(seconds: float) -> str:
 
 def by_correction(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Sort the runs of one set into corrections, in the order of the table, each with its runs by seed."""
-    groups: dict[tuple[str, str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Run]] = {}
     for run in sorted(runs, key=lambda r: r.seed):
-        groups.setdefault((run.label, run.stage, run.group), []).append(run)
+        groups.setdefault((run.label, run.stage, _further(run)), []).append(run)
     sharing = [label for label, _, _ in groups]  # of several, each is named by its further settings too
+    no_images = ("mlp", "precomputed")
+    images = any(ENCODER not in r.group and r.setting("encoder.name") not in no_images for r in runs)
     named: dict[str, list[Run]] = {}
-    for (label, _, group), members in groups.items():
-        told = ("correction",) if group.startswith("correction=") else ("head=",)  # by the label
-        further = ", ".join(setting for setting in group.split(",") if not setting.startswith(told))
-        named[f"{label} · {further}" if sharing.count(label) > 1 and further else label] = members
-    for name, twin in TWINS.items():  # which gets the seeds that it lacks
-        if name in named and twin in named:
-            seeds = {run.seed for run in named[twin]}
-            named[twin] += [run for run in named.pop(name) if run.seed not in seeds]
+    for (label, _, settings), members in groups.items():
+        magnitudes = images and ENCODER in settings
+        further = ", ".join(s for s in settings if not (magnitudes and s == ENCODER))
+        name = f"{label} · {further}" if sharing.count(label) > 1 and further else label
+        named[name + MAGNITUDES * magnitudes] = members
+    for end, (name, twin) in itertools.product(("", MAGNITUDES), TWINS.items()):
+        if name + end in named and twin + end in named:  # which gets the seeds that it lacks
+            seeds = {run.seed for run in named[twin + end]}
+            named[twin + end] += [run for run in named.pop(name + end) if run.seed not in seeds]
     return dict(sorted(named.items(), key=lambda item: rank(item[0])))
+
+
+def _further(run: Run) -> tuple[str, ...]:
+    """Return the settings of a run that its label does not tell; that a seed has its own survey is none."""
+    told = ("correction",) if run.group.startswith("correction=") else ("head=",)
+    own = f"data.mock_seed={run.seed}"
+    return tuple(s for s in run.group.split(",") if not s.startswith(told) and s != own)
 
 
 def rank(name: str) -> tuple[int, list[tuple[float, str]]]:
@@ -135,27 +160,45 @@ def rank(name: str) -> tuple[int, list[tuple[float, str]]]:
 def corrections_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Summarise finished runs: one row a correction and set of runs, each set with its own `trainz`.
 
-    A row has `run` (name of the set), `label`, `group`, `target`, `seeds` (their number), `seconds`, and for
-    each of `KEYS` the median over seeds (`n` is the number of test galaxies). `<key>_spread` is half their
-    range, or the error of one seed: `spread` says "seeds" or "bootstrap". What was not measured is NaN.
+    A row has `run` (name of the set), `label`, `group`, `target`, `blind` (yes or no), `seeds` (their
+    number), and for each of `KEYS` the median over seeds (`n` is the number of test galaxies).
+    `<key>_spread` is half their range, or the error of one seed: `spread` says "seeds" or "bootstrap". What
+    was not measured is NaN. `estimates` are such rows by `estimate`: mode, median, individual.
     """
     rows: list[dict[str, Any]] = []
     for name, members in sets_of_runs(runs).items():
-        first_of_seed = {r.seed: r for r in reversed(members)}  # trainz depends on the seed's split only
-        common = {"run": name, "target": members[0].survey.target}
-        rows.append(common | _row("trainz", "", [r.trainz for r in first_of_seed.values()], []))
-        for label, same in by_correction(members).items():
-            numbers = [r.metrics | residual_rms(r) for r in same]
-            rows.append(common | _row(label, same[0].group, numbers, [r.seconds for r in same]))
+        of_seed = {r.seed: r for r in reversed(members)}.values()  # trainz depends on its split only
+        trainz = [replace(r, metrics=r.trainz, group="", points={}, seconds=math.nan) for r in of_seed]
+        for label, same in ({"trainz": trainz} | by_correction(members)).items():
+            words: dict[str, Any] = {"run": name, "target": same[0].survey.target, "label": label}
+            words |= {"group": same[0].group, "blind": blind(same)}
+            estimates: dict[str, list[dict[str, float]]] = {}
+            for r in same:  # those of earlier versions know one estimate only
+                for estimate, own in (r.points or {r.survey.estimate: r.metrics}).items():
+                    estimates.setdefault(estimate, []).append(own | {"seconds": r.seconds})
+            bias = [{} if label == "trainz" else residual_rms(r) for r in same]
+            numbers = [r.metrics | b | {"seconds": r.seconds} for r, b in zip(same, bias, strict=True)]
+            by_estimate = [words | {"estimate": e} | _over_seeds(own) for e, own in estimates.items()]
+            rows.append(words | _over_seeds(numbers) | {"estimates": by_estimate})
     return rows
 
 
-def _row(label: str, group: str, metrics: Rows, seconds: Sequence[float]) -> dict[str, Any]:
+def estimates_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the rows of mode, median and individual estimate, those of each correction in turn."""
+    return [row for correction in corrections_table(runs) for row in correction["estimates"]]
+
+
+def blind(runs: Sequence[Run]) -> str:
+    """Say whether the numbers of all runs are blind: yes or no."""
+    return "yes" if all(run.blind for run in runs) else "no"
+
+
+def _over_seeds(metrics: Rows) -> dict[str, Any]:
+    tv, floor = "total_variation", "total_variation_floor"
+    excess = [{f"{tv}_excess": m[tv] - m[floor], f"{tv}_excess_err": m[f"{tv}_err"]} for m in metrics]
     spread = "bootstrap" if len(metrics) == 1 else "seeds"
-    finite = [s for s in seconds if math.isfinite(s)]
-    median = float(np.median(finite)) if finite else math.nan
-    row = {"label": label, "group": group, "seeds": len(metrics), "spread": spread, "seconds": median}
-    return row | medians(metrics, KEYS)
+    found = medians([m | e for m, e in zip(metrics, excess, strict=True)], KEYS)
+    return {"seeds": len(metrics), "spread": spread} | found
 
 
 def medians(metrics: Sequence[dict[str, float]], keys: Sequence[str]) -> dict[str, float]:
@@ -181,10 +224,13 @@ def print_table(console: Console, rows: Rows) -> None:
         of_run = [row for row in rows if row["run"] == run]
         several, target = any(row["spread"] == "seeds" for row in of_run), of_run[0]["target"]
         caption = "median over seeds, ± half their range" if several else "± bootstrap error"
-        estimates, pdfs = columns_for(target, ESTIMATE_COLUMNS), columns_for(target, PDF_COLUMNS)
+        caption += f"; {'' if all(row['blind'] == 'yes' for row in of_run) else 'not '}blind"
+        points, pdfs = columns_for(target, POINT_COLUMNS), columns_for(target, PDF_COLUMNS)
+        estimates = [row for correction in of_run for row in correction["estimates"]]
+        whole = f"Their {target.pdf} and {target.n_of}, run {run!r}"
         for table in (
-            _console_table(f"Corrections, run {run!r}", of_run, estimates, timed=True),
-            _console_table(f"Their {target.pdf}, run {run!r}", of_run, pdfs, caption=caption),
+            _console_table(f"Corrections, run {run!r}", estimates, points),
+            _console_table(whole, of_run, pdfs, caption),
         ):
             # A pipe or a narrow terminal gets the whole table: cut numbers are worse than wrapped lines.
             needed = console.measure(table, options=console.options.update(max_width=400)).maximum
@@ -192,37 +238,44 @@ def print_table(console: Console, rows: Rows) -> None:
             wide.print(table)
 
 
-def _console_table(
-    title: str, rows: Rows, columns: Sequence[Column], *, caption: str | None = None, timed: bool = False
-) -> Table:
+def _console_table(title: str, rows: Rows, columns: Sequence[Column], caption: str | None = None) -> Table:
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.title_justify = table.caption_justify = "left"
     table.add_column("correction", no_wrap=True)
     headings = [c.heading.replace(" ", "\n", 1) for c in columns]
-    for heading in ("seeds", "n", *headings, *(["time"] if timed else [])):
-        table.add_column(heading, justify="right", no_wrap=True)
+    by_estimate = "estimate" in rows[0]
+    headings = ["estimate", *headings, "time"] if by_estimate else ["seeds", "n", *headings]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "estimate" else "right", no_wrap=True)
+    before = None
     for row in rows:
         cells = [f"{c.text(row)}\n[dim]{'±' + c.spread(row) if c.spread(row) else ''}[/dim]" for c in columns]
-        cells += [duration(row["seconds"])] if timed else []
-        style = "bold" if row["label"] in PROMINENT else None
-        table.add_row(row["label"], str(row["seeds"]), galaxies(row), *cells, style=style)
+        label = row["label"] if row["label"] != before else ""  # once for all its estimates
+        if by_estimate:
+            cells = [row["estimate"], *cells, duration(row["seconds"]) if label else ""]
+        else:
+            cells = [str(row["seeds"]), galaxies(row), *cells]
+        table.add_row(label, *cells, style="bold" if row["label"] in PROMINENT else None)
+        before = row["label"]
     return table
 
 
 def summary_csv(runs: Sequence[Run]) -> str:
     """Write one row a run folder as CSV; numbers that were not measured stay empty."""
-    keys = [name for key in METRICS for name in (key, f"{key}_err")]
-    names = ["run", "stage", "label", "group", "seed", *keys, "seconds"]
-    return _csv(names, [vars(run) | run.metrics for run in runs])
+    keys = [name for key in (*METRICS, *NEWER) for name in (key, f"{key}_err")]
+    names = ["run", "stage", "label", "group", "seed", "blind", *keys, "seconds"]
+    return as_csv(names, [vars(run) | run.metrics | {"blind": blind([run])} for run in runs])
 
 
 def corrections_csv(rows: Rows) -> str:
     """Write the rows of one set of runs as CSV, as the page shows them but with all digits."""
     keys = ["n", *(name for c in COLUMNS for name in (c.key, f"{c.key}_spread")), "seconds"]
-    return _csv(["correction", "seeds", *keys], [row | {"correction": row["label"]} for row in rows])
+    names = ["correction", "seeds", "blind", *keys]
+    return as_csv(names, [row | {"correction": row["label"]} for row in rows])
 
 
-def _csv(names: Sequence[str], rows: Rows) -> str:
+def as_csv(names: Sequence[str], rows: Rows) -> str:
+    """Write named values of rows as CSV; numbers that are not finite stay empty."""
     writer = csv.writer(text := io.StringIO(), lineterminator="\n")
     writer.writerow(names)
     for values in ([row[name] for name in names] for row in rows):

@@ -133,6 +133,7 @@ def work(
             bin_width=BIN_WIDTH if own.target.is_redshift else metrics.wide(s.grid()).width,
             seed=own.seed,
         )
+        log.info("calibration.target=%s, expected is %s: %s", c.target, facts.expected, facts.shift)
         calibrated = np.full(len(usable), np.nan)
         calibrated[usable] = calibration.correct(photo_z[usable], r[usable])
         known, said = np.isfinite(truth) & usable, "no truth is known"

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config) -> None:
-    """Write `report.html` and `summary.csv`, print the table of corrections and where the page is.
+    """Write `report.html` and the tables beside it, print the table of corrections and where the page is.
 
     With a name typed as `run=NAME`, or set by an experiment, only the runs of this name are shown.
     """

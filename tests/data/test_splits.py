@@ -247,3 +247,53 @@ def test_training_rows_are_thinned_by_the_target() -> None:
     )
     assert (np.asarray(given["feh"])[split == "train"] < 0.5).all()
     assert (np.asarray(given["feh"])[split == "test"] >= 0.5).any()
+
+
+def nested(given: Table, kind: str, seed: int, **options: float) -> np.ndarray:
+    return assign_splits(given, **{**FRACTIONS, **options}, seed=seed, nested=kind)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_outer_parts_are_fifths_of_all_objects_that_inner_splits_never_see(named: bool) -> None:
+    given = table(1000, object_id=np.arange(1000) // 2) if named else with_ids(nameless(1000))
+    outer = [nested(given, "outer", seed) == "test" for seed in range(5)]
+    np.testing.assert_array_equal(np.sum(outer, axis=0), 1)
+    # Of 500 objects or 1000 rows: five standard deviations; a permutation has exact fifths.
+    assert np.abs(np.sum(outer, axis=1) - 200).max() <= (90 if named else 0)
+    for seed in range(5):
+        inner, whole = nested(given, "inner", seed), nested(given, "outer", seed)
+        np.testing.assert_array_equal(inner == "unused", outer[seed])
+        assert set(whole) == {"train", "val", "test"}
+        for split in (inner, whole) if named else ():
+            np.testing.assert_array_equal(split[::2], split[1::2])
+        sizes = [(split == name).sum() for split in (inner, whole) for name in ("val", "test")]
+        assert sizes[:3] == pytest.approx([80, 160, 80], abs=60 if named else 30)
+    np.testing.assert_array_equal(nested(given, "outer", 7) == "test", outer[2])
+    assert (nested(given, "inner", 7) != nested(given, "inner", 2)).any()  # its own splits inside
+
+
+def test_the_outer_part_is_the_same_in_any_order_and_for_any_fractions() -> None:
+    given, order = table(400), np.random.default_rng(3).permutation(400)
+    for seed in range(5):
+        split = nested(given, "outer", seed)
+        np.testing.assert_array_equal(nested(given[order], "outer", seed), split[order])
+        np.testing.assert_array_equal(nested(given[order[:300]], "outer", seed), split[order[:300]])
+        np.testing.assert_array_equal(nested(given, "outer", seed, test_fraction=0.5), split)
+        other = nested(given, "inner", seed, test_fraction=0.5, val_fraction=0.3)
+        np.testing.assert_array_equal(other == "unused", split == "test")
+
+
+def test_a_table_that_is_split_is_not_split_again() -> None:
+    given = table(split=["train"] * 50 + ["test"] * 10)
+    for kind in ("inner", "outer"):
+        with pytest.raises(DataError, match=f"nested={kind} but the table has its own splits"):
+            nested(given, kind, 0)
+
+
+def test_fewer_and_flagged_galaxies_leave_the_outer_part_alone() -> None:
+    given = table(500, flag=np.where(np.arange(500) % 10, "", "pixels"))
+    outer = nested(table(500), "outer", 1) == "test"
+    few = nested(given, "outer", 1, n_train=30)
+    np.testing.assert_array_equal(few == "test", outer & (np.arange(500) % 10 > 0))
+    assert (few == "train").sum() == 30
+    assert not set(nested(given, "inner", 1, n_train=30)[outer]) - {"unused"}

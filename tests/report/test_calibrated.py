@@ -40,7 +40,7 @@ def test_page_shows_before_and_after_and_who_is_best(tmp_path: Path, without_dra
 
 def test_other_ways_of_calibration_are_rows_of_their_own(tmp_path: Path) -> None:
     write_run(tmp_path, FULL, 1, n=50)
-    for name in ("target=training", "target=training,sample=all", "target=photo"):
+    for name in ("target=auto", "target=auto,sample=all", "target=photo"):
         folder = write_calibrated(tmp_path, FULL, 1)
         folder.rename(folder.with_name(f"{name} "))
     for folder in (tmp_path / "demo/calibrate").glob("*/* "):
@@ -76,6 +76,6 @@ def test_broken_estimates_are_named(tmp_path: Path, without_figures: None, conte
     assert path == folder
     assert said.startswith("metrics.json")
     assert reason in said
-    assert f"<code>demo/calibrate/correction=full,seed=1/target=training</code>: {said[:12]}" in write_report(
+    assert f"<code>demo/calibrate/correction=full,seed=1/target=auto</code>: {said[:12]}" in write_report(
         tmp_path
     )[0].read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from simulated_runs import KINDS, MASS, write_labels, write_run
+from simulated_runs import KINDS, MASS, write_labels, write_newer, write_run
 
 from photoz_lit.files import read_arrays
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
@@ -122,6 +122,19 @@ def test_n_of_z_of_redshifts_of_two_decimals_has_neither_gaps_nor_doubled_bins(r
     given = replace(run, survey=survey, spec_z=z, photo_z=z, dered_petro_r=np.full(40, 16.0))
     filled = results.figure_n_of_z({"full": given}).axes[0].patches[0]
     np.testing.assert_allclose(filled.get_data().values, 1 / 40)
+
+
+def test_n_of_z_shows_what_p_z_say_where_a_run_has_it(run: Run, tmp_path: Path) -> None:
+    write_newer(write_run(tmp_path, KINDS[-1], 1, n=200))
+    newer = read_run(next(tmp_path.glob("*/*/*")))
+    figure = results.figure_n_of_z({"full": newer, "none": run})
+    inferred, stacked = figure.axes[0].lines
+    for line in (inferred, stacked):
+        np.testing.assert_allclose(line.get_xydata(), np.c_[newer.survey.grid.centres, np.full(90, 1 / 90)])
+    assert figure.axes[0].texts[0].get_text().endswith("\nstacked 0.030\ninferred 0.040")
+    assert not figure.axes[1].lines
+    assert "stacked" in figure.get_supxlabel()
+    assert "stacked" not in results.figure_n_of_z({"none": run}).get_supxlabel()
 
 
 def test_n_of_z_shows_estimates_beyond_the_survey(run: Run) -> None:

@@ -11,13 +11,21 @@ from typing import ClassVar
 
 import pytest
 from rich.console import Console
-from simulated_runs import KINDS, MASS, Kind, write_calibrated, write_labels, write_run
+from simulated_runs import KINDS, MASS, Kind, write_calibrated, write_labels, write_newer, write_run
 
 from photoz_lit.errors import DataError
+from photoz_lit.files import digest
 from photoz_lit.report.figures.labels import FIGURES
+from photoz_lit.report.figures.style import colour_of
 from photoz_lit.report.page import write_report
 from photoz_lit.report.runs import METRICS, gather, sets_of_runs
-from photoz_lit.report.table import by_correction, columns_for, corrections_table, print_table
+from photoz_lit.report.table import (
+    by_correction,
+    columns_for,
+    corrections_table,
+    estimates_table,
+    print_table,
+)
 from photoz_lit.target import REDSHIFT, Target
 
 
@@ -86,8 +94,8 @@ def test_numbers_equal_those_on_disk(finished: Path, page: str) -> None:
 
 def test_download_is_the_table_with_all_digits(finished: Path, page: str) -> None:
     parsed = Page(page)
-    ((name, address),) = parsed.downloads.items()
-    assert name == "corrections-demo.csv"
+    assert list(parsed.downloads) == ["corrections-demo.csv", "estimates-demo.csv", "paired-demo.csv"]
+    address = parsed.downloads["corrections-demo.csv"]
     start = "data:text/csv;charset=utf-8;base64,"
     assert address.startswith(start)
     text = base64.b64decode(address.removeprefix(start)).decode("utf-8")
@@ -113,7 +121,9 @@ def test_every_cell_has_the_value_that_it_sorts_by(page: str) -> None:
 def test_writing_twice_gives_the_same_page(results: Path) -> None:
     first = write_report(results)[0].read_text(encoding="utf-8")
     assert write_report(results)[0].read_text(encoding="utf-8") == first
-    assert sorted(p.name for p in results.iterdir()) == ["demo", "figures", "report.html", "summary.csv"]
+    assert sorted(p.name for p in results.iterdir()) == [
+        *("demo", "figures", "paired-demo.csv", "report.html", "summary.csv")
+    ]
 
 
 def test_figures_are_files_too(finished: Path) -> None:
@@ -238,7 +248,8 @@ def test_each_set_of_runs_has_its_section(results: Path) -> None:
     write_run(results, KINDS[2], 1, run="real <catalogue>", n=200)
     text = write_report(results)[0].read_text()
     assert re.findall(r"<h2>(.*)</h2>", text) == ["demo", "real &lt;catalogue&gt;"]
-    assert list(Page(text).downloads) == ["corrections-demo.csv", "corrections-real <catalogue>.csv"]
+    kinds = {"demo": ("corrections", "estimates", "paired"), "real <catalogue>": ("corrections", "estimates")}
+    assert list(Page(text).downloads) == [f"{kind}-{name}.csv" for name, of in kinds.items() for kind in of]
     assert "name: &lt;full&gt;" in text
 
 
@@ -373,3 +384,85 @@ def test_columns_are_called_by_the_words_of_the_target() -> None:
 def test_run_with_a_target_that_is_not_defined_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path, KINDS[-1], 1, n=50, target=MASS | {"residual": "ratio"})
     assert gather(tmp_path).broken[0][0] == folder
+
+
+def test_each_estimate_of_a_correction_is_a_row(tmp_path: Path, without_figures: None) -> None:
+    for kind in (KINDS[0], KINDS[-1]):
+        for seed, slope in ((1, 0.001), (2, 0.003)):
+            folder = write_run(tmp_path, kind, seed, n=200)
+            if kind.label == "full":  # the Baseline is of an earlier version
+                write_newer(folder, slope)
+    runs = gather(tmp_path).runs
+    rows = {(row["label"], row["estimate"]): row for row in estimates_table(runs)}
+    kinds = ("mode", "median", "individual")
+    assert list(rows) == [("trainz", "mode"), ("Baseline", "mode"), *(("full", kind) for kind in kinds)]
+    full = rows["full", "individual"]
+    assert (full["slope_spec_z"], full["slope_spec_z_spread"]) == (0.002, pytest.approx(0.001))
+    assert full["total_variation_excess"] == pytest.approx(0.2 * KINDS[-1].collapse - 0.001)
+    assert full["within_error"] == 0.68
+    assert math.isnan(rows["Baseline", "mode"]["slope_spec_z_plain"])
+    print_table(Console(file=(stream := StringIO()), width=200), corrections_table(runs))
+    lines = [line.split()[0] for line in stream.getvalue().splitlines() if line.split()]
+    assert {"median", "individual"} <= {*lines}  # below the name, which stands once
+    assert "not blind" in stream.getvalue()
+    text = write_report(tmp_path)[0].read_text(encoding="utf-8")
+    assert "<td>full</td><td>individual</td><td>2</td><td>+0.002<small>± 0.001</small></td>" in text
+    assert "Baseline to full, individual: |slope| × 0.02" in text
+    assert re.search(r"one galaxy: \|slope\|</td><td>full, individual<small>\+0.002", text)
+
+
+def test_numbers_are_blind_where_all_runs_are(tmp_path: Path, without_figures: None) -> None:
+    for kind in (KINDS[0], KINDS[-1]):
+        folder = write_run(tmp_path, kind, 1, n=50)
+        write_newer(folder, commit="0123456789abcdef")
+    text = write_report(tmp_path)[0].read_text(encoding="utf-8")
+    assert "Blind: no setting was chosen on these galaxies; settings committed as 0123456." in text
+    blind = json.loads((tmp_path / "blind.json").read_text())["demo"]
+    assert blind["commits"] == ["0123456789abcdef"]
+    assert blind["config_sha256"][f"demo/classifier/{folder.name}"] == digest(folder / "config.yaml")
+    assert {row["blind"] for row in csv.DictReader((tmp_path / "summary.csv").open())} == {"yes"}
+    (folder / "frozen.json").unlink()
+    text = write_report(tmp_path)[0].read_text(encoding="utf-8")
+    assert "Not blind: settings may have been chosen with such numbers in sight." in text
+    assert not (tmp_path / "blind.json").exists()
+    rows = {row["label"]: row["blind"] for row in corrections_table(gather(tmp_path).runs)}
+    assert rows == {"trainz": "yes", "Baseline": "yes", "full": "no"}
+
+
+def test_broken_n_of_z_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, KINDS[0], 1, n=50)
+    (folder / "n_of_z.ecsv").write_text("z_low")
+    assert gather(tmp_path).broken[0][1].startswith("n_of_z.ecsv: cannot be read")
+
+
+def test_magnitudes_beside_images_are_called_so(tmp_path: Path) -> None:
+    def write(label: str, group: str, run: str = "demo", config: str = "") -> None:
+        stage = "classifier" if group.startswith("correction") else "representation"
+        write_run(tmp_path, Kind(label, stage, group, 0.0, 0.014, 0.1), 1, run=run, n=50, config=config)
+
+    def names(run: str) -> list[str]:
+        return list(by_correction(gather(tmp_path, run).runs))
+
+    for end in ("", ",encoder=mlp"):
+        write("Baseline", f"head=single{end}")
+        write("none", f"correction=none,head=single{end}")  # which is the Baseline's own output
+        write("full", f"correction=full,data.mock_seed=1{end}")  # a survey of the seed's own
+    write("hard", "correction=hard,encoder=mlp")
+    both = [name for label in ("Baseline", "full") for name in (label, f"{label} · magnitudes")]
+    assert names("demo") == [*both[:2], "hard · magnitudes", *both[2:]]
+    assert colour_of("full · magnitudes") == colour_of("full")
+    write("full", "correction=full,encoder=mlp", "alone")
+    assert names("alone") == ["full"]
+    write("full", "correction=full", "vectors", config="encoder: {name: precomputed}\n")
+    write("full", "correction=full,encoder=mlp", "vectors", config="encoder: {name: mlp}\n")
+    assert names("vectors") == ["full", "full · encoder=mlp"]
+
+
+def test_surveys_of_seeds_are_one_set_whichever_version_wrote_them(tmp_path: Path) -> None:
+    for seed, nested in ((1, ""), (2, ", nested: none")):
+        config = f"data: {{source: mock, mock_seed: {seed}{nested}}}\n"
+        group = f"correction=full,data.mock_seed={seed}"
+        kind = Kind("full", "classifier", group, 0.0, 0.014, 0.1)
+        write_run(tmp_path, kind, seed, n=50, config=config, store=f"mock-{seed}")
+    (same,) = sets_of_runs(gather(tmp_path).runs).values()
+    assert {label: len(runs) for label, runs in by_correction(same).items()} == {"full": 2}

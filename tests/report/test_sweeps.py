@@ -155,9 +155,10 @@ def test_page_of_a_sweep_begins_with_its_figure_and_folds_the_others(
     write_sweep(tmp_path, [BALANCED, FULL], "survey.n_bins", [30, 180], seeds=(1,), n=150)
     text = write_report(tmp_path)[0].read_text(encoding="utf-8")
     headings = re.findall(r"<h3>(.*?)</h3>|<summary>(Figures.*?)</summary>", text)
-    assert [a or b for a, b in headings][:4] == [
+    assert [a or b for a, b in headings][:5] == [
         "Sweep: number of n_bins",
         "Corrections",
+        "Estimates: mode, median, individual",
         "Figures of every correction at survey.n_bins = 30",
         "Mode collapse against tilt: what no other correction beats",
     ]

@@ -35,7 +35,7 @@ def finished(catalogue_run: Finished, tmp_path: Path) -> Finished:
     return catalogue_run.copy(tmp_path)
 
 
-@pytest.mark.parametrize("target", ["training", "photo", "deconvolved"])
+@pytest.mark.parametrize("target", ["auto", "training", "photo", "deconvolved"])
 def test_calibrated_photo_z_stand_beside_the_others(finished: Finished, target: str) -> None:
     folder = calibrated(finished, f"calibration.target={target}")
     before = Table.read(model_of(finished) / "photo_z.fits")
@@ -53,7 +53,9 @@ def test_calibrated_photo_z_stand_beside_the_others(finished: Finished, target: 
     made_with = OmegaConf.load(folder / "config.yaml")
     assert (made_with.stage.name, made_with.calibration.target) == ("calibrate", target)
     assert made_with.correction.name == "full"
+    assert done["expected"] == (target if target != "auto" else "training")  # too few to tell
     assert (done["iterations"] > 0) == (target == "deconvolved")
+    assert set(done["shift"]) == {"chi_square", "degrees", "p_value"}
     for name in ("metrics", "metrics_before"):
         assert read_json(folder / f"{name}.json")["n"] == len(after)
     assert (folder / "residuals.png").stat().st_size > 1000
@@ -159,7 +161,7 @@ def test_a_failure_leaves_no_folder_of_results(finished: Finished) -> None:
         patch.setattr("photoz_lit.stages.calibrate.sample_of", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run("stage=calibrate", f"model={model_of(finished)}", *finished.words)
-    assert not list((finished.folder / "runs").rglob("target=training*"))
+    assert not list((finished.folder / "runs").rglob("target=*"))
     calibrated(finished)
 
 
@@ -181,9 +183,9 @@ def test_settings_have_folders_of_their_own(finished: Finished) -> None:
         )
     ]
     assert names == [
-        "target=training",
-        "target=training,sample=val",
-        "target=training,paper",
+        "target=auto",
+        "target=auto,sample=val",
+        "target=auto,paper",
     ]
 
 

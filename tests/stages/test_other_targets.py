@@ -169,7 +169,7 @@ def test_estimates_of_a_regression_network_are_calibrated(tmp_path: Path) -> Non
     folder = only(tmp_path / "runs", "calibrate/*/*/done.json").parent
     run_name, stage, table_name, how = folder.relative_to(tmp_path / "runs").parts
     assert (run_name, stage, table_name[:10], how) == (
-        *("embeddings", "calibrate", "estimates-", "target=training"),
+        *("embeddings", "calibrate", "estimates-", "target=auto"),
     )
     assert read_json(folder / "survey.json")["target"]["label"] == "crop yield"
     table = Table.read(folder / "photo_z.fits")
@@ -193,6 +193,19 @@ def test_estimates_of_a_regression_network_are_calibrated(tmp_path: Path) -> Non
     name = "photo_crop_yield_calibrated"
     np.testing.assert_array_equal(Table.read(second)[name], table[name])
     assert not (second.parent / "metrics.json").exists()
+
+
+def test_another_distribution_of_the_target_is_deconvolved_and_said(tmp_path: Path) -> None:
+    given = regressed()
+    given = given[(given["split"] == "train") | (given["network"] > 6)]
+    given.write(tmp_path / "estimates.csv")
+    outcome = run_well(*ESTIMATES, f"data.path={tmp_path / 'estimates.csv'}", *places(tmp_path))
+    folder = only(tmp_path / "runs", "calibrate/*/*/done.json").parent
+    done = read_json(folder / "done.json")
+    assert (folder.name, done["target"], done["expected"]) == ("target=auto", "auto", "deconvolved")
+    assert done["shift"]["p_value"] < 1e-6
+    said = "calibration.target=auto, expected is deconvolved: n(photo_z) by slice of r differs from"
+    assert outcome.out.count(said) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,73 @@ Distributions in the cells (r slice, z bin) are of shape (S, K), histograms of p
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
+from scipy.stats import chi2, chi2_contingency
 
 from photoz_lit.correction.calibration.sample import Sample, normalised
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid, cell_counts
 
-Expected = Literal["training", "photo", "deconvolved"]
+Expected = Literal["auto", "training", "photo", "deconvolved"]
 
 ERRORS_COUNT = 100  # galaxies that the errors at one redshift are measured on
 NEIGHBOUR_SLICES = 0.7  # standard deviation, in slices, of the weights of neighbouring slices there
 PHOTO_SHARE = 0.02  # of the target's photo_z in the start: a deconvolution never fills what starts empty
 ITERATIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # to choose from
+CHANCE = 0.05  # that a target with the sample's n(z) is told from it, where deconvolving does no harm
+SHARES, SHARE_COUNT = 3, 5  # parts of a slice that are compared, and galaxies that each needs (Cochran 1954)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far a target's n(photo_z) is from that of the sample, within slices of r."""
+
+    chi_square: float
+    degrees: int  # of freedom; 0: too few galaxies
+    p_value: float  # chance of as much with one n(z)
+
+    @property
+    def expected(self) -> Expected:
+        """The distribution to expect of the target: the sample's, unless its n(photo_z) differs."""
+        return "deconvolved" if self.p_value < CHANCE else "training"
+
+    def __str__(self) -> str:
+        if not self.degrees:
+            return "too few galaxies to compare n(photo_z) and to deconvolve it"
+        differs = "differs from" if self.p_value < CHANCE else "cannot be told from"
+        numbers = f"chi-square {self.chi_square:.1f}, {self.degrees} degrees of freedom, p {self.p_value:.1e}"
+        return f"n(photo_z) by slice of r {differs} that of the galaxies measured on ({numbers})"
+
+
+def n_of_z_shift(
+    sample: Sample, photo_z: ArrayLike, dered_petro_r: ArrayLike, slices: MagnitudeSlices
+) -> Shift:
+    """Test whether a target's photo_z (n,) are distributed as those of the sample in each slice of r.
+
+    It is a chi-square test of homogeneity on the sample's thirds of photo_z, summed over slices: of few
+    parts, tilts stand out best from counting noise, which is that of both sides, of a weighted sample as of
+    its effective number of galaxies. Where either has fewer than 15, a slice tells nothing; a sample of fewer
+    than 100 can be compared, but not deconvolved, and none is.
+    """
+    z, total, degrees = np.asarray(photo_z, dtype=np.float64), 0.0, 0
+    here, there = slices.index(dered_petro_r), slices.index(sample.dered_petro_r)
+    for s in np.intersect1d(here, there) if len(sample) >= ERRORS_COUNT else ():
+        known, w, ours = sample.photo_z[there == s], sample.weights[there == s], z[here == s]
+        effective = w.sum() ** 2 / (w @ w)
+        if min(effective, len(ours)) < SHARES * SHARE_COUNT:
+            continue
+        shares = np.arange(1, SHARES) / SHARES
+        edges = np.quantile(known, shares, weights=w, method="inverted_cdf")
+        theirs = np.bincount(np.searchsorted(edges, known), w, SHARES) * effective / w.sum()
+        both = np.stack([theirs, np.bincount(np.searchsorted(edges, ours), minlength=SHARES)])
+        found = chi2_contingency(both[:, both.any(axis=0)], correction=False)
+        total, degrees = total + float(found.statistic), degrees + int(found.dof)
+    return Shift(total, degrees, float(chi2.sf(total, degrees)) if degrees else 1.0)
 
 
 def expected_counts(

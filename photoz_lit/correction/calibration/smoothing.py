@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from photoz_lit.correction.calibration.deconvolution import Expected, choose_iterations, expected_counts
+from photoz_lit.correction.calibration.deconvolution import (
+    Expected,
+    Shift,
+    choose_iterations,
+    expected_counts,
+    n_of_z_shift,
+)
 from photoz_lit.correction.calibration.sample import Sample, normalised, redrawn_weights, target_weights
 from photoz_lit.grids import Bools, Floats, MagnitudeSlices, RedshiftGrid, bin_of, nearest_true
 
@@ -55,6 +61,8 @@ class Calibration:
 class Facts:
     """How a calibration came about."""
 
+    shift: Shift  # of the target's n(photo_z) from the sample's
+    expected: Expected  # what was expected of the target, chosen by the shift for "auto"
     n_galaxies: int  # that it rests on
     n_effective: float  # galaxies of equal weights that would tell as much
     iterations: int  # of the deconvolution; 0 without one
@@ -69,7 +77,7 @@ def calibrate(
     grid: RedshiftGrid,
     slices: MagnitudeSlices,
     *,
-    expected: Expected = "training",
+    expected: Expected = "auto",
     paper: bool = False,
     relative: bool = True,
     bin_width: float = BIN_WIDTH,
@@ -77,12 +85,14 @@ def calibrate(
 ) -> tuple[Calibration, Facts]:
     """Measure the correction of a target's photo_z on a sample of galaxies with spec_z.
 
-    photo_z and r (n,) of the target serve the expected distribution only, see `expected_counts`. With `paper`
+    photo_z and r (n,) of the target serve the expected distribution only, see `expected_counts`; "auto" is
+    "training", or "deconvolved" where n(photo_z) differs from the sample's (`n_of_z_shift`). With `paper`
     galaxies are drawn anew and the mean of each (photo_z bin, slice) is plain, as in the paper, instead of
     weighting them and smoothing by as much as cross-validation asks for. What is to vanish is the mean of
     (photo_z - spec_z) / (1 + spec_z), or of the difference alone where residuals are not `relative`.
     """
-    iterations = 0
+    iterations, shift = 0, n_of_z_shift(sample, photo_z, dered_petro_r, slices)
+    expected = shift.expected if expected == "auto" else expected
     if expected == "deconvolved":
         iterations = choose_iterations(sample, np.size(photo_z), grid, slices, seed)
     counts = expected_counts(expected, sample, photo_z, dered_petro_r, grid, slices, iterations)
@@ -97,10 +107,11 @@ def calibrate(
     weights = weights / (1 + sample.spec_z) if relative else weights
     final = sample.take(np.arange(len(sample)), weights)
     effective = float(final.weights.sum() ** 2 / (final.weights**2).sum())
+    facts = shift, expected, len(final), effective, iterations
     if paper:
-        return fit_binned(final, slices, bin_width), Facts(len(final), effective, iterations, 0.0, 0.0)
+        return fit_binned(final, slices, bin_width), Facts(*facts, 0.0, 0.0)
     widths = choose_smoothing(final, slices, seed, bin_width)
-    return fit_smooth(final, slices, *widths, bin_width), Facts(len(final), effective, iterations, *widths)
+    return fit_smooth(final, slices, *widths, bin_width), Facts(*facts, *widths)
 
 
 def fit_binned(sample: Sample, slices: MagnitudeSlices, width: float = BIN_WIDTH) -> Calibration:

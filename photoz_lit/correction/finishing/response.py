@@ -2,12 +2,14 @@
 
 The median m of an honest p(z) is pulled towards the crowded redshifts: its mean over galaxies of one spec_z,
 the response, is m = A + B spec_z with B below 1 (attenuation; Ting 2024, arXiv:2412.05806). It is measured
-on training galaxies that no head saw, A and B linear in r and in the logarithm of the half width s of p(z),
-since blurred galaxies are pulled more than sharp ones, and inverted: T = (m - A) / B has no slope against
-spec_z, and more scatter. `response: 0.8` makes 80 % of the move from m to T. For Gaussians the scatter of T
-at given spec_z is s / sqrt(B); its size is set so that 68 % of those galaxies lie within the error.
+on training galaxies that no head saw, A and B linear in r and, between knots, in the logarithm of the half
+width s of p(z), since blurred galaxies are pulled more than sharp ones, and inverted: T = (m - A) / B has no
+slope against spec_z, and more scatter. `response: 0.8` makes 80 % of the move from m to T. For Gaussians the
+scatter of T at given spec_z is s / sqrt(B); its size is set so that 68 % of those galaxies lie within the
+error.
 
-Where T itself is not linear in spec_z, a monotone curve through its means in bins of spec_z is inverted too.
+Where T itself is not linear in spec_z, a monotone curve through its means in bins of spec_z is inverted too;
+galaxies weigh as 1 / s^2 in these, lest those of two redshifts that cannot be told apart bend sharp ones.
 Where the response is weaker than `WEAKEST`, p(z) hardly follow spec_z: there is no estimate, but NaN.
 """
 
@@ -27,6 +29,7 @@ WEAKEST = 0.4  # response below which there is no estimate: its inverse would sc
 WITHIN = (0.01, 0.99)  # quantiles of r and s between which A and B vary: no extrapolation
 LINEAR_ENOUGH = 0.3  # mean of T - spec_z in a bin of spec_z over its scatter, up to which T is linear
 BINS, LEAST_COUNT = 12, 50  # bins of the curve, and the fewest galaxies of one
+KNOTS = 5  # of A and B in log s: with a straight line, what two-peaked p(z) do is done to sharp ones too
 NARROWEST = 1e-6  # half width of p(z), lest its logarithm fail
 
 log = logging.getLogger(__name__)
@@ -54,12 +57,13 @@ def fit(value: float, galaxies: Galaxies, facts: Facts) -> "Response":
     m, s = median_and_width(galaxies.pdf, facts.grid)
     limits = np.array([np.quantile(r, WITHIN), np.quantile(np.log(s), WITHIN)])
     none = np.zeros((2, 0))
-    response = Response(np.zeros((2, 3)), limits, none, 1.0, float(value), facts.grid)
+    response = Response(np.zeros((2, 1 + KNOTS)), limits, none, 1.0, float(value), facts.grid)
     x = response.features(s, r)
     terms = np.concatenate([x, x * z[:, None]], axis=1)
-    response = replace(response, coefficients=np.linalg.lstsq(terms, m, rcond=None)[0].reshape(2, 3))
+    response = replace(response, coefficients=np.linalg.lstsq(terms, m, rcond=None)[0].reshape(2, -1))
     t, b = response.linear(m, s, r)
-    response = replace(response, curve=curve_of(z[b >= WEAKEST], t[b >= WEAKEST]))
+    wide = np.maximum(s, np.exp(limits[1, 0]))  # that one galaxy does not outweigh all
+    response = replace(response, curve=curve_of(*(values[b >= WEAKEST] for values in (z, t, wide))))
     estimate, error = replace(response, strength=1.0).of(m, s, r)
     known = np.isfinite(estimate)
     if (share := known.mean()) < 0.5:
@@ -82,7 +86,7 @@ def link_from(arrays: Arrays, facts: Facts) -> "Response":
 class Response(Link):
     """A and B of the response, and what is made of the median of a finished p(z)."""
 
-    coefficients: Floats  # (2, 3), of A and of B, by `features`
+    coefficients: Floats  # (2, 1 + KNOTS), of A and of B, by `features`
     limits: Floats  # (2, 2), of r, mag, and log s, between which they vary
     curve: Floats  # (2, m), spec_z and what is then left of T, where that is not linear
     scale: float  # of the errors
@@ -121,10 +125,12 @@ class Response(Link):
         return (m - a) / np.maximum(b, WEAKEST), b
 
     def features(self, s: Floats, r: Floats) -> Floats:
-        """Return 1, r and log s, (n, 3), the last two from -1 to 1 within their limits and not beyond."""
+        """Return r, from -1 to 1 within its limits and not beyond, and how near log s is to each knot."""
         middle, half = self.limits.mean(axis=1), np.maximum(np.ptp(self.limits, axis=1) / 2, 1e-9)
         x = (np.stack([np.where(np.isfinite(r), r, middle[0]), np.log(s)], axis=1) - middle) / half
-        return np.concatenate([np.ones((len(x), 1)), np.clip(x, -1, 1)], axis=1)
+        knots = np.linspace(-1, 1, KNOTS)
+        near = [np.interp(x[:, 1], knots, of_one) for of_one in np.eye(KNOTS)]  # of sum 1
+        return np.stack([np.clip(x[:, 0], -1, 1), *near], axis=1)
 
 
 def median_and_width(pdf: ArrayLike, grid: RedshiftGrid) -> tuple[Floats, Floats]:
@@ -135,8 +141,8 @@ def median_and_width(pdf: ArrayLike, grid: RedshiftGrid) -> tuple[Floats, Floats
     return metrics.median(pdf, grid), np.maximum((high - low) / 2, NARROWEST)
 
 
-def curve_of(spec_z: Floats, t: Floats) -> Floats:
-    """Mean spec_z and mean T, made to rise, in bins of spec_z of as many galaxies each: (2, m).
+def curve_of(spec_z: Floats, t: Floats, s: Floats) -> Floats:
+    """Mean spec_z and mean T, made to rise, in bins of spec_z of as many galaxies of half widths s: (2, m).
 
     Nothing, (2, 0), where T is linear enough, or there are too few galaxies to tell.
     """
@@ -145,11 +151,11 @@ def curve_of(spec_z: Floats, t: Floats) -> Floats:
     if (n_bins := min(BINS, len(t) // LEAST_COUNT)) < 3:
         return np.zeros((2, 0))
     parts = np.array_split(np.argsort(spec_z, kind="stable"), n_bins)
-    means = np.array([(spec_z[part].mean(), t[part].mean()) for part in parts]).T
-    scatter = np.array([t[part].std() for part in parts])
-    if (np.abs(means[1] - means[0]) <= LINEAR_ENOUGH * scatter).all():
+    means = [[np.average(v[part], weights=s[part] ** -2) for part in parts] for v in (spec_z, t, t**2)]
+    x, y, squares = np.array(means)
+    if (np.abs(y - x) <= LINEAR_ENOUGH * np.sqrt(np.maximum(squares - y**2, 0))).all():
         return np.zeros((2, 0))
-    return np.stack([means[0], isotonic_regression(means[1]).x])
+    return np.stack([x, isotonic_regression(y).x])
 
 
 def inverse(curve: Floats, t: Floats) -> tuple[Floats, Bools]:

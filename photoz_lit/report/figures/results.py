@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from photoz_lit.grids import Floats, bin_of
@@ -22,9 +23,13 @@ Points = tuple[Floats, Floats, Floats]  # x, y and the error of y
 
 @matplotlib.rc_context(STYLE)
 def figure_n_of_z(runs: Mapping[str, Run]) -> Figure:
-    """Draw n(z) of photo_z on top of n(z) of spec_z in the survey's bins; mode collapse shows as spikes."""
-    figure, axes = panels(list(runs), 2.1)
+    """Draw n(z) of photo_z on top of n(z) of spec_z in the survey's bins; mode collapse shows as spikes.
+
+    What p(z) say of n(z), their sum and the inferred one, is drawn where runs have it: lines without spikes.
+    """
+    figure, axes = panels(list(runs), 2.3)
     survey = next(iter(runs.values())).survey
+    target, halo = survey.target, [withStroke(linewidth=3.4, foreground="white")]
     edges = _edges(runs)
     tallest = 0.0
     for ax, (label, run) in zip(axes, runs.items(), strict=True):
@@ -33,11 +38,20 @@ def figure_n_of_z(runs: Mapping[str, Run]) -> Figure:
         tallest = max(tallest, 1.6 * highest, min(1.08 * float(photo.max()), 4.0 * highest))
         ax.stairs(spec, edges, fill=True, color=style.LIGHT)
         ax.stairs(photo, edges, color=colour_of(label), linewidth=1.3)
-        note(ax, f"TV {number(run.metrics['total_variation'], 3)}", x=0.97)
+        misses = [f"TV {number(run.metrics['total_variation'], 3)}"]
+        if table := run.n_of_z:
+            centre = (table["z_low"] + table["z_high"]) / 2
+            ax.plot(centre, table["inferred"], color=style.BLACK, linewidth=1.5, linestyle=(0, (3, 1.5)))
+            ax.plot(centre, table["stacked"], color=style.BLACK, linewidth=1.7, path_effects=halo)
+            misses[0] = misses[0].replace("TV", f"TV {target.estimated}")
+            misses += [f"{n} {number(run.metrics[f'{n}_tv'], 3)}" for n in ("stacked", "inferred")]
+        note(ax, "\n".join(misses), x=0.97)
     axes[0].set(xlim=(edges[0], edges[-1]), ylim=(0.0, tallest))
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    target = survey.target
-    figure.supxlabel(f"{target.label}{target.unit_text}   (filled: {target.true}, line: {target.estimated})")
+    lines = f"filled: {target.true}, steps: {target.estimated}"
+    if any(run.n_of_z for run in runs.values()):
+        lines += f"; {target.n_of} from {target.pdf}: black line stacked, dashes inferred"
+    figure.supxlabel(f"{target.label}{target.unit_text}   ({lines})")
     figure.supylabel(f"galaxies per bin of {survey.grid.width:.4f}")
     return figure
 

@@ -13,7 +13,7 @@ from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
 Golden = Callable[[str], dict[str, Any]]
 Floats = NDArray[np.float64]
 
-EXPECTED: tuple[Expected, ...] = ("training", "photo", "deconvolved")
+EXPECTED: tuple[Expected, ...] = ("auto", "training", "photo", "deconvolved")
 
 GRID = RedshiftGrid(0.0, 0.4, 80, 20, 20)
 SLICES = MagnitudeSlices(15.0, 1.0, 3)

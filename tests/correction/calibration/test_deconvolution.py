@@ -16,6 +16,7 @@ from photoz_lit.correction.calibration.deconvolution import (
     deconvolve,
     error_distribution,
     expected_counts,
+    n_of_z_shift,
     photo_z_counts,
     start_of,
 )
@@ -95,7 +96,7 @@ def test_deconvolved_recovers_a_distribution_better_than_photo(tilt: float) -> N
     one, (spec_z, photo_z, r) = sample(), survey(5000, 7, tilt)
     truth = cell_counts(spec_z, r, GRID, SLICES)
     distance, n = {}, choose_iterations(one, len(photo_z), GRID, SLICES)
-    for expected in EXPECTED:
+    for expected in EXPECTED[1:]:
         counts = expected_counts(expected, one, photo_z, r, GRID, SLICES, n)
         np.testing.assert_allclose(counts.sum(axis=1), truth.sum(axis=1))
         distance[expected] = np.abs(np.cumsum(counts - truth, axis=1)).sum()
@@ -111,7 +112,7 @@ def test_deconvolved_is_as_good_and_soon_done_on_a_thousand_bins(tilt: float) ->
     one, (spec_z, photo_z, r) = sample(30000), survey(30000, 7, tilt)
     began = time.process_time()
     n = choose_iterations(one, len(photo_z), grid, slices)
-    counts = {e: expected_counts(e, one, photo_z, r, grid, slices, n) for e in EXPECTED}
+    counts = {e: expected_counts(e, one, photo_z, r, grid, slices, n) for e in EXPECTED[1:]}
     assert time.process_time() - began < 60  # 6 s on one core; the arrays' plain formulae take many minutes
     truth = cell_counts(spec_z, r, grid, slices)
     distance = {e: np.abs(np.cumsum(n - truth, axis=1)).sum() for e, n in counts.items()}
@@ -131,6 +132,34 @@ def test_start_is_nowhere_empty() -> None:
     start = start_of(np.zeros((3, 80)), photo, GRID)
     assert start.min() > 0
     assert {0, 79} < set(np.argsort(start[0])[-20:].tolist())
+
+
+def test_one_n_of_z_is_rarely_told_from_itself_and_a_tilt_always() -> None:
+    one = sample(4000)
+    weighted = one.take(np.arange(4000), np.random.default_rng(0).choice([1.0, 4.0], 4000))
+    for known in (one, weighted):
+        same = [n_of_z_shift(known, *survey(1000, seed)[1:], SLICES) for seed in range(100, 200)]
+        assert {shift.degrees for shift in same} == {6}
+        assert sum(shift.expected == "deconvolved" for shift in same) <= 12  # 5 +- 2.2 by chance
+        for tilt in (-8.0, 8.0):
+            for seed in range(100, 120):
+                shift = n_of_z_shift(known, *survey(1000, seed, tilt)[1:], SLICES)
+                assert (shift.expected, "differs from" in str(shift)) == ("deconvolved", True)
+
+
+def test_another_share_of_bright_galaxies_is_no_shift_of_n_of_z() -> None:
+    _, photo_z, r = survey(4000, 3)
+    bright = (r < 16) | (np.arange(4000) % 4 == 0)
+    assert n_of_z_shift(sample(), photo_z[bright], r[bright], SLICES).expected == "training"
+
+
+@pytest.mark.parametrize(("n", "n_target"), [(20000, 30), (99, 2000)])
+def test_too_few_galaxies_are_not_compared(n: int, n_target: int) -> None:
+    _, photo_z, r = survey(n_target, 3, 15.0)
+    r = np.tile([15.5, 16.5, 17.5], n_target)[:n_target]
+    shift = n_of_z_shift(sample(n), photo_z, r, SLICES)
+    assert (shift.degrees, shift.expected) == (0, "training")
+    assert str(shift).startswith("too few galaxies")
 
 
 def test_unknown_distribution_is_refused() -> None:
