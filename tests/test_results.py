@@ -25,7 +25,7 @@ PRIORS = Priors(
 
 LIMITS, LINEAR = np.array([[14.0, 17.0], [-4.0, -1.0]]), np.zeros((2, 0))
 RESPONSES = [  # the fainter, the weaker
-    Response(np.array([[0.02, 0, 0], [0.6, slope, 0]]), LIMITS, LINEAR, 1.2, 1.0, GRID)
+    Response(np.array([[0, *5 * [0.02]], [slope, *5 * [0.6]]]), LIMITS, LINEAR, 1.2, 1.0, GRID)
     for slope in (-0.4, -0.3)
 ]
 

@@ -46,7 +46,7 @@ def test_other_ways_of_calibration_are_rows_of_their_own(tmp_path: Path) -> None
     for folder in (tmp_path / "demo/calibrate").glob("*/* "):
         folder.rename(folder.with_name(folder.name.strip()))
     before, _ = calibrated_rows(read_calibrated(tmp_path)[0], by_correction(gather(tmp_path).runs))
-    assert [row["title"] for row in before] == ["full (target=photo)", "full", "full (sample=all)"]
+    assert [row["title"] for row in before] == ["full", "full (sample=all)", "full (target=photo)"]
 
 
 def test_estimates_of_a_table_are_shown_by_its_name(tmp_path: Path, without_figures: None) -> None:

@@ -112,6 +112,7 @@ def test_simulated_galaxies_get_estimates(trained: Finished, tmp_path: Path) -> 
     assert sorted(p.name for p in folder.iterdir()) == [
         "config.yaml",
         "done.json",
+        "frozen.json",
         "origin.json",
         "pdf.hdf5",
         "photo_z.fits",

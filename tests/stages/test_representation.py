@@ -98,7 +98,9 @@ def test_run_folder_holds_results_metrics_and_no_remains(catalogue_run: Finished
                 average = np.average(rows[key], weights=rows["count"])
                 assert key == "pit_cvm" or average == pytest.approx(metrics[key])
                 assert np.isfinite(rows[f"{key}_err"]).all()
-        assert metrics.keys() == json.loads((folder / "trainz.json").read_text()).keys()
+        of_n_of_z = {f"{of}_{what}" for of in ("stacked", "inferred") for what in ("tv", "mean_error")}
+        trainz = json.loads((folder / "trainz.json").read_text()).keys()
+        assert metrics.keys() == trainz | of_n_of_z | {"n_of_z_floor"}
         with h5py.File(folder / "pdf.hdf5") as file:
             np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
             for name in ("implicit_prior", "training_prior"):
