@@ -24,6 +24,7 @@ demo: $(VENV)/installed  ## The whole method on the simulated survey: about five
 	$(DEMO) stage=prepare
 	$(DEMO) stage=representation head=single trainer.threads=$(HALF) trainer.progress=false & baseline=$$!; \
 	$(DEMO) stage=representation head=multi trainer.threads=$(HALF); step1=$$?; wait $$baseline && exit $$step1
+	$(DEMO) stage=representation encoder=mlp  # of the same galaxies' magnitudes alone
 	$(DEMO) --multirun stage=classifier correction=none,balanced,hard,unshifted,skip_balanced,full
 	$(DEMO) stage=report
 
