@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from photoz_lit import metrics
 from photoz_lit.config import Config
-from photoz_lit.correction.n_of_z import inferred, scores, stacked
+from photoz_lit.correction.n_of_z import inferred, stacked, tv_and_mean_error
 from photoz_lit.correction.prior import Priors
 from photoz_lit.files import write_json, write_table
 from photoz_lit.grids import Floats, RedshiftGrid
@@ -92,5 +92,5 @@ def write_n_of_z(
     # What counting galaxies alone makes of the right n(z): half the sum of the mean absolute deviations.
     numbers = {"n_of_z_floor": float(0.5 * np.sqrt(2 * true * (1 - true) / (np.pi * n)).sum())}
     for name, n_of_z in found.items():
-        numbers[f"{name}_tv"], numbers[f"{name}_mean_error"] = scores(n_of_z, spec_z, grid)
+        numbers[f"{name}_tv"], numbers[f"{name}_mean_error"] = tv_and_mean_error(n_of_z, spec_z, grid)
     return numbers

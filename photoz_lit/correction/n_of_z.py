@@ -69,7 +69,7 @@ def ems(likelihood: Floats, start: Floats, width: float) -> Floats:
     return np.asarray(n)
 
 
-def scores(n_of_z: Floats, spec_z: ArrayLike, grid: RedshiftGrid) -> tuple[float, float]:
+def tv_and_mean_error(n_of_z: Floats, spec_z: ArrayLike, grid: RedshiftGrid) -> tuple[float, float]:
     """Total variation of n(z), (K,), from the histogram of spec_z, and the error of its mean redshift."""
     z = np.asarray(spec_z, dtype=np.float64)
     true = np.bincount(grid.output_index(z), minlength=grid.n_outputs) / len(z)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from photoz_lit.correction.n_of_z import inferred, likelihood_of, scores, stacked
+from photoz_lit.correction.n_of_z import inferred, likelihood_of, stacked, tv_and_mean_error
 from photoz_lit.correction.prior import Priors
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
@@ -94,8 +94,8 @@ def test_galaxies_as_none_in_training_are_no_harm() -> None:
     np.testing.assert_allclose(found, alone, atol=1e-3)
 
 
-def test_scores_by_hand() -> None:
+def test_tv_and_mean_error_by_hand() -> None:
     grid = RedshiftGrid(0.0, 0.4, 4, 1, 1)  # with a bin on either side
     n_of_z, spec_z = np.array([0.0, 0.25, 0.25, 0.25, 0.25, 0.0]), np.array([0.05, 0.05, 0.15, 0.35])
-    assert scores(n_of_z, spec_z, grid) == pytest.approx((0.25, 0.05))
-    assert scores(np.eye(6)[3], spec_z, grid) == pytest.approx((1.0, 0.1))
+    assert tv_and_mean_error(n_of_z, spec_z, grid) == pytest.approx((0.25, 0.05))
+    assert tv_and_mean_error(np.eye(6)[3], spec_z, grid) == pytest.approx((1.0, 0.1))
