@@ -15,8 +15,8 @@ from photoz_lit.data.mock.population import draw_galaxies
 
 n, steps = [int(word) for word in sys.argv[1:]] or (20_000, 1500)
 
-galaxies, rng = draw_galaxies(n, 3), np.random.default_rng(0)
-magnitudes = np.stack([galaxies[f"mag_{band}"] for band in "ugriz"], 1) + rng.normal(0, 0.03, (n, 5))
+galaxies, rng = draw_galaxies(n, 3, r_faint=17.77), np.random.default_rng(0)
+magnitudes = np.stack([galaxies[f"ideal_mag_{band}"] for band in "ugriz"], 1) + rng.normal(0, 0.03, (n, 5))
 columns = np.hstack([magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]])
 x = torch.tensor((columns - columns.mean(0)) / columns.std(0), dtype=torch.float32)
 z, train = torch.tensor(np.asarray(galaxies["spec_z"]), dtype=torch.float32), np.arange(n) % 5 > 0
@@ -33,6 +33,6 @@ for _ in range(steps):
     optimiser.step()
 
 np.save("vectors.npy", body(x).detach().numpy())
-table = Table({"spec_z": galaxies["spec_z"], "dered_petro_r": galaxies["dered_petro_r"]})
+table = Table({"spec_z": galaxies["spec_z"], "dered_petro_r": galaxies["true_petro_r"]})
 table["split"] = np.where(train, "train", "test")
 table.write("galaxies.fits", overwrite=True)

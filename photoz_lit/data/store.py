@@ -132,13 +132,15 @@ def write_store(
     inspect: Callable[[NDArray[Any]], Inspected] = inspect_numbers,
     keep_faulty: bool = False,
     array: Path | None = None,
+    complete: Callable[[Table, NDArray[Any]], Table] | None = None,
 ) -> Store:
     """Write a store in order, beside its place, and rename it; what an interrupted write left is kept.
 
     `chunks` are the inputs from row `rows_written(folder, ...)` on, in order; `inspect` turns one into inputs
     in the store's unit and says what is wrong with them. Galaxies whose inputs cannot be used are flagged if
     `keep_faulty`, else a DataError. `settings` are what it was made from. An `array` is a `.npy` that holds
-    the inputs already: it is looked through and stays where it is.
+    the inputs already: it is looked through and stays where it is. `complete` makes the table from the
+    catalogue and the inputs that were written.
     """
     partial = partial_folder(folder)
     partial.mkdir(parents=True, exist_ok=True)
@@ -173,6 +175,8 @@ def write_store(
         os.fsync(file.fileno())
     if row != shape[0]:
         raise DataError(f"{folder}: {row} rows of inputs were given for {shape[0]} galaxies")
+    if complete is not None:
+        catalogue = complete(catalogue, np.load(partial / "inputs.npy", mmap_mode="r"))
     noted = np.array(MARKS)[np.fromfile(partial / "marks.bin", dtype=np.uint8)]
     if (noted != "").any() or "flag" in catalogue.colnames:
         given = np.asarray(catalogue["flag"] if "flag" in catalogue.colnames else np.full(len(noted), ""))

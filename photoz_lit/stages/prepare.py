@@ -75,7 +75,7 @@ def prepare(config: Config, again: bool = False) -> Store:
 def _readable(store: Store, config: Config) -> Store:
     """Return the store with magnitudes for inputs where the encoder reads these instead of its images."""
     reads_magnitudes = store.kind == "images" and config.encoder.reads[0] == "features"
-    return with_magnitudes(store, config.survey.bands) if reads_magnitudes else store
+    return with_magnitudes(store, config.survey.bands, config.encoder.also) if reads_magnitudes else store
 
 
 def plan_of(config: Config) -> Any:

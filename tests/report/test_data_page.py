@@ -15,7 +15,8 @@ from photoz_lit.grids import MagnitudeSlices
 from photoz_lit.report.data_page import chosen, labels, read_rows, sample_rows, write_data_report
 from photoz_lit.report.figures.data import colour_bands, colour_image, stretch_for
 
-GALAXIES = draw_galaxies(24, seed=3)
+GALAXIES = draw_galaxies(24, seed=3, r_faint=17.77)
+GALAXIES["dered_petro_r"] = GALAXIES["true_petro_r"]
 COLUMNS = [name for name in GALAXIES.colnames if not name.startswith("true_")]
 
 

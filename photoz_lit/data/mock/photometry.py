@@ -1,8 +1,10 @@
 """What light the galaxies of the simulated survey send, and what a survey measures of it."""
 
+from collections.abc import Collection
+
 import numpy as np
 from astropy.table import Table
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
 from photoz_lit.data.mock import instrument
 from photoz_lit.data.mock.red_blue import choose, relative_luminosity
@@ -17,14 +19,40 @@ PETROSIAN_BULGE, PETROSIAN_DISC = 0.82, 0.99
 # AB mag (Willmer 2018, ApJS 236, 47).
 MASS_TO_LIGHT = (-0.306, 1.097)
 SUN_R = 4.65
-# Calibrated as `red_blue` is: smooth corrections of the El and of the later spectra, mag: coefficients of x,
-# x^2, x^3 of x = ln(rest-frame wavelength / 6166 angstrom). They make El redder in u - r, by 0.26 mag at
-# z = 0.1 and more beyond, because the template is too blue in the near ultraviolet for red galaxies of SDSS;
-# elsewhere they stay below 0.07 mag to z = 0.2, and for the later types below 0.18 mag.
-TEMPLATE_CORRECTIONS = np.array([[0.06, -0.59, -1.98], [-0.15, 0.09, -0.12]])
+# Emission lines of a star-forming galaxy: wavelength and equivalent width at rest, angstrom: [O II]; H beta
+# and [O III]; H alpha, [N II] and [S II] (typical of Kennicutt 1992, ApJ 388, 310).
+LINES = np.array([[3728.0, 20.0], [4960.0, 16.0], [6600.0, 40.0]])
+BAND_EDGE = 60.0  # angstrom over which a band's edge falls
+LATENT = (
+    *("activity", "bulge_type", "bulge_fraction", "dust", "tilt", "curvature", "size", "gradient", "lines"),
+)
+# Calibrated as `red_blue` is: smooth corrections of the spectra of El, Sbc and later types, mag: coefficients
+# of x, x^2, x^3, x^4 of x = ln(rest-frame wavelength / 6166 angstrom).
+TEMPLATE_CORRECTIONS = np.array(
+    [[-0.196, -0.224, -2.282, 0.716], [-0.1, -0.217, -1.051, -0.892], [-0.258, -0.175, 0.371, 1.518]]
+)
+# What such smooth curves leave, breaks and lines that pass through the bands: of El and of the later types,
+# in u g i z against r, mag: coefficients of 1, y, y^2, y^3 of y = 10 z - 1, constant beyond z = 0.25.
+BAND_CORRECTIONS = np.array(
+    [
+        [
+            [0.094, -0.051, -0.047, 0.047],
+            [0.019, -0.011, -0.017, 0.023],
+            [0.016, 0.021, -0.053, -0.003],
+            [-0.021, -0, 0.034, -0.041],
+        ],
+        [
+            [-0.143, -0.171, -0.061, -0.126],
+            [-0.06, -0.031, -0.003, -0.099],
+            [0.011, -0.006, 0.034, -0.001],
+            [0.071, 0.02, 0.009, 0.056],
+        ],
+    ]
+)
+LARGEST_Y = 1.5
 
 
-def _template_colours(kind: Floats, spec_z: Floats) -> Floats:
+def template_colours(kind: Floats, spec_z: Floats) -> Floats:
     """Return corrected colours (band - r, mag; shape (n, 5)) of types 0 to 3 at each redshift."""
     grid, colours, _ = load_templates()
     kind = np.clip(kind, 0, len(TYPES) - 1)
@@ -34,9 +62,13 @@ def _template_colours(kind: Floats, spec_z: Floats) -> Floats:
     in_type = (kind - lower)[:, None]
     by_type = [(1 - in_z) * colours[step, t] + in_z * colours[step + 1, t] for t in (lower, lower + 1)]
     x = _log_wavelength(spec_z)
-    powers = np.stack([x, x**2, x**3], axis=-1)
-    late = np.clip(kind, 0, 1)[:, None]
-    correction = (1 - late) * (powers @ TEMPLATE_CORRECTIONS[0]) + late * (powers @ TEMPLATE_CORRECTIONS[1])
+    powers = np.stack([x, x**2, x**3, x**4], axis=-1)
+    early, middle, late = (powers @ coefficients for coefficients in TEMPLATE_CORRECTIONS)
+    to_middle, to_late = np.clip(kind, 0, 1)[:, None], np.clip(kind - 1, 0, 1)[:, None]
+    correction = early + to_middle * (middle - early) + to_late * (late - middle)
+    y = np.minimum(10 * spec_z - 1, LARGEST_Y)[:, None] ** np.arange(4)
+    in_bands = [np.insert(y @ coefficients.T, R, 0, axis=1) for coefficients in BAND_CORRECTIONS]
+    correction += in_bands[0] + to_middle * (in_bands[1] - in_bands[0])
     return np.asarray((1 - in_type) * by_type[0] + in_type * by_type[1] + correction - correction[:, [R]])
 
 
@@ -51,36 +83,69 @@ def log_stellar_mass(absolute_r: Floats, g_r: Floats) -> Floats:
     return constant + slope * g_r + 0.4 * (SUN_R - absolute_r)
 
 
-def _component_colours(table: Table, draws: dict[str, Floats], spec_z: Floats) -> tuple[Floats, Floats]:
+def _component_colours(
+    table: Table, draws: dict[str, Floats], spec_z: Floats, without: Collection[str]
+) -> tuple[Floats, Floats]:
     """Draw colours (band - r, mag; shape (n, 5)) of bulge and disc as they are seen at any redshift."""
-    luminosity = relative_luminosity(table)
+    luminosity, normal = relative_luminosity(table), latent_numbers(table, draws)
     x = _log_wavelength(spec_z)
     slope, scatter = choose(table, "tilt")
-    tilt = slope * luminosity + scatter * ndtri(draws["tilt"])
-    curvature = choose(table, "curvature") * ndtri(draws["curvature"])
+    tilt = slope * luminosity + scatter * normal["tilt"]
+    curvature = choose(table, "curvature") * normal["curvature"]
     perturbation = tilt[:, None] * x + curvature[:, None] * x**2
     mean, scatter = choose(table, "bulge_type")
-    bulge = _template_colours(mean + scatter * ndtri(draws["bulge_type"]), spec_z) + perturbation
+    gradient = choose(table, "gradient") * np.exp(0.5 * normal["gradient"])
+    bulge = template_colours(mean + scatter * normal["bulge_type"], spec_z) + perturbation
+    bulge -= gradient[:, None] * x * (1 - np.asarray(table["true_bulge_fraction"]))[:, None]
     mean, slope, scatter = choose(table, "disc_type")
-    disc_type = mean + slope * luminosity + scatter * ndtri(draws["disc_type"])
-    disc = _template_colours(disc_type, spec_z) + perturbation
+    disc = template_colours(mean + slope * luminosity + scatter * normal["activity"], spec_z) + perturbation
+    disc += gradient[:, None] * x * np.asarray(table["true_bulge_fraction"])[:, None]
     # Internal dust: grows with the path through the disc (Tully et al. 1998), law of Charlot & Fall (2000).
-    strength = choose(table, "dust") * np.exp(0.3 * ndtri(draws["dust"]))
+    strength = choose(table, "dust") * np.exp(0.3 * normal["dust"])
     depth = strength * -np.log10(table["true_disc_axis_ratio"])
-    return bulge, disc + np.asarray(depth)[:, None] * np.exp(-0.7 * x)
+    disc += np.asarray(depth)[:, None] * np.exp(-0.7 * x)
+    mean, scatter = choose(table, "lines") * ("lines" not in without)
+    return bulge, disc + line_brightening(mean * (np.exp(scatter * normal["lines"]) - 1), spec_z)
 
 
-def draw_spectra(table: Table, draws: dict[str, Floats]) -> None:
+def latent_numbers(table: Table, draws: dict[str, Floats]) -> dict[str, Floats]:
+    """Return the normal numbers behind a galaxy's properties, with their correlations."""
+    normal = {name: ndtri(values) for name, values in draws.items() if name in LATENT}
+    for name, other, correlation in (
+        ("bulge_fraction", "activity", "activity_bulge"),
+        ("lines", "activity", "activity_lines"),
+        ("tilt", "size", "size_tilt"),
+    ):
+        share = choose(table, correlation)
+        normal[name] = share * normal[other] + np.sqrt(1 - share**2) * normal[name]
+    return normal
+
+
+def line_brightening(strength: Floats, spec_z: Floats) -> Floats:
+    """Return what emission lines of so many times the usual widths (n,) add to each band, mag, (n, 5)."""
+    seen = LINES[:, 0, None] * (1 + spec_z)  # angstrom
+    low, high = (instrument.WAVELENGTH + sign * instrument.BAND_WIDTH / 2 for sign in (-1, 1))
+    inside = expit((seen[..., None] - low) / BAND_EDGE) * expit((high - seen[..., None]) / BAND_EDGE)
+    share = np.einsum("l,lnb->nb", LINES[:, 1], inside) * (1 + spec_z)[:, None] / instrument.BAND_WIDTH
+    return np.asarray(-2.5 * np.log10(np.maximum(1 + strength[:, None] * share, 0.5)))
+
+
+def draw_spectra(table: Table, draws: dict[str, Floats], without: Collection[str] = ()) -> None:
     """Draw the spectra of bulge and disc, and the fluxes that the survey's calibration makes of them."""
-    bulge, disc = _component_colours(table, draws, np.asarray(table["spec_z"]))
+    bulge, disc = _component_colours(table, draws, np.asarray(table["spec_z"]), without)
     share = np.asarray(table["true_bulge_fraction"])
     missed = -2.5 * np.log10(PETROSIAN_BULGE * share + PETROSIAN_DISC * (1 - share))
-    total = 10 ** (-0.4 * (np.asarray(table["dered_petro_r"]) - missed - instrument.ZERO_POINT))
+    total = 10 ** (-0.4 * (np.asarray(table["true_petro_r"]) - missed - instrument.ZERO_POINT))
     for j, band in enumerate(BANDS):
         gain = total * 10 ** (-0.4 * instrument.CALIBRATION[j] * ndtri(draws[f"calibration_{band}"]))
         table[f"true_bulge_{band}"] = gain * share * 10 ** (-0.4 * (bulge[:, j] - bulge[:, R]))
         table[f"true_disc_{band}"] = gain * (1 - share) * 10 ** (-0.4 * (disc[:, j] - disc[:, R]))
-    at_rest = [c[:, G] - c[:, R] for c in _component_colours(table, draws, np.zeros(len(table)))]
+    for j, band in enumerate(BANDS):  # what photons allow: magnitudes of isolated galaxies of known shape
+        flux, error = _flux_error(table, j)
+        seen = np.maximum(flux + error * ndtri(draws[f"ideal_{band}"]), error)
+        table[f"ideal_mag_{band}"] = instrument.ZERO_POINT - 2.5 * np.log10(seen)
+    table["true_g_r_gradient"] = (bulge - disc)[:, G]  # bulge less disc, both as seen
+    at_rest = [c[:, G] - c[:, R] for c in _component_colours(table, draws, np.zeros(len(table)), without)]
     in_g = share * 10 ** (-0.4 * at_rest[0]) + (1 - share) * 10 ** (-0.4 * at_rest[1])
     table["true_g_r"] = -2.5 * np.log10(in_g)
 
@@ -100,16 +165,6 @@ def _flux_error(table: Table, j: int) -> tuple[Floats, Floats]:
     variance = area * (sky * count / gain + instrument.DARK_VARIANCE[j] * count**2)
     variance += flux * dimming * count / gain
     return flux, np.sqrt(variance + (0.003 * flux * dimming) ** 2) / dimming
-
-
-def measure(table: Table, draws: dict[str, Floats]) -> None:
-    """Measure magnitudes: true fluxes plus photon noise, and the errors a survey would quote."""
-    for j, band in enumerate(BANDS):
-        flux, error = _flux_error(table, j)
-        # A magnitude needs a positive flux: no galaxy is fainter than one sigma.
-        measured = np.maximum(flux + error * ndtri(draws[f"noise_{band}"]), error)
-        table[f"mag_{band}"] = instrument.ZERO_POINT - 2.5 * np.log10(measured)
-        table[f"mag_err_{band}"] = 2.5 / np.log(10) * error / measured
 
 
 def rescale_to_magnitudes(table: Table) -> None:

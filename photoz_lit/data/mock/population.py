@@ -7,6 +7,7 @@ cumulative distribution of one of them: galaxy i of a survey is the same whateve
 Calibrated numbers stand in `red_blue` and `photometry`; elsewhere the source of a number stands beside it.
 """
 
+from collections.abc import Collection
 from functools import cache
 
 import numpy as np
@@ -14,9 +15,23 @@ from astropy.cosmology import FlatLambdaCDM
 from astropy.table import Table
 from scipy.special import expit, gammainc, ndtri
 
-from photoz_lit.data.mock.instrument import DEVAUCOULEURS, EXPONENTIAL, SEEING, SKY
-from photoz_lit.data.mock.photometry import draw_spectra, log_stellar_mass, measure, rescale_to_magnitudes
+from photoz_lit.data.mock.instrument import (
+    DEVAUCOULEURS,
+    EXPONENTIAL,
+    PIXEL,
+    PSF_ELLIPTICITY,
+    SEEING,
+    SKY,
+)
+from photoz_lit.data.mock.photometry import (
+    LATENT,
+    draw_spectra,
+    latent_numbers,
+    log_stellar_mass,
+    rescale_to_magnitudes,
+)
 from photoz_lit.data.mock.red_blue import BLUE, NUMBERS, RED, choose, relative_luminosity
+from photoz_lit.data.mock.structure import STRUCTURE_DRAWS, draw_structure
 from photoz_lit.data.mock.templates import BANDS, load_templates
 from photoz_lit.data.splits import NUMBERED
 from photoz_lit.grids import Bools, Floats
@@ -24,28 +39,43 @@ from photoz_lit.grids import Bools, Floats
 COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.3)
 Z_MIN, Z_MAX = 0.003, 0.4
 R_BRIGHT, R_FAINT = 12.5, 17.77  # mag, dereddened Petrosian; the faint limit is that of Strauss et al.
+R_DRAWN = 18.0  # candidates: a survey keeps those that it measures as brighter than its limit
 # Petrosian over true half-light radius of a de Vaucouleurs profile (Graham et al. 2005, AJ 130, 1535).
 PETROSIAN_BULGE_RADIUS = 0.71
+RED_SIZE = 0.9
 DISC_THICKNESS = 0.2  # axis ratio of an edge-on disc
 
-# One uniform random number each, per galaxy; new names go to the end, so that old surveys stay as they were.
+# One uniform random number each, per galaxy.
 DRAWS = (
-    *("population", "redshift", "luminosity", "bulge_type", "disc_type", "bulge_fraction", "inclination"),
-    *("dust", "tilt", "curvature", "size", "bulge_size", "bulge_axis", "angle", "twist", "ebv", "petrosian"),
-    *("seeing", "sky", "x", "y"),
-    *(f"{name}_{band}" for name in ("seeing", "sky", "calibration", "noise") for band in BANDS),
+    *("population", "redshift", "luminosity", "inclination", "bulge_size", "bulge_axis", "angle", "twist"),
+    *(*LATENT, *STRUCTURE_DRAWS, "ebv", "seeing", "ellipticity", "psf_angle", "sky", "x", "y"),
+    *(
+        f"{name}_{band}"
+        for name in ("seeing", "ellipticity", "sky", "calibration", "ideal")
+        for band in BANDS
+    ),
 )
 
 
-def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table:
-    """Draw the n galaxies of a simulated survey: row i depends on the seed and i only.
+def draw_galaxies(
+    n: int,
+    seed: int,
+    *,
+    catalogue: Table | None = None,
+    without: Collection[str] = (),
+    r_faint: float = R_DRAWN,
+) -> Table:
+    """Draw n candidates of a simulated survey, before it measures them: row i depends on the seed and i only.
 
-    Columns are object_id, spec_z; dered_petro_r, ebv, mag_*, mag_err_* in mag, as a survey measures them;
-    log_mass, log10 of solar masses. For the renderer true_bulge_*, true_disc_*: dereddened nanomaggies;
-    true_*_radius (half-light, along the major axis, arcsec), true_*_axis_ratio, true_*_angle (rad, from x
-    towards y); true_x, true_y (pixels from the middle of the stamp), true_seeing_* (FWHM, arcsec), true_sky_*
-    (nanomaggies per square arcsec). For the record true_red, true_absolute_r (mag), true_g_r (rest frame,
-    mag), true_bulge_fraction (in r).
+    Columns are object_id, spec_z; ebv, mag; log_mass, log10 of solar masses; true_petro_r, mag, down to
+    `r_faint`; ideal_mag_*, mag, as photons alone would scatter them. For the renderer true_bulge_*,
+    true_disc_*, true_young_* (of the disc's): dereddened nanomaggies; true_*_radius (half-light, along the
+    major axis, arcsec), true_*_axis_ratio, true_*_angle (rad, from x towards y); true_x, true_y (pixels from
+    the middle of the stamp), true_seeing_* (FWHM, arcsec), true_psf_*, true_sky_* (nanomaggies per square
+    arcsec); what else `draw_structure` adds. For the record true_red, true_absolute_r (mag), true_g_r (rest
+    frame, mag), true_bulge_fraction (in r), true_g_r_gradient (bulge less disc, mag).
+
+    `without` names effects that are left out.
 
     A `catalogue` is of real galaxies: spec_z and dereddened mag_u to mag_z, and where present mag_err_u to
     mag_err_z, ebv and dered_petro_r. The survey then takes these from its rows in random order (column
@@ -56,16 +86,15 @@ def draw_galaxies(n: int, seed: int, *, catalogue: Table | None = None) -> Table
     draws = dict(zip(DRAWS, rng.random((n, len(DRAWS))).T + 2.0**-54, strict=True))
     table = Table({"object_id": np.arange(n, dtype=np.int64)}, meta={"seed": seed, NUMBERED: True})
     if catalogue is None:
-        _draw_luminosities(table, draws)
+        _draw_luminosities(table, draws, r_faint)
     else:
         _take_catalogue(table, catalogue, seed)
     _draw_structure(table, draws)
-    _draw_conditions(table, draws)
-    draw_spectra(table, draws)
-    if catalogue is None:
-        measure(table, draws)
-    else:
+    _draw_conditions(table, draws, without)
+    draw_spectra(table, draws, without)
+    if catalogue is not None:
         rescale_to_magnitudes(table)
+    draw_structure(table, draws, without)
     table["log_mass"] = log_stellar_mass(*(np.asarray(table[f"true_{n}"]) for n in ("absolute_r", "g_r")))
     return table
 
@@ -92,16 +121,16 @@ def _magnitude_offset(population: int) -> tuple[Floats, Floats]:
 
 
 @cache
-def _redshift_distribution(population: int) -> Floats:
+def _redshift_distribution(population: int, r_faint: float) -> Floats:
     """Return the number of galaxies within the magnitude limits out to each redshift of the grid."""
     z, offset = _magnitude_offset(population)
     magnitude, brighter = _luminosity_function(population)
-    bright, faint = (np.interp(limit - offset, magnitude, brighter) for limit in (R_BRIGHT, R_FAINT))
+    bright, faint = (np.interp(limit - offset, magnitude, brighter) for limit in (R_BRIGHT, r_faint))
     return np.asarray(np.cumsum((faint - bright) * COSMOLOGY.differential_comoving_volume(z).value))
 
 
-def _draw_luminosities(table: Table, draws: dict[str, Floats]) -> None:
-    counts = {population: _redshift_distribution(population) for population in (RED, BLUE)}
+def _draw_luminosities(table: Table, draws: dict[str, Floats], r_faint: float) -> None:
+    counts = {population: _redshift_distribution(population, r_faint) for population in (RED, BLUE)}
     red = draws["population"] < counts[RED][-1] / (counts[RED][-1] + counts[BLUE][-1])
     spec_z, absolute, apparent = np.empty((3, len(table)))
     for population, members in ((RED, red), (BLUE, ~red)):
@@ -110,11 +139,11 @@ def _draw_luminosities(table: Table, draws: dict[str, Floats]) -> None:
         out_to_z = counts[population]
         spec_z[members] = np.interp(draws["redshift"][members] * out_to_z[-1], out_to_z, z)
         shift = np.interp(spec_z[members], z, offset)
-        bright, faint = (np.interp(limit - shift, magnitude, brighter) for limit in (R_BRIGHT, R_FAINT))
+        bright, faint = (np.interp(limit - shift, magnitude, brighter) for limit in (R_BRIGHT, r_faint))
         number = bright + draws["luminosity"][members] * (faint - bright)
         absolute[members] = np.interp(number, brighter, magnitude)
         apparent[members] = absolute[members] + shift
-    table["spec_z"], table["dered_petro_r"] = spec_z, apparent
+    table["spec_z"], table["true_petro_r"] = spec_z, apparent
     table["true_red"], table["true_absolute_r"] = red, absolute
 
 
@@ -135,6 +164,7 @@ def _take_catalogue(table: Table, catalogue: Table, seed: int) -> None:
         raise ValueError(f"spec_z of the catalogue must lie in (0, {most}].")
     if "dered_petro_r" not in table.colnames:
         table["dered_petro_r"] = table["mag_r"]
+    table["true_petro_r"] = table["dered_petro_r"]
     table["catalogue_row"] = rows
     # Strateva et al. (2001, AJ 122, 1861) divide the two populations at u - r = 2.22.
     table["true_red"] = table["mag_u"] - table["mag_r"] > 2.22
@@ -167,31 +197,43 @@ def disc_over_total_radius(bulge_fraction: Floats, bulge_over_disc: Floats) -> F
 
 def _draw_structure(table: Table, draws: dict[str, Floats]) -> None:
     mean, slope, scatter = choose(table, "bulge_fraction")
-    fraction = expit(mean + slope * relative_luminosity(table) + scatter * ndtri(draws["bulge_fraction"]))
+    normal = latent_numbers(table, draws)
+    fraction = expit(mean + slope * relative_luminosity(table) + scatter * normal["bulge_fraction"])
     median, scatter = choose(table, "bulge_size")
     bulge_over_disc = median * np.exp(scatter * ndtri(draws["bulge_size"]))
     absolute_r, red = (np.asarray(table[name]) for name in ("true_absolute_r", "true_red"))
-    kpc = half_light_radius(absolute_r, red, ndtri(draws["size"]))
+    kpc = half_light_radius(absolute_r, red, normal["size"])
     z = np.linspace(Z_MIN / 2, load_templates()[0][-1], 1000)
-    arcsec = kpc * np.interp(table["spec_z"], z, COSMOLOGY.arcsec_per_kpc_proper(z).value)
+    arcsec_per_kpc = np.interp(table["spec_z"], z, COSMOLOGY.arcsec_per_kpc_proper(z).value)
+    table["true_kpc_per_pixel"], arcsec = PIXEL / arcsec_per_kpc, kpc * arcsec_per_kpc
     # The relations are of Petrosian radii, which miss the wings of a bulge.
     arcsec /= 1 - (1 - PETROSIAN_BULGE_RADIUS) * fraction
-    disc_radius = arcsec * disc_over_total_radius(fraction, bulge_over_disc)
     cosine, angle = draws["inclination"], 2 * np.pi * draws["angle"]
+    ratio = np.sqrt(DISC_THICKNESS**2 + (1 - DISC_THICKNESS**2) * cosine**2)
+    # They are of circular apertures, which are smaller than the major axis of a disc. Red galaxies are
+    # smaller still: so the errors of their magnitudes are those of real ones.
+    arcsec *= np.where(red, RED_SIZE, 1 / np.sqrt(ratio))
+    disc_radius = arcsec * disc_over_total_radius(fraction, bulge_over_disc)
     table["true_bulge_fraction"] = fraction
     table["true_bulge_radius"], table["true_disc_radius"] = disc_radius * bulge_over_disc, disc_radius
     # A spheroid is rounder than the disc and appears the flatter, the more the galaxy is inclined.
-    table["true_bulge_axis_ratio"] = 1 - (0.1 + 0.4 * draws["bulge_axis"]) * (1 - cosine**2)
-    table["true_disc_axis_ratio"] = np.sqrt(DISC_THICKNESS**2 + (1 - DISC_THICKNESS**2) * cosine**2)
+    table["true_bulge_axis_ratio"] = 1 - (0.15 + 0.45 * draws["bulge_axis"]) * (1 - cosine**2)
+    table["true_disc_axis_ratio"] = ratio
     table["true_bulge_angle"], table["true_disc_angle"] = angle + np.radians(8) * ndtri(draws["twist"]), angle
 
 
-def _draw_conditions(table: Table, draws: dict[str, Floats]) -> None:
+def _draw_conditions(table: Table, draws: dict[str, Floats], without: Collection[str]) -> None:
     if "ebv" not in table.colnames:
         # Resembles the map of Schlegel, Finkbeiner & Davis (1998) over the survey's northern area.
         table["ebv"] = np.minimum(0.028 * np.exp(0.65 * ndtri(draws["ebv"])), 0.5)
-    for name, median, common, own in (("seeing", SEEING, 0.10, 0.03), ("sky", SKY, 0.12, 0.05)):
+    for name, median, common, own in (("seeing", SEEING, 0.12, 0.06), ("sky", SKY, 0.17, 0.06)):
         shared = common * ndtri(draws[name])
         for band, value in zip(BANDS, median, strict=True):
             table[f"true_{name}_{band}"] = value * np.exp(shared + own * ndtri(draws[f"{name}_{band}"]))
+    for band in BANDS:
+        shape = PSF_ELLIPTICITY * np.exp(
+            0.4 * ndtri(draws["ellipticity"]) + 0.3 * ndtri(draws[f"ellipticity_{band}"])
+        )
+        table[f"true_psf_ellipticity_{band}"] = np.minimum(shape, 0.3) * ("psf_shape" not in without)
+    table["true_psf_angle"] = np.pi / 2 + 0.4 * ndtri(draws["psf_angle"])
     table["true_x"], table["true_y"] = draws["x"] - 0.5, draws["y"] - 0.5

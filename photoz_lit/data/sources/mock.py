@@ -1,13 +1,14 @@
 """`data=mock`: the embedded simulated survey, a stand-in for SDSS that needs no files.
 
-Galaxies come from `photoz_lit.data.mock.population`, their cutouts from `photoz_lit.data.mock.render`.
-Redshifts and magnitudes may come from a catalogue of real galaxies instead (`data=semi_real`).
+Galaxies come from `photoz_lit.data.mock.population`, their cutouts from `photoz_lit.data.mock.render`, and
+`photoz_lit.data.mock.survey` observes them. Redshifts and magnitudes may come from a catalogue of real
+galaxies instead (`data=semi_real`).
 """
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from photoz_lit.data.catalogue import TableRules
 
 KINDS = ("images", "features")  # the latter of the same galaxies: `photoz_lit.data.magnitudes`
-VERSION = 1  # raise it when the simulated survey changes: stores are made again
+VERSION = 2  # raise it when the simulated survey changes: stores are made again
+EFFECTS = (
+    *("arms", "asymmetry", "bars", "companions", "dust_lanes", "lines", "neighbours", "psf_shape"),
+    *("resampling", "sky"),
+)
 Z_RANGE = (0.0, 0.4)  # of the survey that it stands in for
 LEAST_SPEC_Z = 1e-4  # nearer ones have no distance to be drawn at
-CHUNK = 100  # galaxies: a second of work, so that little is lost and the bar moves
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Settings(TableSettings):
     source: str = "mock"
     n_galaxies: int = setting(20000, least=10)
     mock_seed: int = setting(0, least=0)
+    without: list[str] = setting([], choices=EFFECTS)  # of what galaxies and images show
     path: str | None = setting(None, kind="path")
     magnitudes: list[str] = setting([])
     magnitude_errors: list[str] = setting([])
@@ -69,11 +74,13 @@ def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
 
 
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
-    """Draw the galaxies; chunks of them are rendered by so many processes."""
+    """Draw galaxies, select those that are measured as bright enough, and measure the cutouts of these."""
     from photoz_lit.data.mock.population import draw_galaxies
-    from photoz_lit.data.mock.render import render_cutouts
+    from photoz_lit.data.mock.survey import CHUNK, KEPT, Sky, measured_on, observe
     from photoz_lit.data.splits import NUMBERED
 
+    n, sky = settings.n_galaxies, Sky(settings.mock_seed, survey.pixels, tuple(settings.without))
+    run = partial(_mapped, workers)
     real = None
     if settings.path is not None:
         rules = settings.rules(
@@ -81,10 +88,12 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
         )
         rules = rules if target.is_redshift else replace(rules, z_range=Z_RANGE)
         real = _read_real_galaxies(Path(settings.path), rules)
-    n, seed = settings.n_galaxies, settings.mock_seed
-    render = partial(render_cutouts, seed=seed, pixels=survey.pixels)
     try:
-        galaxies = draw_galaxies(n, seed, catalogue=real)
+        galaxies = (
+            observe(n, sky, run)
+            if real is None
+            else draw_galaxies(n, sky.seed, catalogue=real, without=sky.without)
+        )
     except ValueError as error:
         raise DataError(f"{settings.path or 'data=mock'}: {error}") from error
     outside = (galaxies["spec_z"] < survey.z_min) | (galaxies["spec_z"] > survey.z_max)
@@ -94,23 +103,29 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
             f"{outside.sum()} of {n} galaxies: widen survey.z_min and survey.z_max, or mend data.path"
         )
 
-    def chunks(start: int) -> Iterator[NDArray[np.float32]]:
-        parts = [galaxies[i : i + CHUNK] for i in range(start, n, CHUNK)]
-        if workers == 1 or len(parts) == 1:
-            yield from map(render, parts)
-            return
-        # Workers start afresh: a fork of a process that has run torch's threads can hang.
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
-            yield from pool.map(render, parts)
+    def chunks(start: int) -> Iterable[NDArray[np.float32]]:
+        return run(sky.draw, [galaxies[i : i + CHUNK] for i in range(start, n, CHUNK)])
 
-    table = galaxies[[c for c in galaxies.colnames if not c.startswith("true_")]]
+    table = galaxies[[c for c in galaxies.colnames if not c.startswith("true_") or c in KEPT]]
     if real is not None:  # a galaxy that was drawn twice is one object: no split shares it with another
         for name in [c for c in ("object_id", "ra", "dec", "split") if c in real.colnames]:
             table[name] = real[name][galaxies["catalogue_row"]]
         table.meta[NUMBERED] = real.meta.get(NUMBERED, False)
     shape = (n, len(survey.bands), survey.pixels, survey.pixels)
-    return Plan(table, shape, "images", chunks, inspect_cutouts, "float16")
+    complete = None if real is not None else partial(measured_on, galaxies, run=run)
+    return Plan(table, shape, "images", chunks, inspect_cutouts, "float16", complete=complete)
+
+
+def _mapped(workers: int, function: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
+    """Yield the function of each part, in order, from so many processes."""
+    parts = list(parts)
+    if workers == 1 or len(parts) <= 1:
+        yield from map(function, parts)
+        return
+    # Workers start afresh: a fork of a process that has run torch's threads can hang.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+        yield from pool.map(function, parts)
 
 
 def _end_with_parent() -> None:

@@ -183,6 +183,7 @@ class Plan:
     dtype: str = "float32"  # where float16 cannot hold them, it becomes float32
     keep_faulty: bool = False
     array: Path | None = None
+    complete: Callable[["Table", NDArray[Any]], "Table"] | None = None  # the table, when the inputs are known
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Progress) -> "Store":
         """Make the store, from where an interrupted run left it."""
@@ -219,4 +220,5 @@ class Plan:
             inspect=self.inspect,
             keep_faulty=self.keep_faulty,
             array=self.array,
+            complete=self.complete,
         )

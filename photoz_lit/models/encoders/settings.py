@@ -32,6 +32,7 @@ class MLPSettings(EncoderSettings):
     reads: ClassVar[tuple[str, ...]] = ("features", "vectors")
 
     hidden: list[int] = setting([256, 256], least=1)
+    also: list[str] = setting([])  # columns that are read beside the magnitudes, of a store of images
     noise: float = setting(0.0, least=0)  # training magnitudes are perturbed by so many times their errors
 
 

@@ -7,15 +7,24 @@ from scipy.special import gammainc
 from photoz_lit.data.mock import photometry, population
 from photoz_lit.data.mock.population import draw_galaxies
 from photoz_lit.data.mock.render import render_cutouts
+from photoz_lit.data.mock.survey import Sky, measured_on, observe
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.data.sources.mock import VERSION
 
 COLOURS = (("u", "g"), ("g", "r"), ("r", "i"), ("i", "z"))
 
 
+def with_magnitudes(galaxies):
+    """Add true magnitudes mag_u to mag_z."""
+    for band in BANDS:
+        flux = np.asarray(galaxies[f"true_bulge_{band}"] + galaxies[f"true_disc_{band}"])
+        galaxies[f"mag_{band}"] = 22.5 - 2.5 * np.log10(flux)
+    return galaxies
+
+
 @pytest.fixture(scope="module")
 def galaxies():
-    return draw_galaxies(20_000, seed=3)
+    return with_magnitudes(draw_galaxies(20_000, seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +40,14 @@ def colour(table, blue, red):
 
 
 def test_rows_do_not_depend_on_the_size_of_the_survey(galaxies):
-    few = draw_galaxies(10, seed=3)
+    few = with_magnitudes(draw_galaxies(10, seed=3))
     for name in galaxies.colnames:
         np.testing.assert_array_equal(few[name], galaxies[name][:10])
 
 
-def test_version_1_is_this_survey():
+def test_version_2_is_this_survey():
     """Stores of one version are alike: whoever changes the survey raises the version, and these numbers."""
-    assert VERSION == 1
+    assert VERSION == 2
     drawn = draw_galaxies(200, seed=7)
     cutouts = render_cutouts(drawn[:20], seed=7)
     names = (
@@ -48,11 +57,11 @@ def test_version_1_is_this_survey():
         "true_disc_z",
         "true_bulge_radius",
         "true_seeing_r",
-        "mag_err_u",
+        "true_young_u",
     )
-    sums = [20.0505097, 7.46166151, 11823.5228, 43053.611, 429.1288, 264.647834, 13.0442485]
+    sums = [19.9722675, 6.69176534, 17009.4945, 45487.7314, 611.397059, 266.042393, 2812.79427]
     np.testing.assert_allclose([np.sum(drawn[name]) for name in names], sums, rtol=1e-8)
-    light = [3556.191, 2815.578, 5292.246, 7896.373, 16495.24]
+    light = [2419.599, 3648.461, 7023.792, 10213.8, 18088.67]
     np.testing.assert_allclose(np.abs(cutouts).sum((0, 2, 3), dtype=float), light, rtol=1e-6)
 
 
@@ -67,26 +76,18 @@ def test_columns_are_finite_and_within_the_survey(galaxies):
         assert np.isfinite(galaxies[name]).all(), name
     assert galaxies["spec_z"].min() > 0
     assert galaxies["spec_z"].max() <= 0.4
-    assert galaxies["dered_petro_r"].min() >= population.R_BRIGHT
-    assert galaxies["dered_petro_r"].max() <= population.R_FAINT
+    assert galaxies["true_petro_r"].min() >= population.R_BRIGHT
+    assert galaxies["true_petro_r"].max() <= population.R_DRAWN
     assert 0.02 < np.median(galaxies["ebv"]) < 0.04
     for component in ("bulge", "disc"):
         assert galaxies[f"true_{component}_axis_ratio"].min() >= 0.19
         assert galaxies[f"true_{component}_axis_ratio"].max() <= 1
 
 
-def test_magnitudes_scatter_by_their_errors(galaxies):
-    for band in BANDS:
-        true = 22.5 - 2.5 * np.log10(galaxies[f"true_bulge_{band}"] + galaxies[f"true_disc_{band}"])
-        pull = (galaxies[f"mag_{band}"] - true) / galaxies[f"mag_err_{band}"]
-        assert np.median(pull) == pytest.approx(0, abs=0.03)
-        assert 1.4826 * np.median(np.abs(pull)) == pytest.approx(1, abs=0.03)
-
-
 def test_seeing_is_correlated_between_bands(galaxies):
     logarithms = np.log([galaxies[f"true_seeing_{band}"] for band in BANDS])
     correlation = np.corrcoef(logarithms)
-    assert correlation.min() > 0.8
+    assert correlation.min() > 0.75
     assert correlation[0, 1] < 0.99
 
 
@@ -130,7 +131,7 @@ def test_radius_of_the_sum_holds_half_the_light():
 def test_counts_follow_volume_and_luminosity_function(galaxies):
     # Nearby, a magnitude-limited sample of a local population counts as 10^(0.6 r); evolution and
     # k-correction make it shallower, and the sampling leaves no steps.
-    counts = np.histogram(galaxies["dered_petro_r"], bins=[14.77, 15.77, 16.77, 17.77])[0]
+    counts = np.histogram(galaxies["true_petro_r"], bins=[14.77, 15.77, 16.77, 17.77])[0]
     slopes = np.diff(np.log10(counts))
     assert ((slopes > 0.4) & (slopes < 0.62)).all()
 
@@ -179,17 +180,21 @@ def test_bad_requests_are_refused(galaxies):
             draw_galaxies(5, seed=0, catalogue=broken)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_colours_magnitudes_and_redshifts_are_those_of_real_galaxies(real, seed):
-    mock = draw_galaxies(len(real), seed=seed)
-    for (blue, red), tolerance in zip(COLOURS, (0.15, 0.04, 0.04, 0.04), strict=True):
-        ours, theirs = (np.percentile(colour(table, blue, red), [10, 50, 90]) for table in (mock, real))
-        print(f"{blue}-{red}: 10th, 50th, 90th percentile {ours.round(3)}, real {theirs.round(3)}")
-        assert (np.abs(ours - theirs) < [0.2, tolerance, 0.2]).all(), f"{blue}-{red}"
-    for name, relative, absolute in (("spec_z", 0.12, 0.0), ("mag_r", 0.0, 0.25)):
-        ours, theirs = (np.percentile(np.asarray(table[name]), [25, 50, 75]) for table in (mock, real))
-        print(f"{name}: quartiles {ours.round(4)}, real {theirs.round(4)}")
-        np.testing.assert_allclose(ours, theirs, rtol=relative, atol=absolute)
+@pytest.mark.slow
+def test_colours_magnitudes_and_redshifts_are_those_of_real_galaxies(real):
+    """Measured on cutouts, against those that the survey was calibrated on and against the others."""
+    sky = Sky(seed=1, pixels=64)
+    mock = observe(3000, sky, map)
+    mock = measured_on(mock, mock, sky.draw(mock), map)
+    for part in (real[:2500], real[2500:]):
+        for (blue, red), tolerance in zip(COLOURS, (0.07, 0.03, 0.03, 0.03), strict=True):
+            ours, theirs = (np.percentile(colour(table, blue, red), [10, 50, 90]) for table in (mock, part))
+            print(f"{blue}-{red}: 10th, 50th, 90th percentile {ours.round(3)}, real {theirs.round(3)}")
+            assert (np.abs(ours - theirs) < [0.1, tolerance, 0.1]).all(), f"{blue}-{red}"
+        for name, relative, absolute in (("spec_z", 0.08, 0.0), ("mag_r", 0.0, 0.12)):
+            ours, theirs = (np.percentile(np.asarray(table[name]), [25, 50, 75]) for table in (mock, part))
+            print(f"{name}: quartiles {ours.round(4)}, real {theirs.round(4)}")
+            np.testing.assert_allclose(ours, theirs, rtol=relative, atol=absolute)
 
 
 def test_redshift_is_about_as_hard_to_guess_as_in_reality(galaxies):
@@ -217,7 +222,7 @@ def test_stellar_masses_follow_luminosity_and_colour(galaxies):
     per_light = mass + 0.4 * np.asarray(galaxies["true_absolute_r"])
     assert np.median(per_light[red]) - np.median(per_light[~red]) > 0.1
     near = np.asarray(galaxies["spec_z"]) < 0.03  # where colours are hardly shifted
-    np.testing.assert_allclose(np.median((colour(galaxies, "g", "r") - g_r)[near]), 0.02, atol=0.04)
+    np.testing.assert_allclose(np.median((colour(galaxies, "g", "r") - g_r)[near]), 0.02, atol=0.08)
 
 
 def test_masses_of_a_catalogue_take_its_colours(galaxies):
