@@ -83,10 +83,12 @@ def embeddings_of(
 ) -> NDArray[np.float32]:
     """Return embeddings (views, N, d) of a store's N galaxies, filled in the wanted rows and first views.
 
-    They are kept in the folder of the representation `net`, for all corrections.
+    They are kept in the folder of the representation `net`, for all corrections. Of an encoder from another
+    run they are there before the new outputs are, and have its digest.
     """
     folder = config.folder("representation")
-    key = digest_of([digest(folder / "model.ckpt"), store.folder.name])
+    encoder_from = Path(config.representation or folder) / "model.ckpt"
+    key = digest_of([digest(encoder_from), store.folder.name])
     shape = (inputs.n_views, len(store.catalogue), net.encoder.n_features)
     cache = EmbeddingCache(folder / f"embeddings-{key}", shape)
     device = device_of(config.trainer)

@@ -27,7 +27,7 @@ from photoz_lit.data.splits import draw
 from photoz_lit.files import digest_of, locked
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders.precomputed import Precomputed
-from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet, mixture
+from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet, Trainable, mixture
 from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels
 from photoz_lit.network import membership, new_outputs
 from photoz_lit.training import BATCH, device_of, load_weights, train
@@ -192,15 +192,16 @@ def fit_head(
     training: TrainingConfig,
     galaxies: list[Galaxies],
     folder: Path,
+    trainable: Trainable = "redshift_outputs",
 ) -> AnyHead:
-    """Train the redshift outputs of a head on cached embeddings; the gate and all else stay as they are.
+    """Train a head on cached embeddings: its redshift outputs, while the gate stays as it is, or all of it.
 
     `galaxies` are those to train on and to validate with. Checkpoints go to `folder`; a training that is
     finished there is taken from there.
     """
     n_views, length = len(galaxies[0].inputs), len(galaxies[0])
     stream = Stream(length, training.batch_size, training.check_every, config.seed, n_views)
-    net = PhotozNet(Precomputed(head.n_features), head, "redshift_outputs")
+    net = PhotozNet(Precomputed(head.n_features), head, trainable)
     members, settings = torch.from_numpy(membership(config)), to_container(config)
     module = PhotozModule(net, members, training, config.seed, settings=settings, loss_function=loss_function)
     log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))

@@ -39,10 +39,16 @@ class Run:
 
 
 def origin_of(config: Config, stage: str, store: str) -> dict[str, str]:
-    """Return what a run is made from: the name of its store; for a classifier, its representation too."""
-    if stage == "representation":
-        return {"store": store}
-    return {"store": store, "representation": digest(config.folder("representation") / "model.ckpt")}
+    """Return what a run is made from: the name of its store; its encoder, if it is another run's.
+
+    For a classifier its representation too.
+    """
+    origin = {"store": store}
+    if config.representation:
+        origin["encoder"] = digest(Path(config.representation) / "model.ckpt")
+    if stage == "classifier":
+        origin["representation"] = digest(config.folder("representation") / "model.ckpt")
+    return origin
 
 
 def complete(config: Config, store: str) -> bool:

@@ -19,7 +19,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("stages",),
     ("__main__", "usage"),
 )
-MOST_LINES = 19_800
+MOST_LINES = 20_000
 STEP = {part: i for i, parts in enumerate(FLOW) for part in parts}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -109,6 +109,35 @@ def _check_data(c: Config) -> None:
         _check_encoder(c)
 
 
+def check_borrowed(c: Config, theirs: Config) -> None:
+    """Check that the representation `theirs` can read the galaxies of these settings.
+
+    How many columns a catalogue has shows when it is read.
+    """
+    kinds, given = reads(theirs.encoder.name), SOURCES[c.data.source].KINDS
+    if kinds[0] == "features" and "images" in given:  # whose table has magnitudes
+        given = (*given, "features")
+    words = f"representation={c.representation}"
+    _require(
+        bool(set(kinds) & set(given)),
+        f"{words} (encoder={theirs.encoder.name}) reads {' or '.join(kinds)} but data={c.data.source} has "
+        f"{' or '.join(given)}: choose other data, or a representation of such",
+    )
+    for key in ("bands", "pixels", "pixel_scale") if "images" in kinds else ("bands",):
+        one, other = getattr(theirs.survey, key), getattr(c.survey, key)
+        _require(
+            one == other,
+            f"{words} was trained with survey.{key}={one} but here it is {other}: type survey.{key}={one} "
+            "if your galaxies have that, else take another representation",
+        )
+    one, other = (len(getattr(config.data, "magnitude_errors", [])) for config in (theirs, c))
+    _require(
+        "features" not in kinds or one == other,
+        f"{words} reads {one} errors of magnitudes but data.magnitude_errors names {other}: name as many, "
+        "in the same order" + (", or type data.magnitude_errors=[]" if one == 0 else ""),
+    )
+
+
 def _check_encoder(c: Config) -> None:
     """Check that the encoder reads what the source has; a store says only when it is opened."""
     source, name, given = c.data.source, c.encoder.name, SOURCES[c.data.source].KINDS

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from photoz_lit.config.schema import VERSION, Config, leaves
 from photoz_lit.errors import ConfigError
+from photoz_lit.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,9 @@ def _text(value: Any) -> str:
         return "_".join(map(_text, value))
     if isinstance(value, dict):
         return "_".join(f"{key}-{_text(item)}" for key, item in value.items())
-    text = Path(value).stem if isinstance(value, str) and "/" in value else str(value)
+    text = str(value)
+    if "/" in text:  # a file without its suffix; a run folder's name has settings after its last dot
+        text = re.sub(r"(?<=.)\.[^.=]*$", "", Path(text).name)
     return re.sub(r"[^\w.+-]+", "_", text).strip("_")
 
 
@@ -143,6 +146,22 @@ def _joined(named: dict[str, str]) -> str:
     if len(words.encode()) <= LONGEST:
         return words
     return f",settings={hashlib.sha256(words.encode()).hexdigest()[:10]}"
+
+
+def other_representation(named: str) -> Path:
+    """Return the folder that `representation` names; ConfigError unless it is of a finished one."""
+    folder, done = Path(named).expanduser().absolute(), {}
+    if (folder / "done.json").is_file():
+        done = read_json(folder / "done.json")
+    if done.get("stage") == "representation":
+        return folder
+    what = "no such folder" if not folder.is_dir() else "no finished run is there"
+    if done:
+        what = f"that is a run of stage={done.get('stage')}"
+    raise ConfigError(
+        f"representation={named}: {what}. Name the folder of a finished stage=representation, e.g. "
+        f"representation=runs/main/representation/head=multi,seed=1 (relative paths start at {Path.cwd()})"
+    )
 
 
 def finished_runs(pattern: str) -> list[Path]:

@@ -18,8 +18,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from photoz_lit.config.checks import check, one_of
-from photoz_lit.config.folders import AFTER, changed, flat, folder_names, to_container
+from photoz_lit.config.checks import check, check_borrowed, one_of
+from photoz_lit.config.folders import AFTER, changed, flat, folder_names, other_representation, to_container
 from photoz_lit.config.schema import VERSION, Config, leaves
 from photoz_lit.config.words import shown
 from photoz_lit.correction.settings import SubsetConfig
@@ -138,6 +138,8 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
     assert isinstance(config, Config)
     if config.stage.name == "predict":
         config.data.labelled = False
+    if words is not None and config.representation:  # else the encoder's settings are saved with the others
+        _borrow(config, list(map(shown, words)))
     check(config)
     if words is not None and config.stage.name in AFTER:
         choices = tuple(w for w in words if not w.startswith("++"))
@@ -157,6 +159,18 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
     if hasattr(config.data, "columns"):
         config.data.columns = {ours: theirs for ours, theirs in config.data.columns.items() if theirs}
     return config
+
+
+def _borrow(config: Config, words: list[str]) -> None:
+    """Take the encoder's settings from the representation that the settings name."""
+    assert config.representation is not None
+    folder = other_representation(config.representation)
+    theirs = saved(folder / "config.yaml")
+    name = f"encoder={theirs.encoder.name}"
+    if own := [word for word in words if re.match(r"encoder\b", word) and word != name]:
+        raise ConfigError(f"{own[0]}: the encoder is that of representation={folder} ({name}): leave it out")
+    check_borrowed(config, theirs)
+    config.encoder = theirs.encoder
 
 
 def of_representation(config: Config) -> Config:

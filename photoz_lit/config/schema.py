@@ -173,6 +173,8 @@ class Config:
     data: Any = chosen("photoz_lit.data.sources:SOURCES", "source", "mock", decides="representation")
     encoder: Any = chosen("photoz_lit.models.encoders:ENCODERS", "name", "fast", decides="representation")
     head: str = setting("multi", choices=("single", "multi"), decides="representation")
+    # Run folder of a representation of other data: its encoder is taken as it is, with new outputs.
+    representation: str | None = setting(None, kind="path", decides="representation")
     correction: CorrectionConfig = branch(CorrectionConfig, "classifier")
     training: TrainingsConfig = branch(TrainingsConfig, "representation")
     trainer: TrainerConfig = branch(TrainerConfig, "nothing")

@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 def run(config: Config) -> None:
     """Fit a corrected classifier on the representation and write the run folder."""
-    if config.fit_missing or config.encoder.name == "precomputed":
-        fit_missing(config)  # of vectors that is only a first head, in seconds
+    if config.fit_missing or config.encoder.name == "precomputed" or config.representation:
+        fit_missing(config)  # of vectors, or with another run's encoder, only a first head, in seconds
     require_representation(config)
     store = store_folder(config).name
-    check_origin(config.folder("representation"), {"store": store})
+    check_origin(config.folder("representation"), origin_of(config, "representation", store))
     origin = origin_of(config, "classifier", store)
     with opened(config, "classifier", origin) as folder:
         if folder is not None:

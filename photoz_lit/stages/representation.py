@@ -1,6 +1,11 @@
-"""`stage=representation`: the encoder and its first head, from all training data (Baseline or Step 1)."""
+"""`stage=representation`: the encoder and its first head, from all training data (Baseline or Step 1).
+
+With `representation=FOLDER` the encoder is that of another run, trained on other galaxies, and stays as it
+is: a first head is fitted on its embeddings, in seconds.
+"""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +20,16 @@ from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.embeddings import embeddings_of, write_reference
+from photoz_lit.errors import DataError
 from photoz_lit.files import write_table
-from photoz_lit.fitting import predict
+from photoz_lit.fitting import fit_head, predict
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.models.module import PhotozModule
+from photoz_lit.models.module import PhotozModule, hard_labels
 from photoz_lit.network import build, inputs_of, membership
-from photoz_lit.runs import Run, finish, finish_again, opened
+from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
-from photoz_lit.training import load_weights, save_checkpoint, train
+from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +38,8 @@ STANDARDISE_ON = 4096  # training galaxies are plenty for a mean and a scale
 
 def run(config: Config) -> None:
     """Train the representation, evaluate it on the test split, and write the run folder."""
-    with opened(config, "representation", {"store": store_folder(config).name}) as opened_run:
+    origin = origin_of(config, "representation", store_folder(config).name)
+    with opened(config, "representation", origin) as opened_run:
         if opened_run is not None:
             represent(config, opened_run)
 
@@ -49,7 +56,8 @@ def represent(config: Config, run: Run) -> None:
     write_table(folder / "split.fits", Table({"object_id": store.catalogue["object_id"], "split": split}))
     grid, inputs = config.survey.grid(), inputs_of(config, store.kind)
     net = build(config, store.kind, store.inputs.shape)
-    fit(config, store, net, inputs, spec_z, (train_rows, val_rows))
+    fit_it = fit_first_head if config.representation else fit
+    fit_it(config, store, net, inputs, spec_z, (train_rows, val_rows))
 
     write_reference(config, store, net, inputs, train_rows, val_rows)
     embeddings = embeddings_of(config, store, net, inputs, test_rows, n_views=1)
@@ -65,14 +73,9 @@ def fit(
 ) -> None:
     """Train a network on the training and validation rows of a store and write `model.ckpt`."""
     standardise(net, store, rows[0], inputs)
-    columns: dict[str, NDArray[Any]] = {
-        "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
-        "z_bin": config.survey.grid().index(spec_z),
-        "r_slice": config.survey.slices().index(store.catalogue["dered_petro_r"]),
-    }
     t, folder = config.training.representation, config.folder("representation")
     data = GalaxyData(
-        *(Galaxies(store.inputs, {k: v[part] for k, v in columns.items()}, part) for part in rows),
+        *galaxies_of(config, store, spec_z, rows),
         stream=Stream(len(rows[0]), t.batch_size, t.check_every, config.seed, inputs.n_views),
         num_workers=config.trainer.num_workers,
     )
@@ -93,6 +96,50 @@ def fit(
     weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()}
     load_weights(net, weights, folder / "training" / "result.ckpt")
     save_checkpoint(folder / "model.ckpt", {"state_dict": net.state_dict(), "settings": plain})
+
+
+def fit_first_head(
+    config: Config, store: Store, net: PhotozNet, inputs: Inputs, spec_z: Floats, rows: tuple[Ints, Ints]
+) -> None:
+    """Take the encoder of another run, fit the head alone on its embeddings, and write `model.ckpt`."""
+    path, folder = Path(str(config.representation)) / "model.ckpt", config.folder("representation")
+    part, theirs = "encoder.", load_checkpoint(path)["state_dict"]
+    weights = {key.removeprefix(part): v for key, v in theirs.items() if key.startswith(part)}
+    own = net.encoder.state_dict()
+    if wrong := [key for key, v in weights.items() if key in own and own[key].shape != v.shape]:
+        raise DataError(
+            f"{path} cannot read inputs of shape {store.inputs.shape[1:]}, as {store.folder} has them (its "
+            f"{wrong[0]}: {tuple(weights[wrong[0]].shape)}, here {tuple(own[wrong[0]].shape)}): give as many "
+            "magnitudes or bands as it was trained on, in their order"
+        )
+    load_weights(net.encoder, weights, path)
+    embeddings_of(config, store, net, inputs, rows[0], inputs.n_views)
+    embeddings = embeddings_of(config, store, net, inputs, rows[1], 1)
+    galaxies = galaxies_of(config, store, spec_z, rows, embeddings)
+    training = config.training.representation
+    net.head = fit_head(config, net.head, hard_labels, training, galaxies, folder / "training", "all")
+    content = {"state_dict": net.state_dict(), "settings": settings.to_container(config)}
+    save_checkpoint(folder / "model.ckpt", content)
+
+
+def galaxies_of(
+    config: Config,
+    store: Store,
+    spec_z: Floats,
+    rows: tuple[Ints, Ints],
+    embeddings: NDArray[np.float32] | None = None,
+) -> list[Galaxies]:
+    """Return what batches of training and validation are drawn from: inputs, or embeddings (views, N, d)."""
+    columns: dict[str, NDArray[Any]] = {
+        "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
+        "z_bin": config.survey.grid().index(spec_z),
+        "r_slice": config.survey.slices().index(store.catalogue["dered_petro_r"]),
+    }
+    inputs = store.inputs if embeddings is None else embeddings
+    return [
+        Galaxies(inputs, {k: v[part] for k, v in columns.items()}, part, views_first=embeddings is not None)
+        for part in rows
+    ]
 
 
 def fit_missing(config: Config) -> None:

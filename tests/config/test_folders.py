@@ -143,3 +143,15 @@ def test_differences_name_the_keys() -> None:
         parsed("stage=classifier", "correction=full", "training.step2.lr=0.5", "seed=2"), "classifier"
     )
     assert settings.differences(old, new) == ["seed: 1 -> 2", "training.step2.lr: 0.001 -> 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("value", "spelt"),
+    [
+        ("tables/real.csv", "real"),
+        ("runs/x/representation/head=multi,data.n_train=0.5,seed=1", "head_multi_data.n_train_0.5_seed_1"),
+        ("runs/x/representation/head=multi,data.n_train=0.5,seed=2", "head_multi_data.n_train_0.5_seed_2"),
+    ],
+)
+def test_a_path_is_spelt_without_its_suffix_and_with_all_settings_of_a_run(value: str, spelt: str) -> None:
+    assert settings.folders._text(value) == spelt
