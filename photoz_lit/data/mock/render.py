@@ -215,12 +215,14 @@ def draw_scene(
     shifts = np.array([(s.x, s.y) for s in sources], np.float32)
     along_x = np.exp(np.complex64(-1j) * shifts[:, :1] * grid.kx)
     along_y = np.exp(np.complex64(-1j) * shifts[:, 1:] * grid.ky[:, 0])
-    planes = along_y[:, :, None] * along_x[:, None, :]
+    planes = _workspace(side, len(sources))[: len(sources)]
+    np.multiply(along_y[:, :, None], along_x[:, None, :], out=planes)
     for plane, source in zip(planes, sources, strict=True):
         if source.profile != "point":
             plane *= _transform_profile(source, grid)
-    flux = np.array([s.flux for s in sources], np.complex64)
-    total = (flux.T @ planes.reshape(len(planes), -1)).reshape(len(BANDS), side, -1)
+    flux = np.array([s.flux for s in sources], np.float32)
+    summed = flux.T @ planes.reshape(len(planes), -1).view(np.float32)
+    total = summed.view(np.complex64).reshape(len(BANDS), side, -1)
     if extra is not None:
         padded = np.zeros((side, side), np.float32)
         reach = np.arange(-MARGIN, pixels + MARGIN)
@@ -229,6 +231,16 @@ def draw_scene(
     total *= _transform_psf(psf, grid)
     image: Image = irfft2(total, s=(side, side), overwrite_x=True)[:, :pixels, :pixels]
     return image
+
+
+def _workspace(side: int, n: int) -> NDArray[np.complex64]:
+    """Return memory for n transforms, the same each time: new memory costs more than what is done with it."""
+    if side not in _memory or len(_memory[side]) < n:
+        _memory[side] = np.empty((2 * n, side, side // 2 + 1), np.complex64)
+    return _memory[side]
+
+
+_memory: dict[int, NDArray[np.complex64]] = {}
 
 
 @cache
@@ -311,12 +323,15 @@ def _transform_psf(psf: Psf, grid: Grid) -> Image:
         (-0.5 * m).astype(np.float32)[:, None, None] for m in (mean + cosine, mean - cosine, 2 * sine)
     )
     exponent = (yy * grid.ky + xy * grid.kx) * grid.ky + xx * grid.kx**2
-    wide = np.float32(instrument.WIDE_SHARE)
-    transform = (1 - wide) * np.exp(exponent) + wide * np.exp(
-        np.float32(instrument.WIDE_OVER_NARROW**2) * exponent
-    )
-    transform *= grid.pixel_y * grid.pixel_x
-    return np.asarray(transform)
+    narrow = np.exp(exponent, out=exponent)
+    wide = np.square(np.square(narrow))  # its power WIDE_OVER_NARROW^2, 5.5
+    wide *= narrow
+    wide *= np.sqrt(narrow)
+    wide *= np.float32(instrument.WIDE_SHARE)
+    narrow *= np.float32(1 - instrument.WIDE_SHARE)
+    narrow += wide
+    narrow *= grid.pixel_y * grid.pixel_x
+    return np.asarray(narrow)
 
 
 def draw_noise(scene: Image, sky: Floats, rng: np.random.Generator) -> Image:
@@ -338,10 +353,11 @@ def draw_sky_residual(sky: Floats, pixels: int, rng: np.random.Generator) -> Ima
     Halos and galaxies too faint to be seen lift all bands together, some stamps by much.
     """
     size = np.sqrt(_sky_variance(sky))[:, None, None]
-    common = (instrument.SKY_LIFT * np.exp(rng.standard_normal()))[:, None, None]
-    level, along_x, along_y = instrument.SKY_RESIDUAL * rng.standard_normal((3, len(BANDS), 1, 1), np.float32)
+    common = (instrument.SKY_LIFT * np.exp(rng.standard_normal())).astype(np.float32)[:, None, None]
+    own = np.float32(instrument.SKY_RESIDUAL) * size
+    level, along_x, along_y = own * rng.standard_normal((3, len(BANDS), 1, 1), np.float32)
     place = np.linspace(-1, 1, pixels, dtype=np.float32)
-    return np.asarray(size * (common + level + along_x * place + along_y * place[:, None]), np.float32)
+    return np.asarray((size * common + level + along_x * place) + along_y * place[:, None])
 
 
 def resample(noise: Image, rng: np.random.Generator) -> Image:

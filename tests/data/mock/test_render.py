@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.fft import irfft2
 
 from photoz_lit.data.mock import render
 from photoz_lit.data.mock.instrument import (
@@ -230,7 +231,7 @@ def test_background_is_that_of_real_frames(real_data):
     frames = sorted((real_data / "sdss_frames").glob("frame-r-*.fits.bz2"))
     if not frames:
         pytest.skip(f"no SDSS frames in {real_data / 'sdss_frames'}")
-    cutouts = render_cutouts(draw_galaxies(300, seed=2), seed=2)
+    cutouts = render_cutouts(draw_galaxies(300, seed=2), seed=2, without=("resampling",))
     for band, name in enumerate(BANDS):
         real = []
         for frame in frames:
@@ -247,8 +248,21 @@ def spread(values):
 
 @pytest.mark.slow
 def test_speed_of_one_core():
-    galaxies = draw_galaxies(500, seed=1)
+    """A galaxy costs at most as much as 20 transforms of its bands, whatever else the machine does (now 13).
+
+    On an idle core of 2026 it draws more than 200 a second.
+    """
+    galaxies = draw_galaxies(400, seed=1)
+    bands = np.ones((5, 128, 65), np.complex64)
     render_cutouts(galaxies[:20], seed=1)
-    start = time.process_time()
-    render_cutouts(galaxies, seed=1)
-    assert 500 / (time.process_time() - start) > 150
+    spent = np.zeros(2)
+    for i in range(0, 400, 20):  # alternating
+        times = [time.process_time()]
+        render_cutouts(galaxies[i : i + 20], seed=1)
+        times.append(time.process_time())
+        for _ in range(20):
+            irfft2(bands, s=(128, 128))
+        times.append(time.process_time())
+        spent += np.diff(times)
+    print(f"{400 / spent[0]:.0f} galaxies a second, each as {spent[0] / spent[1]:.1f} transforms")
+    assert spent[0] < 20 * spent[1]
