@@ -121,7 +121,7 @@ def test_label_errors_are_the_same_in_every_stage_and_spare_the_test_split(
     for error in (0.0, 0.1):
         np.testing.assert_array_equal(told["representation", error], told["classifier", error])
     clean, noisy = told["classifier", 0.0], told["classifier", 0.1]
-    assert noisy[0] > 2 * clean[0]  # both are smoothed
+    assert noisy[0] > 1.5 * clean[0]  # both are smoothed
     assert noisy[12:].sum() > clean[12:].sum() + 0.1
     assert np.abs(noisy - clean).sum() > 0.3
 
