@@ -42,7 +42,7 @@ R_BRIGHT, R_FAINT = 12.5, 17.77  # mag, dereddened Petrosian; the faint limit is
 R_DRAWN = 18.0  # candidates: a survey keeps those that it measures as brighter than its limit
 # Petrosian over true half-light radius of a de Vaucouleurs profile (Graham et al. 2005, AJ 130, 1535).
 PETROSIAN_BULGE_RADIUS = 0.71
-RED_SIZE = 0.9
+RED_SIZE = 0.9  # of red galaxies over the relation; calibrated on the errors of real magnitudes
 DISC_THICKNESS = 0.2  # axis ratio of an edge-on disc
 
 # One uniform random number each, per galaxy.
