@@ -148,7 +148,6 @@ class Predictor:
         check_agreement(models)
         self.trainer = trainer or TrainerConfig()
         self.device, self.grid = device_of(self.trainer), models[0].grid
-        self.n_views = n_views if kind == "images" else 1
         self.priors = mean_priors([model.priors for model in models])
         if prior is not None:
             self.priors = self.priors.converted(None if isinstance(prior, str) else prior)
@@ -156,6 +155,8 @@ class Predictor:
         responses = [response for model in models for response in model.chain.responses]
         self.responses = responses if len(responses) == len(models) and prior is None else []
         self.branches = list(_branches(models, kind, shape, prior is not None))
+        most = max(branch.inputs.n_views for branch in self.branches)
+        self.n_views = min(n_views, most) if kind == "images" else 1
         self.neighbours = _neighbours(models[0])
         self.threshold = self.neighbours.threshold if self.neighbours else np.inf  # beyond, a galaxy is far
         heads = [head for branch in self.branches for head, _, _ in branch.members]
@@ -202,7 +203,7 @@ class Predictor:
         for branch in self.branches:
             views = [
                 embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
-                for view in range(self.n_views)
+                for view in range(min(self.n_views, branch.inputs.n_views))
             ]
             if self.neighbours is not None and branch is self.branches[0]:
                 distance = self.neighbours(views[0])

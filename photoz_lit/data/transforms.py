@@ -1,6 +1,7 @@
 """What happens to a batch on its way into the network, on the device."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -30,10 +31,27 @@ def apply_symmetry(images: Tensor, symmetry: Tensor) -> Tensor:
     return out
 
 
+class Inputs(Protocol):
+    """What turns a batch of a store into the network's input, in one of `n_views` views.
+
+    What is made `once` costs much and does not change: a training keeps it.
+    """
+
+    once: ClassVar[bool]
+
+    @property
+    def n_views(self) -> int:
+        """How many views there are."""
+
+    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+        """Return the network's input in the given views (n,); `unit` (n, F) are standard normal draws."""
+
+
 @dataclass(frozen=True)
 class ImageInputs:
     """Cutouts: symmetry, then stretch. A view is one of the 8 symmetries."""
 
+    once: ClassVar[bool] = False
     scale: float = 1.0  # flux at which the stretch's square root begins, nanomaggies; 1 in the paper
     n_views: int = N_SYMMETRIES
 
@@ -46,6 +64,7 @@ class ImageInputs:
 class CatalogueInputs:
     """Magnitudes and errors (n, 2, F): to magnitudes, colours and errors (n, 3 F - 1)."""
 
+    once: ClassVar[bool] = False
     noise: float = 0.0  # views other than 0 perturb the magnitudes by so many times their errors
     with_errors: bool = True  # whether the errors are features
 
@@ -67,11 +86,9 @@ class CatalogueInputs:
 class VectorInputs:
     """Vectors (n, d), as they are."""
 
+    once: ClassVar[bool] = False
     n_views: int = 1
 
     def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
         """Return the vectors in float32."""
         return inputs.float()
-
-
-Inputs = ImageInputs | CatalogueInputs | VectorInputs

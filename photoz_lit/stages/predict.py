@@ -51,7 +51,8 @@ def run(config: Config) -> None:
     shape, trainer = store.inputs.shape[1:], target.trainer
     predictor = Predictor(models, store.kind, shape, prior=prior, n_views=p.symmetries, trainer=trainer)
     if predictor.n_views < p.symmetries:
-        log.info("predict.symmetries=%d: %s have none, one view is used", p.symmetries, store.kind)
+        name = models[0].config.encoder.name
+        log.info("predict.symmetries=%d: encoder=%s does not see them, one view is used", p.symmetries, name)
     folder = results_folder(target, models, store, predictor.n_views)
     origin = origin_of(target, models, store)
     check_origin(folder, origin)

@@ -18,7 +18,7 @@ from photoz_lit.config import Config
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.store import Store
-from photoz_lit.data.transforms import Inputs
+from photoz_lit.data.transforms import Inputs, VectorInputs
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.errors import DataError
 from photoz_lit.files import write_table
@@ -29,7 +29,7 @@ from photoz_lit.models.module import PhotozModule, hard_labels
 from photoz_lit.network import build, inputs_of, membership
 from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
-from photoz_lit.training import load_checkpoint, load_weights, save_checkpoint, train
+from photoz_lit.training import BATCH, device_of, load_checkpoint, load_weights, save_checkpoint, train
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,14 @@ def fit(
     config: Config, store: Store, net: PhotozNet, inputs: Inputs, spec_z: Floats, rows: tuple[Ints, Ints]
 ) -> None:
     """Train a network on the training and validation rows of a store and write `model.ckpt`."""
-    standardise(net, store, rows[0], inputs)
     t, folder = config.training.representation, config.folder("representation")
+    array = store.inputs
+    if inputs.once:
+        log.info("measuring %d galaxies", sum(map(len, rows)))
+        array, inputs = made_once(config, store, inputs, np.concatenate(rows)), VectorInputs()
+    standardise(net, array, store.catalogue["ebv"], rows[0], inputs)
     data = GalaxyData(
-        *galaxies_of(config, store, spec_z, rows),
+        *galaxies_of(config, store, spec_z, rows, array),
         stream=Stream(len(rows[0]), t.batch_size, t.check_every, config.seed, inputs.n_views),
         num_workers=config.trainer.num_workers,
     )
@@ -115,7 +119,7 @@ def fit_first_head(
     load_weights(net.encoder, weights, path)
     embeddings_of(config, store, net, inputs, rows[0], inputs.n_views)
     embeddings = embeddings_of(config, store, net, inputs, rows[1], 1)
-    galaxies = galaxies_of(config, store, spec_z, rows, embeddings)
+    galaxies = galaxies_of(config, store, spec_z, rows, embeddings, views_first=True)
     training = config.training.representation
     net.head = fit_head(config, net.head, hard_labels, training, galaxies, folder / "training", "all")
     content = {"state_dict": net.state_dict(), "settings": settings.to_container(config)}
@@ -127,19 +131,35 @@ def galaxies_of(
     store: Store,
     spec_z: Floats,
     rows: tuple[Ints, Ints],
-    embeddings: NDArray[np.float32] | None = None,
+    inputs: NDArray[Any],
+    *,
+    views_first: bool = False,
 ) -> list[Galaxies]:
-    """Return what batches of training and validation are drawn from: inputs, or embeddings (views, N, d)."""
+    """Return what batches of training and validation are drawn from: inputs (N, ...) or (views, N, d)."""
     columns: dict[str, NDArray[Any]] = {
         "ebv": np.asarray(store.catalogue["ebv"], dtype=np.float32),
         "z_bin": config.survey.grid().index(spec_z),
         "r_slice": config.survey.slices().index(store.catalogue["dered_petro_r"]),
     }
-    inputs = store.inputs if embeddings is None else embeddings
     return [
-        Galaxies(inputs, {k: v[part] for k, v in columns.items()}, part, views_first=embeddings is not None)
+        Galaxies(inputs, {k: v[part] for k, v in columns.items()}, part, views_first=views_first)
         for part in rows
     ]
+
+
+@torch.inference_mode()
+def made_once(config: Config, store: Store, inputs: Inputs, rows: Ints) -> NDArray[np.float32]:
+    """Return the network's inputs (N, d) of a store's N galaxies, made in the wanted rows."""
+    device, made = device_of(config.trainer), np.zeros((0, 0), np.float32)
+    rows = np.sort(rows)
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)
+        columns = inputs(raw, torch.zeros(len(part), dtype=torch.int64, device=device)).cpu().numpy()
+        if not made.size:
+            made = np.zeros((len(store.catalogue), columns.shape[1]), np.float32)
+        made[part] = columns
+    return made
 
 
 def fit_missing(config: Config) -> None:
@@ -148,10 +168,9 @@ def fit_missing(config: Config) -> None:
         run(settings.of_representation(config))
 
 
-def standardise(net: PhotozNet, store: Store, rows: Ints, inputs: Inputs) -> None:
+def standardise(net: PhotozNet, array: NDArray[Any], ebv: NDArray[Any], rows: Ints, inputs: Inputs) -> None:
     """Set the input scales of an encoder that has them, from training galaxies."""
     rows = rows[:: max(1, len(rows) // STANDARDISE_ON)]  # tables may be sorted
-    raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows]))
+    raw = torch.from_numpy(np.ascontiguousarray(array[rows]))
     columns = inputs(raw, torch.zeros(len(rows), dtype=torch.int64))
-    ebv = torch.from_numpy(np.asarray(store.catalogue["ebv"][rows], dtype=np.float32))
-    net.encoder.standardise(columns, ebv)
+    net.encoder.standardise(columns, torch.from_numpy(np.asarray(ebv[rows], dtype=np.float32)))

@@ -192,7 +192,7 @@ def assert_holds(held: Any, written: Any) -> None:
         (["stage=representation", *MAGNITUDES, "encoder.hidden=[0]"], ["encoder.hidden=[0]"]),
         (["stage=representation", *MAGNITUDES, "encoder.noise=-1"], ["encoder.noise=-1"]),
         (["stage=representation", *MAGNITUDES, "encoder.noise=1"], ["data.magnitude_errors"]),
-        (["stage=representation", "+encoder.hidden=[8]"], ["encoder.hidden", "fast", "stretch_scale"]),
+        (["stage=representation", "+encoder.hidden=[8]"], ["encoder.hidden", "fast", "Valid keys"]),
         (["stage=representation", "n_bootstrap=1"], ["n_bootstrap=1"]),
         (["stage=report", "data=catalogue", "data.columns=z"], ["data.columns=z", "pairs"]),
         (["stage=representation", "run=a/b"], ["run=a/b", "plain folder name"]),

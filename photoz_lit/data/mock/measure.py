@@ -17,7 +17,7 @@ from scipy.ndimage import maximum_filter, uniform_filter
 from scipy.special import gamma, gammainc
 
 from photoz_lit.data.mock import instrument
-from photoz_lit.data.mock.render import Image, _devaucouleurs_table, _width_of_narrow_gaussian
+from photoz_lit.data.mock.render import Image, devaucouleurs_table, width_of_narrow_gaussian
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.grids import Bools, Floats
 
@@ -263,7 +263,7 @@ def _observe(images: Image, x: Floats, y: Floats, modes: Modes) -> Image:
 
 def _response(seeing: Floats, modes: Modes) -> Image:
     """Return the transform of seeing (FWHM, pixels, (n, 5)) and pixel, (n, 5, m)."""
-    exponent = ((_width_of_narrow_gaussian() * seeing) ** 2 / -2).astype(np.float32)[..., None] * modes.k2
+    exponent = ((width_of_narrow_gaussian() * seeing) ** 2 / -2).astype(np.float32)[..., None] * modes.k2
     wide = np.float32(instrument.WIDE_SHARE)
     narrow = np.exp(exponent)
     exponent *= np.float32(instrument.WIDE_OVER_NARROW**2)
@@ -273,7 +273,7 @@ def _response(seeing: Floats, modes: Modes) -> Image:
 @cache
 def _devaucouleurs_curve() -> tuple[float, float, Image]:
     """Return the first and the step of ln s, and the transform f and s df/ds at each, (2, points)."""
-    ln_s, f = _devaucouleurs_table()
+    ln_s, f = devaucouleurs_table()
     fine = np.arange(ln_s[0], ln_s[-1], 0.0025)
     curves = np.stack([np.interp(fine, ln_s, f), np.interp(fine, ln_s, np.gradient(f, ln_s))])
     return float(fine[0]), 0.0025, curves.astype(np.float32)

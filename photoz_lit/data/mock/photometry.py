@@ -94,7 +94,8 @@ def _component_colours(
     curvature = choose(table, "curvature") * normal["curvature"]
     perturbation = tilt[:, None] * x + curvature[:, None] * x**2
     mean, scatter = choose(table, "bulge_type")
-    gradient = choose(table, "gradient") * np.exp(0.5 * normal["gradient"])
+    steeper, spread = choose(table, "gradient")
+    gradient = steeper + spread * normal["gradient"]
     bulge = template_colours(mean + scatter * normal["bulge_type"], spec_z) + perturbation
     bulge -= gradient[:, None] * x * (1 - np.asarray(table["true_bulge_fraction"]))[:, None]
     mean, slope, scatter = choose(table, "disc_type")
@@ -140,10 +141,6 @@ def draw_spectra(table: Table, draws: dict[str, Floats], without: Collection[str
         gain = total * 10 ** (-0.4 * instrument.CALIBRATION[j] * ndtri(draws[f"calibration_{band}"]))
         table[f"true_bulge_{band}"] = gain * share * 10 ** (-0.4 * (bulge[:, j] - bulge[:, R]))
         table[f"true_disc_{band}"] = gain * (1 - share) * 10 ** (-0.4 * (disc[:, j] - disc[:, R]))
-    for j, band in enumerate(BANDS):  # what photons allow: magnitudes of isolated galaxies of known shape
-        flux, error = _flux_error(table, j)
-        seen = np.maximum(flux + error * ndtri(draws[f"ideal_{band}"]), error)
-        table[f"ideal_mag_{band}"] = instrument.ZERO_POINT - 2.5 * np.log10(seen)
     table["true_g_r_gradient"] = (bulge - disc)[:, G]  # bulge less disc, both as seen
     at_rest = [c[:, G] - c[:, R] for c in _component_colours(table, draws, np.zeros(len(table)), without)]
     in_g = share * 10 ** (-0.4 * at_rest[0]) + (1 - share) * 10 ** (-0.4 * at_rest[1])

@@ -15,6 +15,7 @@ from astropy.cosmology import FlatLambdaCDM
 from astropy.table import Table
 from scipy.special import expit, gammainc, ndtri
 
+from photoz_lit.data.mock.ideal import add_ideal_columns
 from photoz_lit.data.mock.instrument import (
     DEVAUCOULEURS,
     EXPONENTIAL,
@@ -49,11 +50,7 @@ DISC_THICKNESS = 0.2  # axis ratio of an edge-on disc
 DRAWS = (
     *("population", "redshift", "luminosity", "inclination", "bulge_size", "bulge_axis", "angle", "twist"),
     *(*LATENT, *STRUCTURE_DRAWS, "ebv", "seeing", "ellipticity", "psf_angle", "sky", "x", "y"),
-    *(
-        f"{name}_{band}"
-        for name in ("seeing", "ellipticity", "sky", "calibration", "ideal")
-        for band in BANDS
-    ),
+    *(f"{name}_{band}" for name in ("seeing", "ellipticity", "sky", "calibration") for band in BANDS),
 )
 
 
@@ -68,12 +65,12 @@ def draw_galaxies(
     """Draw n candidates of a simulated survey, before it measures them: row i depends on the seed and i only.
 
     Columns are object_id, spec_z; ebv, mag; log_mass, log10 of solar masses; true_petro_r, mag, down to
-    `r_faint`; ideal_mag_*, mag, as photons alone would scatter them. For the renderer true_bulge_*,
-    true_disc_*, true_young_* (of the disc's): dereddened nanomaggies; true_*_radius (half-light, along the
-    major axis, arcsec), true_*_axis_ratio, true_*_angle (rad, from x towards y); true_x, true_y (pixels from
-    the middle of the stamp), true_seeing_* (FWHM, arcsec), true_psf_*, true_sky_* (nanomaggies per square
-    arcsec); what else `draw_structure` adds. For the record true_red, true_absolute_r (mag), true_g_r (rest
-    frame, mag), true_bulge_fraction (in r), true_g_r_gradient (bulge less disc, mag).
+    `r_faint`; ideal_mag_*, mag, and ideal_share_*, of the bulge, as photons alone would scatter them. For the
+    renderer true_bulge_*, true_disc_*, true_young_* (of the disc's): dereddened nanomaggies; true_*_radius
+    (half-light, along the major axis, arcsec), true_*_axis_ratio, true_*_angle (rad, from x towards y);
+    true_x, true_y (pixels from the middle of the stamp), true_seeing_* (FWHM, arcsec), true_psf_*, true_sky_*
+    (nanomaggies per square arcsec); what else `draw_structure` adds. For the record true_red, true_absolute_r
+    (mag), true_g_r (rest frame, mag), true_bulge_fraction (in r), true_g_r_gradient (bulge less disc, mag).
 
     `without` names effects that are left out.
 
@@ -95,6 +92,7 @@ def draw_galaxies(
     if catalogue is not None:
         rescale_to_magnitudes(table)
     draw_structure(table, draws, without)
+    add_ideal_columns(table, seed)
     table["log_mass"] = log_stellar_mass(*(np.asarray(table[f"true_{n}"]) for n in ("absolute_r", "g_r")))
     return table
 
@@ -226,7 +224,7 @@ def _draw_conditions(table: Table, draws: dict[str, Floats], without: Collection
     if "ebv" not in table.colnames:
         # Resembles the map of Schlegel, Finkbeiner & Davis (1998) over the survey's northern area.
         table["ebv"] = np.minimum(0.028 * np.exp(0.65 * ndtri(draws["ebv"])), 0.5)
-    for name, median, common, own in (("seeing", SEEING, 0.12, 0.06), ("sky", SKY, 0.17, 0.06)):
+    for name, median, common, own in (("seeing", SEEING, 0.14, 0.08), ("sky", SKY, 0.17, 0.06)):
         shared = common * ndtri(draws[name])
         for band, value in zip(BANDS, median, strict=True):
             table[f"true_{name}_{band}"] = value * np.exp(shared + own * ndtri(draws[f"{name}_{band}"]))

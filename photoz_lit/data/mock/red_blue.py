@@ -26,7 +26,7 @@ PAIRS = {
     "tilt": ((0.052, 0.104), (0.193, 0.06)),  # colour-magnitude: slope of the spectrum with M, scatter of it
     "curvature": (0.001, 0.047),  # scatter of the spectrum's curvature
     "bulge_size": ((0.8, 0.3), (0.5, 0.3)),  # bulge over disc half-light radius: median, scatter in ln
-    "gradient": (0.05, 0.08),  # tilt of the bulge's spectrum above the disc's
+    "gradient": ((0.10, 0.15), (0.10, 0.30)),  # tilt of the bulge's spectrum above the disc's: mean, scatter
     # Correlations of what colours show with what images show. Star formation is what makes discs blue, and
     # bulges small, lines strong and arms bright; at given luminosity small galaxies are red (Franx et al.
     # 2008, ApJ 688, 770).

@@ -263,7 +263,7 @@ def _transform_profile(source: Source, grid: Grid) -> Image:
 
 def _transform_devaucouleurs(squared: Image) -> Image:
     # Zero frequency lies below the table, where the transform is 1.
-    transform = np.interp(np.log(squared + np.float32(1e-7)), *_devaucouleurs_table())
+    transform = np.interp(np.log(squared + np.float32(1e-7)), *devaucouleurs_table())
     return np.asarray(transform, np.float32)
 
 
@@ -290,7 +290,7 @@ SCALES = {
 
 
 @cache
-def _devaucouleurs_table() -> tuple[Floats, Floats]:
+def devaucouleurs_table() -> tuple[Floats, Floats]:
     """Return ln (k R_e)^2 and the transform of the r^(1/4) law at unit flux, by FFTLog (Hamilton 2000)."""
     step = 0.01
     ln_r = step * (np.arange(4096) - 2047.5)
@@ -304,8 +304,8 @@ def _devaucouleurs_table() -> tuple[Floats, Floats]:
 
 
 @cache
-def _width_of_narrow_gaussian() -> float:
-    """Return the standard deviation of the narrow Gaussian over the full width at half maximum of both."""
+def width_of_narrow_gaussian() -> float:
+    """Return the standard deviation of the PSF's narrow Gaussian over the width at half maximum of both."""
     weights = np.array([1 - instrument.WIDE_SHARE, instrument.WIDE_SHARE / instrument.WIDE_OVER_NARROW**2])
     widths = np.array([1.0, instrument.WIDE_OVER_NARROW])
     half = brentq(lambda r: weights @ np.exp(-(r**2) / (2 * widths**2)) - weights.sum() / 2, 0.5, 3.0)
@@ -314,7 +314,7 @@ def _width_of_narrow_gaussian() -> float:
 
 def _transform_psf(psf: Psf, grid: Grid) -> Image:
     """Return the transform of the point spread function and the pixel, (5, side, side // 2 + 1)."""
-    sigma2 = (_width_of_narrow_gaussian() * np.asarray(psf.seeing)) ** 2
+    sigma2 = (width_of_narrow_gaussian() * np.asarray(psf.seeing)) ** 2
     # Ellipses of the same area: second moments along the axes, and between them.
     stretch = np.asarray(1 / (1 - psf.ellipticity))
     mean, half = sigma2 * (stretch + 1 / stretch) / 2, sigma2 * (stretch - 1 / stretch) / 2
@@ -338,11 +338,12 @@ def draw_noise(scene: Image, sky: Floats, rng: np.random.Generator) -> Image:
     """Draw the noise of photons and camera; counts are large: a normal law. Sky in nanomaggies a pixel."""
     photon = (instrument.NANOMAGGIES_PER_COUNT / instrument.GAIN).astype(np.float32)[:, None, None]
     noise = rng.standard_normal(scene.shape, np.float32)
-    noise *= np.sqrt(np.maximum(scene, 0) * photon + _sky_variance(sky)[:, None, None])
+    noise *= np.sqrt(np.maximum(scene, 0) * photon + sky_variance(sky)[:, None, None])
     return noise
 
 
-def _sky_variance(sky: Floats) -> Image:
+def sky_variance(sky: Floats) -> Image:
+    """Return the variance of a pixel without a galaxy, nanomaggies^2, of sky in nanomaggies a pixel."""
     count, gain = instrument.NANOMAGGIES_PER_COUNT, instrument.GAIN
     return np.asarray(sky * count / gain + instrument.DARK_VARIANCE * count**2, np.float32)
 
@@ -352,7 +353,7 @@ def draw_sky_residual(sky: Floats, pixels: int, rng: np.random.Generator) -> Ima
 
     Halos and galaxies too faint to be seen lift all bands together, some stamps by much.
     """
-    size = np.sqrt(_sky_variance(sky))[:, None, None]
+    size = np.sqrt(sky_variance(sky))[:, None, None]
     common = (instrument.SKY_LIFT * np.exp(rng.standard_normal())).astype(np.float32)[:, None, None]
     own = np.float32(instrument.SKY_RESIDUAL) * size
     level, along_x, along_y = own * rng.standard_normal((3, len(BANDS), 1, 1), np.float32)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from photoz_lit.data.catalogue import TableRules
 
 KINDS = ("images", "features")  # the latter of the same galaxies: `photoz_lit.data.magnitudes`
-VERSION = 2  # raise it when the simulated survey changes: stores are made again
+VERSION = 3  # raise it when the simulated survey changes: stores are made again
 EFFECTS = (
     *("arms", "asymmetry", "bars", "companions", "dust_lanes", "lines", "neighbours", "psf_shape"),
     *("resampling", "sky"),

@@ -7,7 +7,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 from photoz_lit.errors import ConfigError
-from photoz_lit.models.encoders.settings import Entry, ImageSettings, MLPSettings, VectorSettings
+from photoz_lit.models.encoders.settings import (
+    Entry,
+    ImageSettings,
+    MLPSettings,
+    PhotometrySettings,
+    VectorSettings,
+)
 from photoz_lit.setting import settings_of
 
 if TYPE_CHECKING:
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
 
 HERE = "photoz_lit.models.encoders"
 ENCODERS: dict[str, Entry | str] = {
-    "fast": Entry(f"{HERE}.fast.Fast", ImageSettings),
+    "fast": Entry(f"{HERE}.fast.Fast", PhotometrySettings),
     "mlp": Entry(f"{HERE}.mlp.MLP", MLPSettings),
     "net_p": Entry(f"{HERE}.net_p.NetP", ImageSettings),
     "net_s1": Entry(f"{HERE}.net_s.NetS1", ImageSettings),

@@ -1,22 +1,23 @@
 """A small network with adaptive photometry, for training in minutes on two CPU cores."""
 
 import math
-from itertools import product
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise, product
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photoz_lit.data.transforms import stretch
+from photoz_lit.data.transforms import Inputs
 from photoz_lit.models.encoders.layers import Encoder, Standardisation, append_ebv, initialise
-from photoz_lit.models.encoders.settings import ImageSettings
+from photoz_lit.models.encoders.settings import PhotometrySettings
 
-CORE = 48  # pixels: the side of the middle that convolutions see; the photometry sees all of the image
 N_APERTURES = 8
-MATCHED = 3  # the aperture that has the galaxy's own size
 OF_SHAPE = [4, 6]  # those in which shapes are measured
 LEAST_NOISE = 1e-4  # nanomaggies per pixel: that of an image without any
+CHUNK = 128  # galaxies: what a processor's cache takes
 FARTHEST = 8.0  # standard deviations: what a column may reach
 
 
@@ -82,9 +83,6 @@ class AdaptivePhotometry(nn.Module):
     def __init__(self, n_bands: int, pixels: int) -> None:
         super().__init__()
         self.pixels, self.largest = pixels, max(2.0, pixels / 5)
-        self.core_side = min(pixels, CORE + pixels % 2)
-        margin = (pixels - self.core_side) // 2
-        self.core = slice(margin, pixels - margin)
         powers = powers_of_place(pixels)
         radius = (powers[3] + powers[5]).sqrt()
         self.register_buffer("powers", powers, persistent=False)
@@ -94,26 +92,17 @@ class AdaptivePhotometry(nn.Module):
         self.n_columns = N_APERTURES * (3 * n_bands - 1) - n_bands + 2 + 4 * n_bands
 
     @torch.no_grad()
-    def forward(self, stretched: Tensor) -> tuple[Tensor, Tensor]:
-        """Map stretched images (n, n_bands, pixels, pixels) to columns (n, n_columns) and scaled images.
-
-        These are without neighbours and show shape alone: each band in units of its mean surface brightness.
-        """
-        with torch.autocast(stretched.device.type, enabled=False):
-            stretched = stretched.float().permute(0, 2, 3, 1).flatten(1, 2)
-            # The inverse of the stretch sign(x) (sqrt(|x| + 1) - 1).
-            flux = stretched.abs().add_(2).mul_(stretched)
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (n, n_bands, pixels, pixels), nanomaggies, to columns (n, n_columns)."""
+        with torch.autocast(images.device.type, enabled=False):
+            flux = images.float().permute(0, 2, 3, 1).flatten(1, 2)
             scatter = (flux[:, self.outskirts] - flux[:, -1 - self.outskirts]).abs().median(dim=1).values
             noise = (1.4826 / math.sqrt(2) * scatter).clamp_min(LEAST_NOISE)
             total = (flux @ (1 / noise)[:, :, None])[:, :, 0]
             neighbour = self.neighbours(total, math.sqrt(flux.shape[2]))
             flux = torch.where(neighbour[:, :, None], flux.flip(1), flux)
             ellipse = self.match(torch.where(neighbour, total.flip(1), total))
-            columns, matched = self.measure(flux, ellipse)
-            brightness = matched / (2 * math.pi * ellipse.size()[:, None] ** 2)
-            image = flux.view(-1, self.pixels, self.pixels, flux.shape[2]).permute(0, 3, 1, 2)
-            unit = torch.maximum(brightness, noise)[:, :, None, None]
-            return columns, image[..., self.core, self.core] / unit
+            return self.measure(flux, ellipse)
 
     def neighbours(self, total: Tensor, noise: float) -> Tensor:
         """Return where the sum of the bands (n, pixels^2) has another galaxy, dilated by a pixel."""
@@ -142,8 +131,8 @@ class AdaptivePhotometry(nn.Module):
             ellipse = Ellipse(*(torch.where(positive, a, b) for a, b in zip(new, ellipse, strict=True)))
         return ellipse
 
-    def measure(self, flux: Tensor, ellipse: Ellipse) -> tuple[Tensor, Tensor]:
-        """Return columns (n, n_columns) and the fluxes in the matched aperture (n, n_bands)."""
+    def measure(self, flux: Tensor, ellipse: Ellipse) -> Tensor:
+        """Return columns (n, n_columns)."""
         distance, size, powers = ellipse.distance(self.powers), ellipse.size()[:, None], self.powers
         weights = flux.new_empty(len(flux), N_APERTURES + 4, flux.shape[1])
         # From the widest to the narrowest: the square of one is sqrt(2) times narrower.
@@ -163,84 +152,65 @@ class AdaptivePhotometry(nn.Module):
         concentration = magnitude[:, 1:] - magnitude[:, :-1]
         own = torch.cat([size.log(), length / (ellipse.xx + ellipse.yy)[:, None]], dim=1)
         parts = [magnitude.flatten(1), colour.flatten(1), concentration.flatten(1), own]
-        return torch.cat([*parts, shape.clamp(-20, 20).flatten(1)], dim=1), apertures[:, MATCHED]
+        return torch.cat([*parts, shape.clamp(-20, 20).flatten(1)], dim=1)
 
 
-def round_gaussians(pixels: int, sigmas: tuple[float, ...]) -> Tensor:
-    """Return weights of Gaussians around the centre of a square map, (len(sigmas), pixels^2), of sum 1."""
-    powers = powers_of_place(pixels)
-    weights = torch.exp(-0.5 * (powers[3] + powers[5]) / torch.tensor(sigmas)[:, None] ** 2)
-    return weights / weights.sum(dim=1, keepdim=True)
+@cache
+def photometry_of(n_bands: int, pixels: int, device: torch.device) -> AdaptivePhotometry:
+    """Return the photometry of images of this shape, made once."""
+    return AdaptivePhotometry(n_bands, pixels).to(device)
 
 
-class Residual(nn.Module):
-    """Residual block without normalisation: x + conv(relu(conv(relu(x)))), the identity at first."""
+@dataclass(frozen=True)
+class MeasuredInputs:
+    """Cutouts: the columns that photometry measures on them. Views would not differ."""
 
-    def __init__(self, n_channels: int, n_inner: int, inner_kernel: int) -> None:
-        super().__init__()
-        self.inner = nn.Conv2d(n_channels, n_inner, inner_kernel, padding=inner_kernel // 2)
-        self.outer = nn.Conv2d(n_inner, n_channels, 3, padding=1)
+    once: ClassVar[bool] = True
+    n_views: int = 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, n_channels, H, W) to the same shape."""
-        change: Tensor = self.outer(F.relu(self.inner(F.relu(x))))
-        return x + change
-
-
-def layer(n_in: int, n_out: int) -> nn.Sequential:
-    """Return a fully connected layer with SiLU."""
-    return nn.Sequential(nn.Linear(n_in, n_out), nn.SiLU())
+    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+        """Return columns (n, n_columns) of cutouts (n, n_bands, pixels, pixels), nanomaggies."""
+        photometry = photometry_of(inputs.shape[1], inputs.shape[2], inputs.device)
+        return torch.cat([photometry(part) for part in torch.split(inputs, CHUNK)])
 
 
 class Fast(Encoder):
-    """Small network for training in minutes on two CPU cores.
+    """Small network for training in seconds on a CPU: photometry as a catalogue has it, then an `mlp`.
 
-    Columns of adaptive photometry and E(B-V) pass three fully connected layers, as an `mlp` on a catalogue.
-    Beside them convolutions see the galaxy's middle, without its neighbours and at unit surface brightness:
-    patches of 4x4 pixels become 64 channels, one residual block works at a quarter and two at an eighth of
-    the size, and means under Gaussians of three widths around the centre keep the radial information. One
-    layer joins them to the columns' layers, which are the other half of the embedding.
-
-    There is no batch normalisation: nothing changes in evaluation or when frozen. A middle whose side 8 does
-    not divide is padded with zeros, evenly.
+    Columns of adaptive photometry and E(B-V) pass three fully connected layers. Convolutions beside them
+    found nothing more on the simulated survey. Nothing changes in evaluation or when frozen.
     """
 
-    n_features = 256
-    pool_weights: Tensor
+    Settings = PhotometrySettings
+    n_features = 128
 
     def __init__(
-        self, n_columns: int, pixels: int, settings: ImageSettings, generator: torch.Generator | None = None
+        self,
+        n_columns: int,
+        pixels: int,
+        settings: PhotometrySettings,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(n_columns, pixels, settings, generator)
-        self.photometry = AdaptivePhotometry(n_columns, pixels)
-        padding = -self.photometry.core_side % 8
-        self.padding = (padding // 2, padding - padding // 2) * 2
-        self.stem = nn.Conv2d(n_columns, 64, 4, stride=4)
-        self.quarter = Residual(64, 32, inner_kernel=1)
-        self.down = nn.Conv2d(64, 96, 2, stride=2)
-        self.eighth = nn.Sequential(Residual(96, 64, inner_kernel=3), Residual(96, 32, inner_kernel=1))
-        weights = round_gaussians((self.photometry.core_side + padding) // 8, (0.7, 2.0, math.inf))
-        self.register_buffer("pool_weights", weights, persistent=False)
-        n = self.photometry.n_columns + 1
-        self.standardisation = Standardisation(n)
-        self.catalogue = nn.Sequential(layer(n, 128), layer(128, 128), layer(128, 128))
-        self.joint = layer(3 * 96 + 128, 128)
+        self.standardisation = Standardisation(n_columns + 1)
+        widths = (n_columns + 1, 128, 128, self.n_features)
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
         initialise(self, bias=0.0, generator=generator)
-        for block in (self.quarter, *self.eighth):
-            nn.init.zeros_(block.outer.weight)
+
+    @staticmethod
+    def inputs(settings: PhotometrySettings, kind: str, with_errors: bool) -> Inputs:
+        """Return the photometry."""
+        return MeasuredInputs()
 
     def standardise(self, inputs: Tensor, ebv: Tensor) -> None:
-        """Take shift and scale of photometry and E(B-V) from stretched training images."""
-        columns = [self.photometry(inputs[i : i + 256])[0] for i in range(0, len(inputs), 256)]
-        self.standardisation.fit(append_ebv(torch.cat(columns), ebv))
+        """Take shift and scale of columns (n, n_columns) and E(B-V) (n,), mag."""
+        self.standardisation.fit(append_ebv(inputs, ebv))
 
-    def forward(self, image: Tensor, ebv: Tensor) -> Tensor:
-        """Map images (n, n_bands, pixels, pixels) and E(B-V) (n,) in mag to embeddings (n, n_features)."""
-        columns, x = self.photometry(image)
-        x = F.pad(stretch(x), self.padding) if any(self.padding) else stretch(x)
-        x = self.eighth(self.down(F.relu(self.quarter(self.stem(x)))))
-        cells = F.relu(x).permute(0, 2, 3, 1).flatten(1, 2)
-        pooled = (self.pool_weights.to(cells.dtype) @ cells).flatten(1)
-        columns = self.standardisation(append_ebv(columns, ebv)).clamp(-FARTHEST, FARTHEST)
-        known = self.catalogue(columns.to(pooled.dtype))
-        return torch.cat([known, self.joint(torch.cat([pooled, known], dim=1))], dim=1)
+    def forward(self, columns: Tensor, ebv: Tensor) -> Tensor:
+        """Map columns (n, n_columns) and E(B-V) (n,) in mag to embeddings (n, n_features)."""
+        columns = self.standardisation(append_ebv(columns, ebv))
+        embedding: Tensor = self.layers(columns.clamp(-FARTHEST, FARTHEST))
+        return embedding

@@ -26,6 +26,13 @@ class ImageSettings(EncoderSettings):
 
 
 @dataclass
+class PhotometrySettings(EncoderSettings):
+    """Of `fast`: there are none."""
+
+    reads: ClassVar[tuple[str, ...]] = ("images",)
+
+
+@dataclass
 class MLPSettings(EncoderSettings):
     """Of `mlp`: widths of its layers, the last one the size of the embedding."""
 

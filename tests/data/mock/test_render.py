@@ -18,7 +18,6 @@ from photoz_lit.data.mock.instrument import (
 )
 from photoz_lit.data.mock.population import draw_galaxies
 from photoz_lit.data.mock.render import Psf, Source, draw_neighbours, draw_scene, render_cutouts
-from photoz_lit.data.mock.structure import map_young_stars
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.data.sources.mock import EFFECTS
 
@@ -89,31 +88,6 @@ def test_flux_in_the_stamp_is_the_dimmed_flux_whatever_galaxies_show():
     assert np.abs(np.array(ratios) - 1).max() < 0.12  # clumps are drawn: few, in a small disc
 
 
-def test_young_stars_have_unit_sum_and_two_arms():
-    galaxy = {
-        "true_disc_radius": 6.0,
-        "true_disc_axis_ratio": 0.5,
-        "true_disc_angle": 0.3,
-        "true_arms": 2,
-        "true_pitch": 0.3,
-        "true_arm_phase": 0.0,
-        "true_arm_contrast": 1.5,
-        "true_clumps": 0.0,
-        "true_lopsided": 0.0,
-        "true_lopsided_angle": 0.0,
-    }
-    where = map_young_stars(galaxy, (127.5, 127.5), 256, 1.0, np.random.default_rng(0))
-    assert where.sum() == pytest.approx(1, abs=0.005)
-    assert where.min() >= 0
-    np.testing.assert_allclose(
-        where, where[::-1, ::-1], atol=1e-4 * where.max()
-    )  # two arms, half a turn apart
-    lopsided = galaxy | {"true_lopsided": 0.5}
-    skewed = map_young_stars(lopsided, (127.5, 127.5), 256, 1.0, np.random.default_rng(0))
-    assert skewed.sum() == pytest.approx(1, abs=0.005)
-    assert np.abs(skewed - skewed[::-1, ::-1]).sum() > 0.2
-
-
 def test_position_is_the_centroid():
     scene = draw_scene([Source(ONE, 30.2, 33.7)], TYPICAL, 64)[2]
     y, x = np.mgrid[:64, :64]
@@ -163,7 +137,7 @@ def test_neighbours_have_the_density_of_the_counts():
 def test_bulge_and_disc_agree_with_galsim():
     galsim = pytest.importorskip("galsim")
     rng = np.random.default_rng(0)
-    width = render._width_of_narrow_gaussian()
+    width = render.width_of_narrow_gaussian()
     for _ in range(10):
         radius, share, angle = rng.uniform(1, 9, 2), rng.uniform(), rng.uniform(0, np.pi)
         axis_ratio, (x, y), fwhm = rng.uniform([0.5, 0.2], 1), rng.uniform(31, 32, 2), rng.uniform(2.6, 4.2)
