@@ -18,7 +18,7 @@ N_APERTURES = 8
 OF_SHAPE = [4, 6]  # those in which shapes are measured
 LEAST_NOISE = 1e-4  # nanomaggies per pixel: that of an image without any
 CHUNK = 128  # galaxies: what a processor's cache takes
-FARTHEST = 8.0  # standard deviations: what a column may reach
+FARTHEST = 4.0  # standard deviations: what a column may reach
 
 
 class Ellipse(NamedTuple):
