@@ -65,7 +65,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in headings(target), f"{named(page)}: {link}: no such heading"
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize(
+    "command",
+    # A sweep is composed job by job, up to a hundred.
+    [pytest.param(line, marks=pytest.mark.slow if " -m " in line[10:] else ()) for line in commands()],
+)
 def test_commands_are_taken(command: str, tmp_path: Path) -> None:
     """Every setting is one, and has a value that can be; nothing runs."""
     words = [re.sub(r"^(seed=\d+)[\d,]*$", r"\1", word) for word in shlex.split(command)[3:]]

@@ -7,7 +7,8 @@ of the real table. Heads are fitted to n galaxies of the first half, in several 
 second. Writes few_labels.svg, .png and .json, and prints a table. The estimate is the median.
 
 The ways: `scratch` (an mlp and its head on n labels), `simulated` (outputs behind a hidden layer, on the
-frozen embedding of an mlp of simulated galaxies and on the errors, added to that mlp's own logits),
+frozen embedding of an mlp of simulated galaxies and on the errors, added to that mlp's own logits; its p(z)
+is averaged with that of `scratch`),
 `self-supervised` (an mlp that learnt to mend magnitudes of the first half, without labels, fine-tuned with a
 head), `trees` and `neighbours` (scikit-learn).
 """
@@ -41,6 +42,8 @@ BANDS = "ugriz"
 NUMBERS: tuple[int, ...] = (100, 200, 300, 500, 1000, 2000, 2500)
 GRID = RedshiftGrid(0.0, 0.4, 120)
 HIDDEN = [128, 128]
+STEPS = 2500  # of the mlp of simulated galaxies
+WORTH = 1500  # labels: what the simulated survey counts for
 FOLDS, SHARES = 5, (0.0, 0.25, 0.5, 0.75, 1.0)
 LOOKS = {
     "scratch": (style.VERMILION, "o"),
@@ -187,7 +190,7 @@ def simulated(data: Galaxies, seed: int) -> PhotozNet:
         m, _ = data.noisy(rows, 0.5, generator)
         return cross_entropy(logits_of(net, torch.cat([features(m), size[rows]], dim=1)), target[rows])
 
-    descend([net], loss, len(size), steps=2500, lr=3e-3, weight_decay=0.01, batch=256, seed=seed)
+    descend([net], loss, len(size), steps=STEPS, lr=3e-3, weight_decay=0.01, batch=256, seed=seed)
     return net.eval()
 
 
@@ -199,6 +202,11 @@ def known_of(data: Galaxies) -> Galaxies:
 def on_simulated(nets: list[PhotozNet], train: Galaxies, test: Galaxies, seed: int) -> Floats:
     """Outputs that start from nothing, added to the logits of each frozen mlp; their p(z) are averaged."""
     return np.asarray(np.mean([_beside(net, train, test, seed) for net in nets], axis=0))
+
+
+def blend(of_simulated: Floats, of_labels: Floats, n: int) -> Floats:
+    """Return the mean of two p(z): n labels count as much as `WORTH` of them for the simulated survey."""
+    return np.asarray((WORTH * of_simulated + n * of_labels) / (WORTH + n))
 
 
 def _beside(net: PhotozNet, train: Galaxies, test: Galaxies, seed: int) -> Floats:
@@ -319,7 +327,9 @@ def curves(real: Galaxies, sim: Galaxies, numbers: tuple[int, ...], draws: int, 
     zero = _mean(nets, known_test.magnitudes)
     ways: dict[str, Callable[[Ints, int], Floats]] = {
         "scratch": lambda own, seed: scratch(pool[own], test, seed),
-        "simulated": lambda own, seed: on_simulated(nets, known[own], known_test, seed),
+        "simulated": lambda own, seed: blend(
+            on_simulated(nets, known[own], known_test, seed), scratch(pool[own], test, seed), len(own)
+        ),
         "self-supervised": lambda own, seed: self_supervised(learnt, pool[own], test, seed),
         "trees": lambda own, seed: by_sklearn("trees", pool[own], test, seed),
         "neighbours": lambda own, seed: by_sklearn("neighbours", pool[own], test, seed),

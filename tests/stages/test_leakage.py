@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from photoz_lit.correction.calibration.deconvolution import Expected
 
 CORRECTIONS = sorted(path.stem for path in (ROOT / "conf" / "correction").glob("*.yaml"))
-FAST = ("full_pit", "clap", "best")
+FAST = ("full_pit", "clap")
 NEEDS_SPEC_Z = ("spec_z", "pit")
 
 SPLITS = ("train",) * 90 + ("val",) * 30 + ("test",) * 40
