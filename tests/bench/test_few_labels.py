@@ -4,7 +4,7 @@ import few_labels
 import numpy as np
 import pytest
 import torch
-from few_labels import GRID, Galaxies, blend, known_of, of_size, on_simulated, scores, simulated
+from few_labels import Galaxies, blend, known_of, of_size, on_simulated, scores, simulated
 
 
 def galaxies(n: int, seed: int) -> Galaxies:
