@@ -1,6 +1,6 @@
 """Calibrate the simulated survey on real magnitudes and redshifts.
 
-    python tests/bench/calibrate.py --real sdss_mgs.csv --output FOLDER [--steps 8] [--galaxies 8000]
+    python tests/bench/calibrate_survey.py --real sdss_mgs.csv --output FOLDER [--steps 8] [--galaxies 8000]
 
 The table holds spec_z and dereddened mag_u .. mag_z. Only its first 2,500 rows are used: the others are for
 tests. Numbers of `photoz_lit.data.mock.red_blue` and corrections of spectra in `photometry` move until
