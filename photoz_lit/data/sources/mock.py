@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from photoz_lit.data.catalogue import TableRules
 
+# Matrix products of each worker: threads of several on the same cores wait for each other.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 KINDS = ("images", "features")  # the latter of the same galaxies: `photoz_lit.data.magnitudes`
 VERSION = 3  # raise it when the simulated survey changes: stores are made again
 EFFECTS = (
@@ -124,8 +126,15 @@ def _mapped(workers: int, function: Callable[[Any], Any], parts: Iterable[Any]) 
         return
     # Workers start afresh: a fork of a process that has run torch's threads can hang.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
-        yield from pool.map(function, parts)
+    before = dict(os.environ)
+    os.environ.update(ONE_THREAD)  # workers read it when they start; here these libraries are loaded already
+    try:
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+            yield from pool.map(function, parts)
+    finally:
+        for name in ONE_THREAD:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in ONE_THREAD if name in before})
 
 
 def _end_with_parent() -> None:
