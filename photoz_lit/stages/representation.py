@@ -150,15 +150,13 @@ def galaxies_of(
 @torch.inference_mode()
 def made_once(config: Config, store: Store, inputs: Inputs, rows: Ints) -> NDArray[np.float32]:
     """Return the network's inputs (N, d) of a store's N galaxies, made in the wanted rows."""
-    device, made = device_of(config.trainer), np.zeros((0, 0), np.float32)
-    rows = np.sort(rows)
+    device, rows = device_of(config.trainer), np.sort(rows)
+    parts = []
     for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)
-        columns = inputs(raw, torch.zeros(len(part), dtype=torch.int64, device=device)).cpu().numpy()
-        if not made.size:
-            made = np.zeros((len(store.catalogue), columns.shape[1]), np.float32)
-        made[part] = columns
+        raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows[start : start + BATCH]])).to(device)
+        parts.append(inputs(raw, torch.zeros(len(raw), dtype=torch.int64, device=device)).cpu().numpy())
+    made = np.zeros((len(store.catalogue), parts[0].shape[1]), np.float32)
+    made[rows] = np.concatenate(parts)
     return made
 
 

@@ -5,6 +5,7 @@ Networks of these layers run under bfloat16 autocast in the channels-last layout
 float32 or to another layout on the way.
 """
 
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -100,6 +101,14 @@ def conv_relu(n_in: int, n_out: int, kernel: int, padding: int) -> nn.Sequential
 def two_layers(n_in: int, width: int) -> nn.Sequential:
     """Two fully connected layers of the same width with ReLU."""
     return nn.Sequential(nn.Linear(n_in, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+
+
+def silu_layers(*widths: int) -> nn.Sequential:
+    """Fully connected layers from the first width over the others to the last, each with SiLU."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.SiLU()]
+    return nn.Sequential(*layers)
 
 
 class Standardisation(nn.Module):

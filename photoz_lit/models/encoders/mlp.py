@@ -1,11 +1,11 @@
 """Fully connected encoder for catalogues of magnitudes, or on top of vectors."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from photoz_lit.data.transforms import CatalogueInputs, Inputs, VectorInputs
 from photoz_lit.errors import ConfigError
-from photoz_lit.models.encoders.layers import Encoder, Standardisation, initialise
+from photoz_lit.models.encoders.layers import Encoder, Standardisation, initialise, silu_layers
 from photoz_lit.models.encoders.settings import MLPSettings
 
 
@@ -29,10 +29,7 @@ class MLP(Encoder):
             raise ConfigError(f"encoder.hidden={hidden} must name at least one layer, e.g. [256,256]")
         self.standardisation = Standardisation(n_columns + 1)
         self.n_features = hidden[-1]
-        layers: list[nn.Module] = []
-        for n_in, n_out in zip([n_columns + 1, *hidden[:-1]], hidden, strict=True):
-            layers += [nn.Linear(n_in, n_out), nn.SiLU()]
-        self.layers = nn.Sequential(*layers)
+        self.layers = silu_layers(n_columns + 1, *hidden)
         initialise(self, bias=0.0, generator=generator)
 
     @staticmethod
