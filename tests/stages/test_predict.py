@@ -661,5 +661,6 @@ def test_many_galaxies_in_flat_memory_and_through_a_kill(trained: Finished, tmp_
     killed, whole = (only(tmp_path / name, "done.json").parent for name in ("killed", "whole"))
     assert content(killed) == content(whole)
     assert len(memory) > 20
-    # Buffers of a batch come and go; the first half has seen their peak.
-    assert memory[-1] - memory[len(memory) // 2] < 2000, memory  # kB; 20 MB were written meanwhile
+    # Buffers of a batch come and go, a few MB; whoever kept what is written would grow by half of it.
+    written = sum(p.stat().st_size for p in whole.rglob("*") if p.is_file()) / 1024  # kB
+    assert memory[-1] - memory[len(memory) // 2] < written / 4, memory

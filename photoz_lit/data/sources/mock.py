@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from photoz_lit.data.pixels import inspect_cutouts
 from photoz_lit.data.sources.settings import Plan, Survey, TableSettings, facts_of, need
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from photoz_lit.data.catalogue import TableRules
 
-# Matrix products of each worker: threads of several on the same cores wait for each other.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 KINDS = ("images", "features")  # the latter of the same galaxies: `photoz_lit.data.magnitudes`
 VERSION = 3  # raise it when the simulated survey changes: stores are made again
 EFFECTS = (
@@ -120,21 +119,20 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
 
 def _mapped(workers: int, function: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
     """Yield the function of each part, in order, from so many processes."""
-    parts = list(parts)
+    parts, alone = list(parts), partial(_with_one_thread, function)
     if workers == 1 or len(parts) <= 1:
-        yield from map(function, parts)
+        yield from map(alone, parts)
         return
     # Workers start afresh: a fork of a process that has run torch's threads can hang.
     spawn = multiprocessing.get_context("spawn")
-    before = dict(os.environ)
-    os.environ.update(ONE_THREAD)  # workers read it when they start; here these libraries are loaded already
-    try:
-        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
-            yield from pool.map(function, parts)
-    finally:
-        for name in ONE_THREAD:
-            os.environ.pop(name)
-        os.environ.update({name: before[name] for name in ONE_THREAD if name in before})
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+        yield from pool.map(alone, parts)
+
+
+def _with_one_thread(function: Callable[[Any], Any], part: Any) -> Any:
+    """Call the function: its matrix products round alike whatever the machine, and workers do not queue."""
+    with threadpool_limits(1, "blas"):
+        return function(part)
 
 
 def _end_with_parent() -> None:
