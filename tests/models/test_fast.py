@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photoz_lit.data.transforms import N_SYMMETRIES, apply_symmetry
-from photoz_lit.models.encoders import build_encoder
+from photoz_lit.models.encoders import build_encoder, encoder_class
 from photoz_lit.models.encoders.fast import (
     CHUNK,
     N_APERTURES,
@@ -15,6 +15,7 @@ from photoz_lit.models.encoders.fast import (
     MeasuredInputs,
     greatest_of_3x3,
 )
+from photoz_lit.models.encoders.settings import PhotometrySettings
 
 
 def measure(images: Tensor) -> Tensor:
@@ -106,11 +107,21 @@ def test_measuring_does_not_depend_on_the_batch() -> None:
     assert measure(images).shape == (CHUNK + 3, AdaptivePhotometry(2, 16).n_columns)
 
 
-def test_fast_learns() -> None:
+def test_steady_columns_are_of_one_aperture() -> None:
+    image = elliptical_galaxy(4.0, 0.5, 0.6, (50.0, 100.0, 250.0))
+    columns = MeasuredInputs(steady=True)(image, torch.zeros(1))
+    magnitude = torch.asinh(torch.tensor([50.0, 100.0, 250.0]) * 0.8 / 2)  # of s^2 / (1 + s^2), s = 2
+    expected = [float(magnitude[1]), *magnitude.diff().tolist(), np.log(4.0), 0.6]
+    assert columns[0].tolist() == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["fast", "steady"])
+def test_fast_learns(name: str) -> None:
     generator = torch.Generator().manual_seed(8)
     image, ebv = torch.randn(64, 3, 32, 32, generator=generator), torch.rand(64, generator=generator)
-    columns = measure(image)
-    encoder = build_encoder("fast", columns.shape[1], 32, generator=generator)
+    inputs = encoder_class(name).inputs(PhotometrySettings(), "images", with_errors=False)
+    columns = inputs(image, torch.zeros(64))
+    encoder = build_encoder(name, columns.shape[1], 32, generator=generator)
     encoder.standardise(columns, ebv)
     readout = nn.Linear(encoder.n_features, 1)
     optimiser = torch.optim.Adam([*encoder.parameters(), *readout.parameters()], lr=1e-3)

@@ -32,6 +32,7 @@ ENCODERS: dict[str, Entry | str] = {
     "net_s3": Entry(f"{HERE}.net_s.NetS3", ImageSettings),
     "net_t": Entry(f"{HERE}.net_t.NetT", ImageSettings),
     "precomputed": Entry(f"{HERE}.precomputed.Precomputed", VectorSettings),
+    "steady": Entry(f"{HERE}.fast.Steady", PhotometrySettings),
 }
 
 

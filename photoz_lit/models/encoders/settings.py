@@ -27,7 +27,7 @@ class ImageSettings(EncoderSettings):
 
 @dataclass
 class PhotometrySettings(EncoderSettings):
-    """Of `fast`: there are none."""
+    """Of `fast` and `steady`: there are none."""
 
     reads: ClassVar[tuple[str, ...]] = ("images",)
 
