@@ -45,7 +45,8 @@ def work(config: "Config") -> None:
             return
     stage = importlib.import_module(f"photoz_lit.stages.{config.stage.name}")
     if "torch" in sys.modules:
-        from photoz_lit.training import quieten, use_threads
+        from photoz_lit.device import use_threads
+        from photoz_lit.training import quieten
 
         quieten()
         use_threads(config.trainer.threads)

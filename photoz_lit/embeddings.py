@@ -14,12 +14,12 @@ from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.data.splits import draw, object_names
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
+from photoz_lit.device import BATCH, autocast, device_of
 from photoz_lit.errors import DataError
 from photoz_lit.files import beside, digest, digest_of, reserve, write_arrays
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.training import BATCH, autocast, device_of
 
 Encode = Callable[[Ints, int], Iterator[tuple[Ints, NDArray[np.float32]]]]
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from photoz_lit import metrics
+from photoz_lit.checkpoints import load_weights
 from photoz_lit.config import Config, TrainerConfig, TrainingConfig, to_container
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table
 from photoz_lit.correction.losses import loss_module
@@ -24,13 +25,14 @@ from photoz_lit.correction.weights import LDS_SIGMA, galaxy_weights, lds_weights
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.splits import draw
+from photoz_lit.device import BATCH, device_of
 from photoz_lit.files import digest_of, locked
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders.precomputed import Precomputed
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet, Trainable, mixture
 from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels
 from photoz_lit.network import membership, new_outputs
-from photoz_lit.training import BATCH, device_of, load_weights, train
+from photoz_lit.training import train
 
 Floats = NDArray[np.float64]
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photoz_lit import config as settings
+from photoz_lit.checkpoints import load_checkpoint, load_weights
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.finishing.chain import Chain
 from photoz_lit.correction.prior import Priors, mean_priors
@@ -31,6 +32,7 @@ from photoz_lit.data.columns import numbers
 from photoz_lit.data.formats import read_table
 from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
+from photoz_lit.device import BATCH, device_of
 from photoz_lit.embeddings import REFERENCE_FLUX, embed, objects_of, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
@@ -40,7 +42,6 @@ from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import AnyHead, Ensemble, Mean, PhotozNet, mixture
 from photoz_lit.models.neighbours import Neighbours
 from photoz_lit.network import build, inputs_of, new_outputs
-from photoz_lit.training import BATCH, device_of, load_checkpoint, load_weights
 
 log = logging.getLogger(__name__)
 

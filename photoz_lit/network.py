@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from photoz_lit.checkpoints import load_checkpoint, load_weights
 from photoz_lit.config import Config
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Bools
 from photoz_lit.models.encoders import build_encoder, encoder_class, readers, reads
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
-from photoz_lit.training import load_checkpoint, load_weights
 
 
 def build(config: Config, kind: str, shape: tuple[int, ...]) -> PhotozNet:

@@ -5,25 +5,23 @@ import os
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
-from torch import Tensor, nn
 
+from photoz_lit.checkpoints import load_checkpoint, save_checkpoint
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
 from photoz_lit.data.datamodule import GalaxyData
-from photoz_lit.errors import ConfigError, DataError
-from photoz_lit.files import beside
+from photoz_lit.device import device_of, precision_of
+from photoz_lit.errors import DataError
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.progress import counted
 
 log = logging.getLogger(__name__)
 
-BATCH = 512  # galaxies at a time where nothing is trained
 # Lightning tells of its own workings what a user of this package cannot act on.
 QUIET = (
     (FutureWarning, ".*LeafSpec.*"),
@@ -42,38 +40,6 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message, category)
     for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def use_threads(n: int | None) -> None:
-    """Use so many CPU threads in this process; None leaves the choice to torch."""
-    if n is not None:
-        torch.set_num_threads(n)
-
-
-def device_of(trainer: TrainerConfig) -> torch.device:
-    """Return the device that Lightning would train on."""
-    if trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda")
-    if trainer.accelerator in ("gpu", "cuda"):
-        raise ConfigError(
-            f"trainer.accelerator={trainer.accelerator} but no GPU is found: type trainer.accelerator=auto"
-        )
-    return torch.device("cpu")
-
-
-def precision_of(trainer: TrainerConfig) -> Literal["bf16-mixed", "32-true"]:
-    """Return bf16-mixed where the hardware computes in it, else 32-true."""
-    if trainer.precision != "auto":
-        return "bf16-mixed" if trainer.precision == "bf16-mixed" else "32-true"
-    if device_of(trainer).type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
-
-
-def autocast(trainer: TrainerConfig) -> torch.autocast:
-    """Return the autocast context that matches `precision_of`, for inference outside Lightning."""
-    enabled = precision_of(trainer) == "bf16-mixed"
-    return torch.autocast(device_of(trainer).type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def train(
@@ -146,34 +112,6 @@ def train(
     for name in ("last.ckpt", "best.ckpt"):  # with the optimiser's state: of no more use
         (folder / name).unlink(missing_ok=True)
     return checkpoint
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without unpickling code; DataError where the file is none of ours, or not whole."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are not its own
-        raise DataError(
-            f"{path}: cannot be loaded as a checkpoint ({type(error).__name__}): "
-            "delete its folder and train again"
-        ) from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "settings"} <= checkpoint.keys():
-        raise DataError(f"{path}: is no checkpoint of photoz_lit: delete its folder and train again")
-    return checkpoint
-
-
-def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load weights into the network that they belong to; DataError where they are another network's."""
-    try:
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: weights of another network: delete its folder, train again") from error
-
-
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place and rename it; the same content gives the same bytes."""
-    with beside(path) as partial, partial.open("wb") as file:  # a path would be written into it
-        torch.save(content, file)
 
 
 class Pace(Callback):

@@ -13,6 +13,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("data",),
     ("models",),
     ("config",),
+    ("checkpoints", "device"),
     ("network", "embeddings", "fitting", "training", "inference"),
     ("frozen", "results", "runs", "scores"),
     ("report",),

@@ -3,7 +3,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,85 +12,11 @@ from photoz_lit import training
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.transforms import CatalogueInputs
-from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
-from photoz_lit.training import (
-    autocast,
-    device_of,
-    load_checkpoint,
-    load_weights,
-    precision_of,
-    save_checkpoint,
-    train,
-    use_threads,
-)
-
-
-def test_checkpoint_comes_back_and_leaves_no_remains(tmp_path: Path) -> None:
-    content = {"state_dict": {"a": torch.arange(3.0)}, "settings": {"seed": 1}}
-    save_checkpoint(tmp_path / "a.ckpt", content)
-    loaded = load_checkpoint(tmp_path / "a.ckpt")
-    assert loaded["settings"] == {"seed": 1}
-    assert torch.equal(loaded["state_dict"]["a"], torch.arange(3.0))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
-    with mock.patch("os.getpid", return_value=123456789):  # another process writes the same bytes
-        save_checkpoint(tmp_path / "b.ckpt", content)
-    assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "b.ckpt").read_bytes()
-
-
-def test_absent_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.ckpt: cannot be loaded as a checkpoint"):
-        load_checkpoint(tmp_path / "a.ckpt")
-
-
-@pytest.mark.parametrize("content", [{"state_dict": {}}, [1], {"weights": 1, "settings": {}}])
-def test_file_of_another_program_is_no_checkpoint(content: object, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "a.ckpt")
-    with pytest.raises(DataError, match="is no checkpoint of photoz_lit"):
-        load_checkpoint(tmp_path / "a.ckpt")
-
-
-@pytest.mark.parametrize("weights", [{"weight": torch.zeros(2, 2)}, {"other": torch.zeros(1)}, 3])
-def test_weights_of_another_network_are_refused(weights: object, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="weights of another network"):
-        load_weights(torch.nn.Linear(3, 2), weights, tmp_path / "a.ckpt")  # type: ignore[arg-type]
-
-
-def test_hardware_that_is_asked_for_is_used_or_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_of(TrainerConfig(accelerator="auto")).type == "cpu"
-    with pytest.raises(ConfigError, match=r"no GPU is found: type trainer\.accelerator=auto"):
-        device_of(TrainerConfig(accelerator="gpu"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device_of(TrainerConfig(accelerator="auto")).type == "cuda"
-    assert device_of(TrainerConfig(accelerator="cpu")).type == "cpu"
-
-
-@pytest.mark.parametrize("has_bf16", [True, False])
-def test_precision_follows_the_hardware_or_the_settings(
-    has_bf16: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
-    auto = TrainerConfig(accelerator="cpu")
-    assert precision_of(auto) == ("bf16-mixed" if has_bf16 else "32-true")
-    with autocast(auto):
-        product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype == (torch.bfloat16 if has_bf16 else torch.float32)
-    assert precision_of(TrainerConfig(accelerator="cpu", precision="32-true")) == "32-true"
-
-
-def test_threads_are_as_many_as_asked_for() -> None:
-    before = torch.get_num_threads()
-    try:
-        use_threads(2)
-        assert torch.get_num_threads() == 2
-        use_threads(None)
-        assert torch.get_num_threads() == 2
-    finally:
-        training.use_threads(before)
+from photoz_lit.training import train
 
 
 def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 0) -> dict[str, Any]:

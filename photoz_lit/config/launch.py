@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from photoz_lit.config.parse import as_yaml, composition, jobs_of, parse
+from photoz_lit.config.parse import as_yaml, composition, jobs_of, offer, parse
 from photoz_lit.config.schema import STAGES, Config
 from photoz_lit.config.words import for_hydra, shown
 from photoz_lit.errors import ConfigError, PhotozError
@@ -59,6 +59,7 @@ def launch(
                 report(error)
             failures.append((" ".join(map(shown, overrides)), error))
 
+    offer()
     try:
         if given.keys() - {"-m", "--multirun"} or any(re.match(r"[+~]*hydra\b", word) for word in words):
             start = hydra.main(config_path=str(conf), config_name="config", version_base="1.3")

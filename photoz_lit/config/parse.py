@@ -11,10 +11,6 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from hydra import compose
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -47,7 +43,6 @@ _STARTS = [f.name for f in fields(Config) if "chosen" not in f.metadata and f.na
 # So do branches of others that are chosen, which types would fix too soon: `_fit` gives them.
 _PLAIN: Any = OmegaConf.to_container(OmegaConf.masked_copy(_STRUCTURE, _STARTS), resolve=False)
 _PLAIN["values"] = {"threshold": SubsetConfig().threshold}
-ConfigStore.instance().store("settings", _PLAIN)
 
 NAMED = ("survey", "target", "data", "encoder", "size")  # groups that name run folders by their choice
 NOT_REPRESENTATION = ("stage=", "correction", "training.step2", "training.step3", "training.hidden")
@@ -62,8 +57,17 @@ class Composition(NamedTuple):
     runner: str  # launcher and sweeper
 
 
+def offer() -> None:
+    """Give Hydra, which a trained model is read without, the settings that conf/ refers to."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store("settings", _PLAIN)
+
+
 def jobs_of(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Return the words of each job of a sweep, whose values are in the words or in an experiment."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     read = OverridesParser.create().parse_overrides
     once = tuple(w for w, typed in zip(words, read([*words]), strict=True) if not typed.is_sweep_override())
     first = composition(once)
@@ -80,6 +84,9 @@ def jobs_of(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 def composition(words: tuple[str, ...]) -> Composition:
     """Compose words that are in the form that Hydra reads: files, and on top of them the values typed."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     folders = str(GlobalHydra.instance().config_loader().get_search_path())
     files = _composed(tuple(word for word in words if not word.startswith("++")), folders)
     settings = copy.deepcopy(files.settings)
@@ -91,6 +98,9 @@ def composition(words: tuple[str, ...]) -> Composition:
 @functools.lru_cache(maxsize=64)
 def _composed(words: tuple[str, ...], folders: str) -> Composition:
     """Compose words with the configurations of some folders."""
+    from hydra import compose
+
+    offer()
     whole = compose("config", list(words), return_hydra_config=True)
     groups = {str(k): v for k, v in whole.hydra.runtime.choices.items() if not str(k).startswith("hydra")}
     settings = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])

@@ -12,6 +12,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz_lit.checkpoints import save_checkpoint
 from photoz_lit.config import Config, to_container
 from photoz_lit.correction.finishing.chain import FILE, Chain, fit_chain
 from photoz_lit.correction.finishing.link import Facts, Galaxies
@@ -26,7 +27,6 @@ from photoz_lit.network import inputs_of, load
 from photoz_lit.runs import Run, check_origin, finish, finish_again, opened, origin_of, require_representation
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.stages.representation import fit_missing
-from photoz_lit.training import save_checkpoint
 
 log = logging.getLogger(__name__)
 

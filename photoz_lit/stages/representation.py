@@ -14,11 +14,13 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
+from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from photoz_lit.config import Config
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs, VectorInputs
+from photoz_lit.device import BATCH, device_of
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.errors import DataError
 from photoz_lit.files import write_table
@@ -29,7 +31,7 @@ from photoz_lit.models.module import PhotozModule, hard_labels
 from photoz_lit.network import build, inputs_of, membership
 from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
-from photoz_lit.training import BATCH, device_of, load_checkpoint, load_weights, save_checkpoint, train
+from photoz_lit.training import train
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from photoz_lit.config import TrainerConfig
+from photoz_lit.device import autocast, device_of, precision_of, use_threads
+from photoz_lit.errors import ConfigError
+
+
+def test_hardware_that_is_asked_for_is_used_or_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of(TrainerConfig(accelerator="auto")).type == "cpu"
+    with pytest.raises(ConfigError, match=r"no GPU is found: type trainer\.accelerator=auto"):
+        device_of(TrainerConfig(accelerator="gpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(TrainerConfig(accelerator="auto")).type == "cuda"
+    assert device_of(TrainerConfig(accelerator="cpu")).type == "cpu"
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_precision_follows_the_hardware_or_the_settings(
+    has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    auto = TrainerConfig(accelerator="cpu")
+    assert precision_of(auto) == ("bf16-mixed" if has_bf16 else "32-true")
+    with autocast(auto):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if has_bf16 else torch.float32)
+    assert precision_of(TrainerConfig(accelerator="cpu", precision="32-true")) == "32-true"
+
+
+def test_threads_are_as_many_as_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        use_threads(2)
+        assert torch.get_num_threads() == 2
+        use_threads(None)
+        assert torch.get_num_threads() == 2
+    finally:
+        use_threads(before)
