@@ -44,11 +44,13 @@ def work(config: "Config") -> None:
         if complete(config, store_folder(config).name):
             return
     stage = importlib.import_module(f"photoz_lit.stages.{config.stage.name}")
-    if "torch" in sys.modules:
-        from photoz_lit.device import use_threads
+    if "pytorch_lightning" in sys.modules:
         from photoz_lit.training import quieten
 
         quieten()
+    if "torch" in sys.modules:
+        from photoz_lit.device import use_threads
+
         use_threads(config.trainer.threads)
     stage.run(config)
 

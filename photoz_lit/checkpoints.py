@@ -1,5 +1,9 @@
-"""Checkpoints: weights and settings of a network in one file, loaded without unpickling code."""
+"""Weights and settings of a network in one file, loaded without unpickling code.
 
+A run folder has a checkpoint of torch's, `model.ckpt`; what is exported has the same as `model.safetensors`.
+"""
+
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,30 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"state_dict", "settings"} <= checkpoint.keys():
         raise DataError(f"{path}: is no checkpoint of photoz_lit: delete its folder and train again")
     return checkpoint
+
+
+def open_weights(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the file that holds a folder's network, and its `state_dict` and `settings`."""
+    path = folder / "model.safetensors"
+    if (folder / "model.ckpt").is_file() or not path.is_file():
+        return folder / "model.ckpt", load_checkpoint(folder / "model.ckpt")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            settings = json.loads(file.metadata()["settings"])
+            return path, {"state_dict": {k: file.get_tensor(k) for k in file.keys()}, "settings": settings}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: cannot be loaded ({error}): export the model again") from error
+
+
+def save_exported(folder: Path, state_dict: dict[str, Tensor], settings: dict[str, Any]) -> None:
+    """Write `model.safetensors`; the settings are in its header."""
+    from safetensors.torch import save
+
+    plain = {name: values.contiguous() for name, values in state_dict.items()}
+    with beside(folder / "model.safetensors") as partial:
+        partial.write_bytes(save(plain, {"settings": json.dumps(settings)}))
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photoz_lit import config as settings
-from photoz_lit.checkpoints import load_checkpoint, load_weights
+from photoz_lit.checkpoints import load_weights, open_weights
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.finishing.chain import Chain
 from photoz_lit.correction.prior import Priors, mean_priors
@@ -59,9 +59,10 @@ class Trained:
     """A finished run folder to predict with."""
 
     folder: Path
+    path: Path  # of its weights
     config: Config
     weights: dict[str, Tensor]
-    digest: str  # SHA-256 of its checkpoint
+    digest: str  # SHA-256 of that file
     reference: dict[str, NDArray[Any]]  # of its training galaxies (`embeddings.write_reference`), or nothing
 
     @property
@@ -84,8 +85,7 @@ class Trained:
 
 def open_model(folder: Path) -> Trained:
     """Read a finished run folder; DataError where a file is damaged, or of another version."""
-    path = folder / "model.ckpt"
-    checkpoint = load_checkpoint(path)
+    path, checkpoint = open_weights(folder)
     try:
         config = settings.restored(checkpoint["settings"])
     except ConfigError as error:
@@ -94,7 +94,7 @@ def open_model(folder: Path) -> Trained:
     reference = read_arrays(told) if told.is_file() else {}
     if not reference:
         log.warning("%s has no reference.npz: its training galaxies are not known to compare with", folder)
-    return Trained(folder, config, checkpoint["state_dict"], digest(path), reference)
+    return Trained(folder, path, config, checkpoint["state_dict"], digest(path), reference)
 
 
 def check_agreement(models: Sequence[Trained]) -> None:
@@ -240,7 +240,7 @@ def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swap
             for _ in range(c.members)
         ]
         net = PhotozNet(net.encoder, heads[0] if c.members == 1 else Ensemble(heads, cast(Mean, c.mean)))
-        load_weights(net, model.weights, model.folder / "model.ckpt")
+        load_weights(net, model.weights, model.path)
         facts = hashlib.sha256(repr(asdict(model.config.encoder)).encode())
         for name, values in sorted(net.encoder.state_dict().items()):
             facts.update(name.encode() + values.contiguous().numpy().tobytes())
@@ -277,9 +277,9 @@ def _network(model: Trained, kind: str, shape: tuple[int, ...]) -> PhotozNet:
 
 def _neighbours(model: Trained) -> Neighbours | None:
     """Return what measures distances to a model's training galaxies, where the run tells of them."""
-    if not model.reference:
+    if "train" not in model.reference:
         return None
-    train, val = (torch.from_numpy(model.reference[name]) for name in ("train", "val"))
+    train, val = (torch.from_numpy(model.reference[name]).float() for name in ("train", "val"))
     try:
         with torch.inference_mode():
             return Neighbours(train, NEIGHBOURS).set_threshold(val, FAR)
@@ -292,10 +292,15 @@ def _neighbours(model: Trained) -> Neighbours | None:
 
 def flags_of(store: Store, models: Sequence[Trained]) -> Texts:
     """What speaks against an estimate of each galaxy, or against making one, (n,): `store.FLAGS` but far."""
-    flags = np.where(store.flags == "", "good", store.flags).astype("<U8")
-    usable, r = np.isin(flags, ESTIMATED), store.column("dered_petro_r")
+    return flags_for(store.flags, ebv_known(store), store.column("dered_petro_r"), models)
+
+
+def flags_for(of_inputs: Texts, known: Bools, r: Floats, models: Sequence[Trained]) -> Texts:
+    """Add to what is said of inputs, "" or a flag, (n,), what E(B-V), known or not, and r, mag, say."""
+    flags = np.where(of_inputs == "", "good", of_inputs).astype("<U8")
+    usable = np.isin(flags, ESTIMATED)
     if any(m.reference.get("ebv", np.ones(1)).any() for m in models):  # one without E(B-V) has no use for it
-        flags[usable & ~ebv_known(store)] = "ebv"
+        flags[usable & ~known] = "ebv"
     for model in models:
         r_min, r_max = model.reference.get("r_range", (-np.inf, np.inf))
         flags[usable & ((r < r_min) | (r > r_max))] = "r_range"

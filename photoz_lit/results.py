@@ -131,11 +131,8 @@ class Results:
         rows["distance"] = np.nan if distance is None else np.where(usable, distance, np.nan)
         truth = self.carried[self.truth][part] if self.truth in self.carried else None
         safe = np.where(usable[:, None], pdf, 1.0).astype(np.float64)
-        estimates = _estimates(safe, self.grid, truth, self.estimate)
-        if self.responses:
-            r = self.carried["dered_petro_r"][part] if "dered_petro_r" in self.carried else None
-            found = np.mean([response.individual(safe, r) for response in self.responses], axis=0)
-            estimates |= {"individual": found[0], "individual_err": found[1]}
+        r = self.carried["dered_petro_r"][part] if "dered_petro_r" in self.carried else None
+        estimates = estimates_of(safe, self.grid, self.estimate, truth, self.responses, r)
         for kind, values in estimates.items():
             rows[self._called(kind)] = np.where(usable, values, np.nan)
         pdf = np.where(usable[:, None], pdf, np.nan).astype("<f4")
@@ -243,7 +240,15 @@ def _write_at(path: Path, offset: int, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _estimates(pdf: Floats, grid: RedshiftGrid, truth: Floats | None, chosen: str) -> dict[str, Floats]:
+def estimates_of(
+    pdf: Floats,
+    grid: RedshiftGrid,
+    chosen: str,
+    truth: Floats | None = None,
+    responses: Sequence[Response] = (),
+    r: Floats | None = None,
+) -> dict[str, Floats]:
+    """Return, by kind, what p(z) (n, n_outputs) say of each galaxy, (n,); "" is the chosen estimate."""
     limits = np.clip(metrics.interval(pdf, grid), grid.z_min, grid.z_max)
     estimates = {kind: getattr(metrics, kind)(pdf, grid) for kind in ("mode", "mean", "median")}
     photo_z = estimates[chosen]
@@ -256,6 +261,9 @@ def _estimates(pdf: Floats, grid: RedshiftGrid, truth: Floats | None, chosen: st
         known = np.isfinite(truth)
         estimates["pit"] = np.full(len(pdf), np.nan)
         estimates["pit"][known] = metrics.pit(pdf[known], truth[known], grid)
+    if responses:
+        found = np.mean([response.individual(pdf, r) for response in responses], axis=0)
+        estimates |= {"individual": found[0], "individual_err": found[1]}
     return estimates
 
 

@@ -16,11 +16,11 @@ FLOW = (  # a part may import from its own step and from those before it
     ("checkpoints", "device"),
     ("network", "embeddings", "fitting", "training", "inference"),
     ("frozen", "results", "runs", "scores"),
-    ("report",),
+    ("api", "report"),
     ("stages",),
     ("__main__", "usage"),
 )
-MOST_LINES = 20_000
+MOST_LINES = 22_000
 STEP = {part: i for i, parts in enumerate(FLOW) for part in parts}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

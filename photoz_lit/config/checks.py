@@ -179,7 +179,7 @@ def _check_combinations(c: Config) -> None:
     of_a_table = stage == "calibrate" and c.data.source == "embeddings"
     table = ", or a table of estimates: experiment=embeddings data.path=TABLE data.vectors=[COLUMN]"
     _require(
-        stage not in ("predict", "calibrate") or c.model is not None or of_a_table,
+        stage not in ("predict", "export", "calibrate") or c.model is not None or of_a_table,
         "model is not set: name the run folder of a trained classifier (a pattern with * names an ensemble), "
         f"e.g. model=runs/main/classifier/correction=full,seed=1{table if stage == 'calibrate' else ''}",
     )

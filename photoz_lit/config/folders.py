@@ -1,5 +1,6 @@
 """What a stage depends on, and the names of run folders that follow from it."""
 
+import copy
 import glob
 import hashlib
 import logging
@@ -17,6 +18,7 @@ from photoz_lit.files import read_json
 log = logging.getLogger(__name__)
 
 LONGEST = 150  # bytes of settings in the name of a folder
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 AFTER = {"representation": ("representation",), "classifier": ("representation", "classifier")}
 
 
@@ -25,6 +27,15 @@ def to_container(config: Config) -> dict[str, Any]:
     plain = asdict(config)
     del plain["names"]
     return {"version": VERSION} | plain
+
+
+def portable(config: Config) -> Config:
+    """Return the settings with the names of files and folders alone, which say nothing of this machine."""
+    config = copy.deepcopy(config)
+    for leaf in leaves(config):
+        if leaf.declared.get("kind") == "path" and isinstance(leaf.value, str):
+            leaf.set(Path(leaf.value).name)
+    return config
 
 
 def science(config: Config, stage: str) -> dict[str, Any]:
@@ -165,9 +176,14 @@ def other_representation(named: str) -> Path:
 
 
 def finished_runs(pattern: str) -> list[Path]:
-    """Return the finished run folders that a folder, or a pattern with *, names; ConfigError if none."""
+    """Return the finished run folders that a folder, or a pattern with *, names; ConfigError if none.
+
+    So does the name of a model that comes with the package.
+    """
     path = Path(pattern).expanduser()
-    if path.is_dir() or "*" not in pattern:
+    if path.name == pattern and not path.is_dir() and (PRETRAINED / pattern).is_dir():
+        found = sorted(path for path in (PRETRAINED / pattern).iterdir() if path.is_dir())
+    elif path.is_dir() or "*" not in pattern:
         found = [path]
     else:  # names of run folders may hold brackets: only * is special here
         literal = glob.escape(str(path)).replace("[*]", "*")

@@ -15,7 +15,7 @@ from photoz_lit.target import Target
 
 VERSION = 3  # of saved settings: raise it when they cannot be read as before, or mean something else
 
-STAGES = ("prepare", "representation", "classifier", "predict", "calibrate", "report")
+STAGES = ("prepare", "representation", "classifier", "predict", "export", "calibrate", "report")
 ESTIMATES = ("mode", "median", "mean")
 
 

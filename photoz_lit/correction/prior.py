@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.errors import DataError
+from photoz_lit.files import read_arrays
 from photoz_lit.grids import Floats, Ints, MagnitudeSlices, RedshiftGrid
 
+FILE = "priors.npz"  # in an exported model; a run folder has them beside its p(z)
 # Shares of a flat n(z): in the prior divided out, as bins of hardly a label have no p(z) to raise, and
 # in the new one, so that a galaxy where it is zero still gets a p(z).
 OLD_FLOOR, NEW_FLOOR = 0.01, 1e-4
@@ -98,9 +100,11 @@ class Priors:
 
     @classmethod
     def read(cls, folder: Path) -> "Priors":
-        """Read those of a run folder's p(z); DataError where it does not tell them."""
+        """Read those of the p(z) of a run folder or an exported model; DataError where it tells none."""
         import h5py
 
+        if (folder / FILE).is_file():
+            return cls.from_arrays(read_arrays(folder / FILE))
         path = folder / "pdf.hdf5"
         try:
             with h5py.File(path) as file:

@@ -1,5 +1,6 @@
 """What is wrong with the pixels of cutouts, and the repair of single ones."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,8 @@ def inspect_cutouts(cutouts: NDArray[Any], scale: float = 1.0, repair: bool = Fa
     pixels without a flux, where they are few.
     """
     with np.errstate(over="ignore"):  # beyond float32: infinite
-        planes: NDArray[Any] = np.asarray(cutouts, dtype=np.float32).reshape(*cutouts.shape[:2], -1)
+        flat = (*cutouts.shape[:2], math.prod(cutouts.shape[2:]))
+        planes: NDArray[Any] = np.asarray(cutouts, dtype=np.float32).reshape(flat)
     lost = ~np.isfinite(planes)
     masked = _masked(planes, lost)
     lost |= masked

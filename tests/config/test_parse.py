@@ -25,6 +25,7 @@ NEEDS = {
     "data=cfhtls": ["data.path=x"],
     "data=galaxies_ml": ["data.path=x.hdf5"],
     "stage=predict": ["model=x"],
+    "stage=export": ["model=x"],
     "stage=calibrate": ["model=x"],
     "survey=hsc": ["data=galaxies_ml", "data.path=x.hdf5"],
     "data=semi_real": ["data.path=x.csv"],

@@ -24,7 +24,7 @@ from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 
 TRAINED = [name for name in ENCODERS if name != "precomputed"]  # that one has no weights
-OF_COLUMNS = ("mlp", "fast")
+OF_COLUMNS = ("mlp", "fast", "steady")
 PAPER = ("P", "T", "S1", "S2", "S3")
 NUMBERS = {
     "P_single": 25_826_972,
