@@ -45,6 +45,8 @@ def test_wheel_holds_every_config_and_template(installed: Path) -> None:
     package = installed / "photoz_lit"
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert (package / "conf" / path.relative_to(ROOT / "conf")).read_bytes() == path.read_bytes()
-    for path in (ROOT / "photoz_lit").rglob("*.jinja"):
+    own = [path for path in (ROOT / "photoz_lit" / "pretrained").rglob("*") if path.is_file()]
+    assert len(own) > 10
+    for path in [*own, *(ROOT / "photoz_lit").rglob("*.jinja")]:
         assert (package / path.relative_to(ROOT / "photoz_lit")).is_file()
     assert not (installed / "tests").exists()

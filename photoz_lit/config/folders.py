@@ -181,8 +181,9 @@ def finished_runs(pattern: str) -> list[Path]:
     So does the name of a model that comes with the package.
     """
     path = Path(pattern).expanduser()
-    if path.name == pattern and not path.is_dir() and (PRETRAINED / pattern).is_dir():
-        found = sorted(path for path in (PRETRAINED / pattern).iterdir() if path.is_dir())
+    own = PRETRAINED / path.name
+    if path in (Path(path.name), Path(path.name).absolute()) and own.is_dir() and not path.is_dir():
+        found = sorted(member for member in own.iterdir() if member.is_dir())
     elif path.is_dir() or "*" not in pattern:
         found = [path]
     else:  # names of run folders may hold brackets: only * is special here
