@@ -284,7 +284,7 @@ def test_full_disk_as_simulated(
     place = {
         "store": "photoz_lit.data.store.os.fsync",
         "results": "photoz_lit.results.reserve",
-        "checkpoint": "photoz_lit.training.torch.save",
+        "checkpoint": "photoz_lit.checkpoints.torch.save",
     }[what]
     words = (*catalogue_run.words[:-2], *places(tmp_path))
     with monkeypatch.context() as patch:
