@@ -83,7 +83,7 @@ class Estimates:
         try:
             import qp
         except ImportError as error:
-            raise DataError("qp is not installed: type pip install qp-prob") from error
+            raise DataError("qp is not installed: type pip install 'photoz_lit[qp]'") from error
         density = self.pdf / self.grid.width
         ancil = {"photo_z": self.photo_z, "flag": self.flag}
         return qp.Ensemble(qp.hist, data={"bins": self.grid.edges, "pdfs": density}, ancil=ancil)

@@ -152,3 +152,25 @@ def test_neither_lightning_nor_hydra_is_imported(images: tuple[Path, Store]) -> 
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_qp_reads_the_same_p_of_z(images: tuple[Path, Store], tmp_path: Path) -> None:
+    script = f"""
+import numpy as np, photoz_lit, qp
+from photoz_lit import metrics
+cutouts = np.load({str(images[1].folder / "inputs.npy")!r})[:6]
+result = photoz_lit.load({str(images[0])!r}).predict(cutouts, 0.02, 17.0)
+ensemble = result.to_qp()
+ensemble.write_to({str(tmp_path / "p.hdf5")!r})
+again = qp.read({str(tmp_path / "p.hdf5")!r})
+np.testing.assert_allclose(again.objdata["pdfs"] * result.grid.width, result.pdf, atol=1e-6)
+np.testing.assert_allclose(again.median().ravel(), metrics.median(result.pdf, result.grid), atol=1e-5)
+spec_z = np.linspace(0.05, 0.15, 6)
+pit = metrics.pit(result.pdf.astype(float), spec_z, result.grid)
+np.testing.assert_allclose(again.cdf(spec_z[:, None]).ravel(), pit, atol=1e-5)
+np.testing.assert_array_equal(again.ancil["photo_z"], result.photo_z)
+print("ok")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "ok", done.stderr
