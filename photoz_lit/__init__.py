@@ -1,8 +1,10 @@
 """Photometric redshifts from galaxy images, without the biases that deep classifiers add.
 
-model = photoz_lit.load("sdss_main")  # or a run folder
-result = model.predict(cutouts, ebv, r)
-result.to_table()
+    model = photoz_lit.load("sdss_main")  # or a run folder
+    result = model.predict(cutouts, ebv, r)
+    result.to_table()
+
+`photoz_lit.api` has the details.
 """
 
 from typing import Any

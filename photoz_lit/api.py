@@ -1,8 +1,10 @@
 """Photo-z in three lines of Python, without Lightning, Hydra or files in between.
 
-model = photoz_lit.load("sdss_main")
-result = model.predict(cutouts, ebv, r)
-result.photo_z, result.lower, result.upper, result.flag
+    model = photoz_lit.load("sdss_main")
+    result = model.predict(cutouts, ebv, r)
+    result.photo_z, result.lower, result.upper, result.flag
+
+`stage=predict` is the same for more galaxies than memory holds.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.config import TrainerConfig, finished_runs
+from photoz_lit.config.schema import ESTIMATES
+from photoz_lit.data.columns import numbers
 from photoz_lit.data.pixels import inspect_cutouts, inspect_numbers
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
@@ -92,14 +96,16 @@ class Estimates:
         """Draw p(z) of galaxy i as a density, with estimate and interval, and spec_z if it is given."""
         from matplotlib.figure import Figure
 
+        from photoz_lit.report.figures.style import BLUE, GREY, VERMILION
+
         figure = Figure(figsize=(6, 3.2), layout="constrained")
         ax = figure.subplots()
-        ax.stairs(self.pdf[i] / self.grid.width, self.grid.edges, color="#0072b2", fill=True, alpha=0.4)
-        ax.stairs(self.prior[i] / self.grid.width, self.grid.edges, color="0.5", label="n(z) of its training")
-        ax.axvspan(self.lower[i], self.upper[i], color="#0072b2", alpha=0.12, label="68 %")
-        ax.axvline(self.photo_z[i], color="#0072b2", label=f"photo_z {self.photo_z[i]:.3f}")
+        ax.stairs(self.pdf[i] / self.grid.width, self.grid.edges, color=BLUE, fill=True, alpha=0.4)
+        ax.stairs(self.prior[i] / self.grid.width, self.grid.edges, color=GREY, label="n(z) of its training")
+        ax.axvspan(self.lower[i], self.upper[i], color=BLUE, alpha=0.12, label="68 %")
+        ax.axvline(self.photo_z[i], color=BLUE, label=f"photo_z {self.photo_z[i]:.3f}")
         if spec_z is not None:
-            ax.axvline(spec_z, color="#d55e00", linestyle="--", label=f"spec_z {spec_z:.3f}")
+            ax.axvline(spec_z, color=VERMILION, linestyle="--", label=f"spec_z {spec_z:.3f}")
         ax.set(xlabel="redshift z", ylabel="p(z)", xlim=(self.grid.z_min, self.grid.z_max), ylim=(0, None))
         ax.set_title(f"galaxy {i}: {self.flag[i]}", loc="left", fontsize=10)
         ax.legend(frameon=False, fontsize=9)
@@ -139,7 +145,9 @@ class Model:
         Raises
         ------
         DataError
-            Inputs, E(B-V) and r differ in length, or inputs are not what the model reads.
+            Inputs, E(B-V) and r differ in length, the table lacks a column, or there is no such estimate.
+        ConfigError
+            Inputs are not what the model reads.
         """
         if isinstance(inputs, Table):
             ebv = inputs["ebv"] if ebv is None and "ebv" in inputs.colnames else ebv
@@ -151,6 +159,8 @@ class Model:
                 f"inputs are of shape {array.shape}, type {array.dtype}: give cutouts (n, bands, pixels, "
                 "pixels), a table of magnitudes, or vectors (n, d)"
             )
+        if estimate not in ("", *ESTIMATES):
+            raise DataError(f"estimate={estimate}: there are {', '.join(ESTIMATES)}")
         n, kind = len(array), KINDS[array.ndim]
         of_r, of_ebv = _column("r", r, n), _column("ebv", ebv, n)
         predictor = self._predictor(kind, array.shape[1:])
@@ -210,7 +220,7 @@ class Model:
             )
 
         def columns(of: list[str]) -> Floats:
-            return np.column_stack([np.ma.filled(np.ma.asarray(table[n], float), np.nan) for n in of])
+            return np.column_stack([numbers(table, name, "the table") for name in of])
 
         values = columns(names)
         of_errors = columns(errors) if errors else np.zeros_like(values)

@@ -128,6 +128,11 @@ def test_inputs_that_are_not_the_models(
         photoz_lit.load(images[0]).predict(np.ones(shape, np.float32), **words)
 
 
+def test_an_estimate_that_there_is_not_is_named(images: tuple[Path, Store]) -> None:
+    with pytest.raises(DataError, match="estimate=modus: there are mode, median, mean"):
+        photoz_lit.load(images[0]).predict(images[1].inputs[:2], estimate="modus")
+
+
 def test_no_model_is_named() -> None:
     with pytest.raises(ConfigError, match="model=nowhere: no finished run is there"):
         photoz_lit.load("nowhere")

@@ -96,10 +96,12 @@ class AdaptivePhotometry(nn.Module):
         # Of opposite pixels one; the other of pixel i is the i-th from the end.
         far = (radius >= 0.72 * radius.max()).nonzero()[:, 0]
         self.register_buffer("outskirts", far[: (len(far) + 1) // 2], persistent=False)
-        self.n_columns = N_APERTURES * (3 * n_bands - 1) - n_bands + 2 + 4 * n_bands
-        colours, own = N_APERTURES * n_bands, N_APERTURES * (3 * n_bands - 1) - n_bands
-        first = colours + STEADY * (n_bands - 1)
-        self.steady = [STEADY * n_bands + n_bands // 2, *range(first, first + n_bands - 1), own, own + 1]
+        # After magnitudes, colours and concentrations stand size and elongation, then those of the bands.
+        own = N_APERTURES * (3 * n_bands - 1) - n_bands
+        self.n_columns = own + 2 + 4 * n_bands
+        colours = N_APERTURES * n_bands + STEADY * (n_bands - 1)
+        of_aperture = range(colours, colours + n_bands - 1)
+        self.steady = [STEADY * n_bands + n_bands // 2, *of_aperture, own, own + 1]
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
