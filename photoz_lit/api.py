@@ -23,9 +23,9 @@ from photoz_lit.data.columns import numbers
 from photoz_lit.data.pixels import inspect_cutouts, inspect_numbers
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
+from photoz_lit.estimates import estimates_of
 from photoz_lit.grids import Floats, RedshiftGrid, Texts
 from photoz_lit.inference import CHUNK, Predictor, Trained, check_agreement, flags_for, open_model
-from photoz_lit.results import estimates_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -192,11 +192,10 @@ class Model:
         if usable.any():
             pdf[usable], distance[usable] = predictor(inputs[usable], known[usable], r[usable])
         flag = np.where(distance > predictor.threshold, "far", flag)
-        safe = np.where(usable[:, None], pdf, 1.0).astype(np.float64)
         chosen = estimate or self.models[0].config.estimate
-        found = estimates_of(safe, predictor.grid, chosen, responses=predictor.responses, r=r)
+        found = estimates_of(pdf, usable, predictor.grid, chosen, responses=predictor.responses, r=r)
         kept = {"photo_z": "", "lower": "lower", "upper": "upper", "photo_z_individual": "individual"}
-        own = {name: np.where(usable, found[key], np.nan) for name, key in kept.items() if key in found}
+        own = {name: found[key] for name, key in kept.items() if key in found}
         return {
             **{"photo_z_individual": None, "pdf": pdf, "flag": flag, "distance": distance},
             **own,

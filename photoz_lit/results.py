@@ -1,10 +1,14 @@
 """Photo-z table and p(z) on disk: one writer for the test split of a run and for any number of galaxies.
 
-`photo_z.fits` and `pdf.hdf5` have their whole length from the start, under names that say `partial`, and are
+`pdf.hdf5` is a file of qp (`qp.read`; qp-prob 1.1): p(z) as densities on bins (`data/pdfs`, `meta/bins`) with
+names, flags and estimates (`ancil`). Beside them stand our `priors`.
+
+It and `photo_z.fits` have their whole length from the start, under names that say `partial`, and are
 filled in place, in order. `progress.json` says how many galaxies are in them for good: an interruption costs
 one chunk of work, nothing is written twice or gathered in memory, and the bytes do not depend on
 interruptions. That is why p(z) lie contiguous in their file and are not compressed: a compressed data set
-cannot be filled in place after a kill, and gzip would save a tenth of it.
+cannot be filled in place after a kill, and gzip would save a tenth of it. `photoz_lit.products` makes small
+files of them.
 """
 
 import os
@@ -20,17 +24,20 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
-from photoz_lit import metrics
 from photoz_lit.correction.finishing.response import Response
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
+from photoz_lit.estimates import estimates_of
 from photoz_lit.files import read_json, reserve, write_json
 from photoz_lit.grids import RedshiftGrid, Texts
 from photoz_lit.target import REDSHIFT, Target
 
 Facts = Mapping[str, tuple[str | float, str]]
 Floats = NDArray[np.floating[Any]]
+
+PDFS, BINS = "data/pdfs", "meta/bins"
+QP_NAMES = {"mode": "zmode", "median": "zmedian", "mean": "zmean"}  # as RAIL has them
 
 
 def write_results(
@@ -100,11 +107,14 @@ class Results:
         columns: list[tuple[str, Any]] = [(n, v.dtype.newbyteorder(">")) for n, v in self.carried.items()]
         columns += [("flag", "S8"), (self.name, ">f8"), *((self._called(kind), ">f8") for kind in kinds)]
         self.dtype = np.dtype([*columns, ("distance", ">f4")])
+        named = {QP_NAMES[kind] if target.is_redshift else self._called(kind): kind for kind in QP_NAMES}
+        own = {self._called(kind): kind for kind in ("", "individual") if kind in ("", *kinds)}
+        self.ancil = {name: self._called(kind) for name, kind in (named | own).items()} | {"flag": "flag"}
         self.header = self._header(target, facts or {})
         if not self._is_begun():
             self._begin(priors)
         content = read_json(self.progress)
-        self.rows, self.pdf_offset = content["rows"], content["pdf_offset"]
+        self.rows, self.offsets = content["rows"], content["offsets"]  # of what is filled, in pdf.hdf5
         self.counts = Counter(content["counts"])  # galaxies by flag
 
     def append(self, pdf: Floats, flags: Texts, distance: Floats | None = None) -> None:
@@ -130,14 +140,22 @@ class Results:
         rows["flag"] = flags.astype("S8")
         rows["distance"] = np.nan if distance is None else np.where(usable, distance, np.nan)
         truth = self.carried[self.truth][part] if self.truth in self.carried else None
-        safe = np.where(usable[:, None], pdf, 1.0).astype(np.float64)
         r = self.carried["dered_petro_r"][part] if "dered_petro_r" in self.carried else None
-        estimates = estimates_of(safe, self.grid, self.estimate, truth, self.responses, r)
+        width = self.grid.width
+        density = np.where(usable[:, None], pdf.astype(np.float64) / width, np.nan).astype("<f4")
+        # Of p(z) as they are read again: results that are written again are the same.
+        stored = density.astype(np.float64) * width
+        estimates = estimates_of(stored, usable, self.grid, self.estimate, truth, self.responses, r)
         for kind, values in estimates.items():
-            rows[self._called(kind)] = np.where(usable, values, np.nan)
-        pdf = np.where(usable[:, None], pdf, np.nan).astype("<f4")
-        _write_at(self.pdf_beside, self.pdf_offset + self.rows * pdf[0].nbytes, pdf.tobytes())
-        _write_at(self.table_beside, len(self.header) + self.rows * self.dtype.itemsize, rows.tobytes())
+            rows[self._called(kind)] = values
+        filled = {name: rows[column] for name, column in self.ancil.items()} | {PDFS: density}
+        plain = {name: values.astype(values.dtype.newbyteorder("<")) for name, values in filled.items()}
+        places = {
+            self.offsets[name] + self.rows * (values.nbytes // len(values)): values.tobytes()
+            for name, values in plain.items()
+        }
+        _write_at(self.pdf_beside, places)
+        _write_at(self.table_beside, {len(self.header) + self.rows * self.dtype.itemsize: rows.tobytes()})
         self.rows = part.stop
         self.counts.update(flags.tolist())
         self._save()
@@ -204,13 +222,20 @@ class Results:
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        kinds = {name: self.dtype[column].newbyteorder("<") for name, column in self.ancil.items()}
         with h5py.File(self.pdf_beside, "w") as file:
-            file["object_id"] = self.carried["object_id"]
-            file["edges"] = self.grid.edges
-            for name, values in priors.arrays().items():
-                file[name] = values
-            pdf = file.create_dataset("pdf", (self.n, self.grid.n_outputs), dtype="<f4", dcpl=layout)
-            self.pdf_offset = pdf.id.get_offset()
+            file["meta/pdf_name"], file["meta/pdf_version"] = np.array([b"hist"]), np.array([0])
+            file[BINS] = self.grid.edges[None]
+            priors.write(file.create_group("priors"))
+            file["ancil/object_id"] = self.carried["object_id"]
+            made = {
+                name: file.create_dataset(f"ancil/{name}", (self.n,), dtype=kind, dcpl=layout)
+                for name, kind in kinds.items()
+            }
+            shape = (self.n, self.grid.n_outputs)
+            made[PDFS] = file.create_dataset(PDFS, shape, dtype="<f4", dcpl=layout)
+            made[PDFS].attrs["content"] = "p(z) as a density: probability of a bin / its width"
+            self.offsets = {name: data.id.get_offset() for name, data in made.items()}
         size = len(self.header) + self.n * self.dtype.itemsize
         self.table_beside.write_bytes(self.header)
         reserve(self.table_beside, size + -size % 2880)  # FITS files are made of such blocks
@@ -219,7 +244,7 @@ class Results:
         self._save()
 
     def _save(self) -> None:
-        content = {"rows": self.rows, "pdf_offset": self.pdf_offset, "counts": dict(self.counts)}
+        content = {"rows": self.rows, "offsets": self.offsets, "counts": dict(self.counts)}
         write_json(self.progress, content)
 
 
@@ -231,45 +256,31 @@ def _plain(column: ArrayLike) -> NDArray[Any]:
     return values.astype(np.int64) if values.dtype.kind in "ub" else values
 
 
-def _write_at(path: Path, offset: int, content: bytes) -> None:
-    """Write bytes into a file that is there, down to the disk."""
+def _write_at(path: Path, places: Mapping[int, bytes]) -> None:
+    """Write bytes at offsets of a file that is there, down to the disk."""
     with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(content)
+        for offset, content in places.items():
+            file.seek(offset)
+            file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def estimates_of(
-    pdf: Floats,
-    grid: RedshiftGrid,
-    chosen: str,
-    truth: Floats | None = None,
-    responses: Sequence[Response] = (),
-    r: Floats | None = None,
-) -> dict[str, Floats]:
-    """Return, by kind, what p(z) (n, n_outputs) say of each galaxy, (n,); "" is the chosen estimate."""
-    limits = np.clip(metrics.interval(pdf, grid), grid.z_min, grid.z_max)
-    estimates = {kind: getattr(metrics, kind)(pdf, grid) for kind in ("mode", "mean", "median")}
-    photo_z = estimates[chosen]
-    estimates |= {"": photo_z, "lower": np.minimum(limits[:, 0], photo_z)}
-    estimates["upper"] = np.maximum(limits[:, 1], photo_z)
-    if grid.n_outputs > grid.n_bins:
-        inside = pdf[:, grid.extend_left : grid.extend_left + grid.n_bins].sum(axis=1)
-        estimates["pdf_outside"] = np.maximum(1 - inside / pdf.sum(axis=1), 0)
-    if truth is not None:
-        known = np.isfinite(truth)
-        estimates["pit"] = np.full(len(pdf), np.nan)
-        estimates["pit"][known] = metrics.pit(pdf[known], truth[known], grid)
-    if responses:
-        found = np.mean([response.individual(pdf, r) for response in responses], axis=0)
-        estimates |= {"individual": found[0], "individual_err": found[1]}
-    return estimates
-
-
-def read_pdf(folder: Path, chunk: int = 65536) -> Iterator[NDArray[np.float32]]:
-    """Yield p(z) of a run folder in chunks (m, n_outputs)."""
+def read_pdf(folder: Path, chunk: int = 65536) -> Iterator[NDArray[np.float64]]:
+    """Yield p(z) of a run folder, probabilities of bins, in chunks (m, n_outputs)."""
+    edges = read_edges(folder)
+    width = (edges[-1] - edges[0]) / (len(edges) - 1)
     with h5py.File(folder / "pdf.hdf5") as file:
-        data = file["pdf"]
+        data = file[PDFS]
         for start in range(0, len(data), chunk):
-            yield data[start : start + chunk]
+            yield data[start : start + chunk].astype(np.float64) * width
+
+
+def read_edges(folder: Path) -> NDArray[np.float64]:
+    """Return the edges of the bins of p(z) of a run folder, (n_outputs + 1,); DataError where it has none."""
+    path = folder / "pdf.hdf5"
+    try:
+        with h5py.File(path) as file:
+            return np.asarray(file[BINS][0], np.float64)
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): delete its folder and run again") from error

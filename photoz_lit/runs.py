@@ -155,7 +155,7 @@ def finish(
     run: Run,
     label: str,
     galaxies: "Table",
-    pdf_chunks: Iterable[NDArray[np.float32]],
+    pdf_chunks: Iterable[NDArray[np.floating[Any]]],
     grid: RedshiftGrid,
     priors: "Priors",
     spec_z_train: NDArray[np.floating[Any]],

@@ -128,6 +128,12 @@ def state(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
+def probabilities(file: Any) -> NDArray[np.float64]:
+    """Return p(z) of an open `pdf.hdf5`, (n, n_outputs), as probabilities of bins."""
+    edges = file["meta/bins"][0]
+    return np.asarray(file["data/pdfs"][:] * np.float64(edges[1] - edges[0]))
+
+
 def only(folder: Path, pattern: str) -> Path:
     """Return the one path below a folder that fits."""
     found = sorted(folder.rglob(pattern))

@@ -66,7 +66,7 @@ def test_an_exported_model_gives_the_same(images: tuple[Path, Store], tmp_path: 
     store_words = ("data=store", f"data.path={store.folder}", "trainer.accelerator=cpu")
     run_well("stage=predict", f"model={folder}", *store_words, f"output_dir={tmp_path}", "run=predicted")
     with h5py.File(only(tmp_path, "predicted/predict/*/*/pdf.hdf5")) as file:
-        assert len(file["pdf"]) == len(store.catalogue)
+        assert len(file["data/pdfs"]) == len(store.catalogue)
 
 
 def test_a_damaged_export_is_named(images: tuple[Path, Store], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ VERSION = 3  # of saved settings: raise it when they cannot be read as before, o
 
 STAGES = ("prepare", "representation", "classifier", "predict", "export", "calibrate", "report")
 ESTIMATES = ("mode", "median", "mean")
+FORMATS = ("qp", "parquet", "hats", "fits", "ecsv", "quantiles", "mixture")
 
 
 @dataclass
@@ -189,6 +190,8 @@ class Config:
     # Of initial weights, the order of the data, augmentation, balanced subset.
     seed: int = setting(1, least=0, most=2**63 - 1, decides="representation")
     estimate: str = setting("mode", choices=ESTIMATES, decides="results")  # photo_z from p(z)
+    # Results in another format too (`photoz_lit.products`); qp: photo_z.fits and pdf.hdf5 alone.
+    format: str = setting("qp", choices=FORMATS, decides="nothing")
     n_bootstrap: int = setting(100, least=2, decides="results")  # resamplings, for errors of metrics
     run: str = setting("main", decides="nothing")  # name of the family of runs below output_dir
     output_dir: str = setting("runs", kind="path", decides="nothing")

@@ -61,12 +61,17 @@ class Priors:
         return swap_prior(pdf, with_floor(self.of(dered_petro_r, n), OLD_FLOOR), new.of(dered_petro_r, n))
 
     def arrays(self) -> dict[str, Floats]:
-        """Return everything as named arrays, as they stand beside p(z) on disk."""
+        """Return everything as named arrays."""
         return {
             "implicit_prior": self.implicit,
             "training_prior": self.training,
             "r_edges": self.slices.edges,
         }
+
+    def write(self, group: Any) -> None:
+        """Write everything into a group of an HDF5 file; all its arrays are of one length, as qp wants."""
+        for name, values in self.arrays().items():
+            (group.attrs if name == "r_edges" else group)[name] = values
 
     @classmethod
     def of_labels(
@@ -108,7 +113,7 @@ class Priors:
         path = folder / "pdf.hdf5"
         try:
             with h5py.File(path) as file:
-                return cls.from_arrays(file)
+                return cls.from_arrays(dict(file["priors"]) | dict(file["priors"].attrs))
         except (OSError, KeyError) as error:
             raise DataError(
                 f"{path}: cannot be read ({error}): bring the whole run folder, or run it again"

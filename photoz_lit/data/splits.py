@@ -11,8 +11,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from astropy import units as u
-from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -59,6 +57,9 @@ def same_object(table: Table) -> Ints:
         return group
     ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
     known = np.flatnonzero(np.isfinite(ra + dec))
+    from astropy import units as u  # a second of start-up, that those who predict need not wait
+    from astropy.coordinates import SkyCoord, search_around_sky
+
     sky = SkyCoord(ra[known] * u.deg, dec[known] * u.deg)
     first, second, _, _ = search_around_sky(sky, sky, SAME_PLACE * u.arcsec)
     first, second, n = group[known[first]], group[known[second]], int(group.max()) + 1

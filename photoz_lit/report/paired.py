@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import h5py
 import numpy as np
 
 from photoz_lit import metrics
+from photoz_lit.errors import DataError
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.report.runs import Run
 from photoz_lit.report.table import COLLAPSE, CRPS, OUTLIERS, PLAIN, PLAIN_BULK, RMS, SCATTER, medians
+from photoz_lit.results import read_edges, read_pdf
 
 REFERENCES = ("Baseline", "Step 1", "none")  # the first that there is
 DRAWS = 100
@@ -71,9 +72,8 @@ def _crps(run: Run) -> Floats:
     """Return the CRPS of each galaxy (n,); NaN where p(z) are gone or are of other galaxies too."""
     grid = run.survey.grid
     try:
-        with h5py.File(run.folder / "pdf.hdf5") as file:
-            pdf, first = file["pdf"][:], float(file["edges"][0])
+        pdf, first = np.concatenate(list(read_pdf(run.folder))), read_edges(run.folder)[0]
         left = round((grid.z_min - first) / grid.width)
         return metrics.crps(pdf, run.spec_z, grid.extended(left, pdf.shape[1] - grid.n_bins - left))
-    except (OSError, KeyError, ValueError):
+    except (DataError, ValueError):
         return np.full(run.spec_z.size, np.nan)

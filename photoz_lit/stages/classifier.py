@@ -12,6 +12,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz_lit import products
 from photoz_lit.checkpoints import save_checkpoint
 from photoz_lit.config import Config, to_container
 from photoz_lit.correction.finishing.chain import FILE, Chain, fit_chain
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 def run(config: Config) -> None:
     """Fit a corrected classifier on the representation and write the run folder."""
+    products.check(config.format)
     if config.fit_missing or config.encoder.name == "precomputed" or config.representation:
         fit_missing(config)  # of vectors, or with another run's encoder, only a first head, in seconds
     require_representation(config)
@@ -42,6 +44,7 @@ def run(config: Config) -> None:
     with opened(config, "classifier", origin) as folder:
         if folder is not None:
             correct(config, folder, origin["representation"])
+    products.make(config.format, config.folder("classifier"))
 
 
 def correct(config: Config, run: Run, checkpoint: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from photoz_lit import config as settings
+from photoz_lit import products
 from photoz_lit.config import Config
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, digest_of, locked, write_json
@@ -37,6 +38,7 @@ def run(config: Config) -> None:
     """Estimate p(z) and photo-z of all galaxies of a source and write them into a run folder."""
     folders = settings.finished_runs(config.model or "")
     check_files(config)
+    products.check(config.format)
     target = target_settings(config, settings.saved(folders[0] / "config.yaml"), folders[0])
     from photoz_lit.inference import Predictor, open_model, read_prior
     from photoz_lit.runs import check_origin, enter
@@ -56,12 +58,12 @@ def run(config: Config) -> None:
     folder = results_folder(target, models, store, predictor.n_views)
     origin = origin_of(target, models, store)
     check_origin(folder, origin)
-    if not enter(target, folder, origin):
-        return
-    with locked(folder):
-        if enter(target, folder, origin):  # another process may have been at it
-            estimate_all(target, folder, models, predictor, store)
-        (folder / "lock").unlink(missing_ok=True)
+    if enter(target, folder, origin):
+        with locked(folder):
+            if enter(target, folder, origin):  # another process may have been at it
+                estimate_all(target, folder, models, predictor, store)
+            (folder / "lock").unlink(missing_ok=True)
+    products.make(config.format, folder)
 
 
 def check_files(config: Config) -> None:

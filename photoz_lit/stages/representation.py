@@ -14,6 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit import config as settings
+from photoz_lit import products
 from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from photoz_lit.config import Config
 from photoz_lit.correction.prior import Priors
@@ -40,10 +41,12 @@ STANDARDISE_ON = 4096  # training galaxies are plenty for a mean and a scale
 
 def run(config: Config) -> None:
     """Train the representation, evaluate it on the test split, and write the run folder."""
+    products.check(config.format)
     origin = origin_of(config, "representation", store_folder(config).name)
     with opened(config, "representation", origin) as opened_run:
         if opened_run is not None:
             represent(config, opened_run)
+    products.make(config.format, config.folder("representation"))
 
 
 def represent(config: Config, run: Run) -> None:

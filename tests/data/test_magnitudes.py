@@ -8,7 +8,18 @@ import h5py
 import numpy as np
 import pytest
 from astropy.table import Table
-from command import BANDS, Finished, cutouts, magnitude_table, only, places, run, run_well, state
+from command import (
+    BANDS,
+    Finished,
+    cutouts,
+    magnitude_table,
+    only,
+    places,
+    probabilities,
+    run,
+    run_well,
+    state,
+)
 
 from photoz_lit.data.magnitudes import with_magnitudes
 from photoz_lit.data.sources import SOURCES
@@ -106,11 +117,11 @@ def test_an_mlp_reads_magnitudes_of_the_simulated_survey_and_predicts(
     run_well("stage=predict", f"model={folder}", "data=mock", n_galaxies, *places(tmp_path))
     again = only(tmp_path / "runs", "predict/*/*/done.json").parent
     with h5py.File(folder / "pdf.hdf5") as own, h5py.File(again / "pdf.hdf5") as theirs:
-        rows = np.searchsorted(theirs["object_id"][:], own["object_id"][:])
-        pdf = theirs["pdf"][:][rows]
+        rows = np.searchsorted(theirs["ancil/object_id"][:], own["ancil/object_id"][:])
+        pdf = probabilities(theirs)[rows]
         known = np.isfinite(pdf).all(axis=1)
         assert known.sum() > 5
-        np.testing.assert_allclose(pdf[known], own["pdf"][:][known], atol=2e-5)
+        np.testing.assert_allclose(pdf[known], probabilities(own)[known], atol=2e-5)
 
 
 def test_the_page_of_a_data_set_is_of_its_images_whatever_reads_it(

@@ -108,12 +108,12 @@ def write_run(
     )  # fmt: skip
     table.write(folder / "photo_z.fits")
     with h5py.File(folder / "pdf.hdf5", "w") as file:
-        file["object_id"] = np.arange(n)
-        file["pdf"] = np.full((n, 90), 1 / 90, np.float32)
-        file["edges"] = np.linspace(0, 0.4, 91)
+        file["ancil/object_id"] = np.arange(n)
+        file["data/pdfs"] = np.full((n, 90), 2.5, np.float32)
+        file["meta/bins"] = np.linspace(0, 0.4, 91)[None]
         for name in ("implicit_prior", "training_prior"):
-            file[name] = np.full((11, 90), 1 / 990)
-        file["r_edges"] = 12.5 + 0.5 * np.arange(12)
+            file[f"priors/{name}"] = np.full((11, 90), 1 / 990)
+        file["priors"].attrs["r_edges"] = 12.5 + 0.5 * np.arange(12)
     trainz = Kind("trainz", "", "", -0.9, 0.05, 1.0)
     done = {
         "label": kind.label, "group": kind.group, "seed": seed, "stage": kind.stage, "run": run,

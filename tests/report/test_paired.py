@@ -70,7 +70,7 @@ def test_crps_is_that_of_p_z_on_its_own_grid(run: Run, tmp_path: Path) -> None:
     grid = run.survey.grid.extended(3, 4)
     pdf = np.random.default_rng(1).dirichlet(np.ones(grid.n_outputs), N).astype(np.float32)
     with h5py.File(tmp_path / "pdf.hdf5", "w") as file:
-        file["pdf"], file["edges"] = pdf, grid.edges
+        file["data/pdfs"], file["meta/bins"] = pdf / grid.width, grid.edges[None]
     (row,) = paired_rows({"none": [run], "full": [replace(run, folder=tmp_path)]})
     flat = metrics.crps(np.full((N, 90), 1 / 90), run.spec_z, run.survey.grid)
     assert row["crps"] == pytest.approx(float(np.mean(metrics.crps(pdf, run.spec_z, grid) - flat)))

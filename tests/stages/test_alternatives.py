@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from command import Finished, only, places, run_well
+from command import Finished, only, places, probabilities, run_well
 
 OUTPUTS = {"head.redshift.weight", "head.redshift.bias"}
 MOVES = {  # so few validation galaxies may ask for tau = 0
@@ -23,7 +23,11 @@ def of_run(folder: Path) -> tuple[np.ndarray, dict[str, torch.Tensor], np.ndarra
     """Return p(z), the head and the implicit prior of a run."""
     weights = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"]
     with h5py.File(folder / "pdf.hdf5") as file:
-        return file["pdf"][:], {k: v for k, v in weights.items() if "head" in k}, file["implicit_prior"][:]
+        return (
+            probabilities(file),
+            {k: v for k, v in weights.items() if "head" in k},
+            file["priors/implicit_prior"][:],
+        )
 
 
 @pytest.mark.slow
@@ -49,11 +53,11 @@ def test_switches_reach_the_head_and_predict_gives_what_was_tested(
             h5py.File(folders[name] / "pdf.hdf5") as own,
             h5py.File(only(place, "pdf.hdf5")) as file,
         ):
-            row_of = {i: row for row, i in enumerate(file["object_id"][:])}
-            again = file["pdf"][:][[row_of[i] for i in own["object_id"][:]]]
+            row_of = {i: row for row, i in enumerate(file["ancil/object_id"][:])}
+            again = probabilities(file)[[row_of[i] for i in own["ancil/object_id"][:]]]
             known = np.isfinite(again).all(axis=1)  # others are brighter or fainter than any in training
             assert known.sum() > 5
-            np.testing.assert_allclose(again[known], own["pdf"][:][known], atol=2e-5)
+            np.testing.assert_allclose(again[known], probabilities(own)[known], atol=2e-5)
 
 
 def test_corrections_of_other_labels_have_a_step_2_of_their_own(

@@ -13,6 +13,7 @@ from command import (
     magnitude_table,
     only,
     places,
+    probabilities,
     run,
     run_well,
     state,
@@ -37,8 +38,8 @@ def test_alternatives_run_and_predict_what_they_tested(catalogue_run: Finished, 
     for correction in (*ALTERNATIVES, "none"):
         folder = only(tmp_path / "runs", f"classifier/correction={correction},*")
         with h5py.File(folder / "pdf.hdf5") as file:
-            pdfs[correction] = file["pdf"][:]
-            ids, prior = file["object_id"][:], file["implicit_prior"][:]
+            pdfs[correction] = probabilities(file)
+            ids, prior = file["ancil/object_id"][:], file["priors/implicit_prior"][:]
         np.testing.assert_allclose(pdfs[correction].sum(axis=1), 1, rtol=1e-5)
         np.testing.assert_allclose(prior.sum(), 1, rtol=1e-5)
     for correction in ALTERNATIVES[:5]:  # a few validation galaxies may ask for no finishing
@@ -49,8 +50,8 @@ def test_alternatives_run_and_predict_what_they_tested(catalogue_run: Finished, 
     store = only(tmp_path / "data", "store.json").parent
     run_well("stage=predict", f"model={folder}", "data=store", f"data.path={store}", *places(tmp_path))
     with h5py.File(only(tmp_path, "predict/*/*/pdf.hdf5")) as file:
-        place = {i: row for row, i in enumerate(file["object_id"][:])}
-        again = file["pdf"][:][[place[i] for i in ids]]
+        place = {i: row for row, i in enumerate(file["ancil/object_id"][:])}
+        again = probabilities(file)[[place[i] for i in ids]]
     known = np.isfinite(again).all(axis=1)  # others are brighter or fainter than any in training
     assert known.sum() > 5
     np.testing.assert_allclose(again[known], pdfs["full_pit"][known], atol=2e-5)
@@ -74,8 +75,8 @@ def test_sweep_shares_one_representation_one_set_of_embeddings_and_one_step_2(
         folder = only(tmp_path / "runs", f"classifier/correction={correction},*")
         with h5py.File(folder / "pdf.hdf5") as file:
             extended = correction not in ("none", "balanced")
-            assert file["pdf"].shape == (24, 40 if extended else 20)
-            np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
+            assert file["data/pdfs"].shape == (24, 40 if extended else 20)
+            np.testing.assert_allclose(probabilities(file).sum(axis=1), 1, rtol=1e-5)
         assert (folder / "counts.npz").is_file() == (correction not in ("none", "skip_balanced"))
         assert (folder / "labels.npz").is_file() == extended
     assert not [p for p in tmp_path.rglob("*") if "partial" in p.name]
@@ -91,7 +92,7 @@ def test_none_is_step_1_itself(catalogue_run: Finished, tmp_path: Path) -> None:
     pdfs = []
     for pattern in ("representation/*/pdf.hdf5", "classifier/correction=none*/pdf.hdf5"):
         with h5py.File(only(tmp_path / "runs", pattern)) as file:
-            pdfs.append(file["pdf"][:])
+            pdfs.append(probabilities(file))
     np.testing.assert_array_equal(*pdfs)
 
 
@@ -149,7 +150,7 @@ def estimates(folder: Path) -> list[np.ndarray]:
         table = Table.read(only(folder / "runs", f"{stage}/*/photo_z.fits"))
         found += [np.asarray(table[n]) for n in table.colnames if n.startswith("photo_z")]
         with h5py.File(only(folder / "runs", f"{stage}/*/pdf.hdf5")) as file:
-            found.append(file["pdf"][:])
+            found.append(probabilities(file))
     return found
 
 
@@ -212,7 +213,7 @@ def test_missing_representation_is_fitted_when_asked_for(catalogue_run: Finished
         ours, theirs = (only(f / "runs", f"{stage}/*/pdf.hdf5") for f in (tmp_path, catalogue_run.folder))
         assert ours.parent.name == theirs.parent.name
         with h5py.File(ours) as one, h5py.File(theirs) as other:
-            np.testing.assert_array_equal(one["pdf"][:], other["pdf"][:])
+            np.testing.assert_array_equal(probabilities(one), probabilities(other))
     saved = OmegaConf.load(only(tmp_path / "runs", "representation/*/config.yaml"))
     assert (saved.stage.name, saved.correction.name, saved.correction.step3) == (
         "representation",

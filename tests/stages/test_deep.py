@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from astropy.table import Table
-from command import BANDS, only, places, run_well
+from command import BANDS, only, places, probabilities, run_well
 
 from photoz_lit.grids import Bools, Floats
 from photoz_lit.metrics import plain_slope
@@ -56,7 +56,7 @@ class Results:
     @classmethod
     def read(cls, folder: Path) -> "Results":
         with h5py.File(folder / "pdf.hdf5") as file:
-            pdf, edges = file["pdf"][:], file["edges"][:]
+            pdf, edges = probabilities(file), file["meta/bins"][0]
         table = Table.read(folder / "photo_z.fits", mask_invalid=False)
         numbers = json.loads((folder / "metrics.json").read_text())
         return cls(table, pdf, (edges[1:] + edges[:-1]) / 2, numbers)

@@ -76,14 +76,15 @@ def estimates(folder: Path) -> dict[str, NDArray[np.generic]]:
     table = Table.read(folder / "photo_z.fits", mask_invalid=False)
     found = {name: np.asarray(table[name]) for name in table.colnames if name not in NEEDS_SPEC_Z}
     with h5py.File(folder / "pdf.hdf5") as file:
-        return found | {f"pdf.hdf5 {name}": values[:] for name, values in file.items()}
+        parts = [f"{group}/{name}" for group in ("data", "ancil", "meta", "priors") for name in file[group]]
+        return found | {f"pdf.hdf5 {name}": file[name][:] for name in parts}
 
 
 def assert_same(ours: Path, theirs: Path) -> None:
     """All estimates of two folders are the same, and their spec_z are not."""
     a, b = estimates(ours), estimates(theirs)
     assert a.keys() == b.keys()
-    assert {"photo_z", "photo_z_lower", "pdf.hdf5 pdf", "pdf.hdf5 implicit_prior"} <= a.keys()
+    assert {"photo_z", "photo_z_lower", "pdf.hdf5 data/pdfs", "pdf.hdf5 priors/implicit_prior"} <= a.keys()
     for name in {"photo_z", "photo_z_individual"} & a.keys():
         assert len(np.unique(a[name][np.isfinite(a[name])])) > 3, name
     for name in a:
@@ -111,7 +112,7 @@ def test_spec_z_of_the_other_splits_do(split: str, true: Finished, tmp_path: Pat
     ours = estimates(classified(true, "full_pit"))
     theirs = estimates(classified(write_survey(tmp_path, split), "full_pit"))
     assert np.any(ours["photo_z"] != theirs["photo_z"])
-    assert np.any(ours["pdf.hdf5 pdf"] != theirs["pdf.hdf5 pdf"])
+    assert np.any(ours["pdf.hdf5 data/pdfs"] != theirs["pdf.hdf5 data/pdfs"])
 
 
 def calibrated(survey: Finished, expected: str, *words: str) -> NDArray[np.float64]:

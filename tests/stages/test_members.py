@@ -6,12 +6,12 @@ import h5py
 import numpy as np
 import pytest
 from astropy.table import Table
-from command import Finished, only, places, run_well
+from command import Finished, only, places, probabilities, run_well
 
 
 def pdf_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     with h5py.File(folder / "pdf.hdf5") as file:
-        return file["object_id"][:], file["pdf"][:]
+        return file["ancil/object_id"][:], probabilities(file)
 
 
 def test_ensemble_is_the_mean_of_its_folds(catalogue_run: Finished, tmp_path: Path) -> None:

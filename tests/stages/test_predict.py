@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from astropy.io import fits
@@ -24,6 +25,7 @@ from command import (
     magnitude_table,
     only,
     places,
+    probabilities,
     run,
     run_well,
     state,
@@ -90,7 +92,7 @@ def read(folder: Path) -> tuple[Table, NDArray[np.float32]]:
     """Return the table, and p(z)."""
     with h5py.File(folder / "pdf.hdf5") as file:
         table = Table.read(folder / "photo_z.fits", mask_invalid=False, character_as_bytes=False)
-        return table, file["pdf"][:]
+        return table, probabilities(file)
 
 
 def content(folder: Path) -> tuple[bytes, bytes]:
@@ -120,13 +122,26 @@ def test_simulated_galaxies_get_estimates(trained: Finished, tmp_path: Path) -> 
     ]
 
 
+def test_another_format_of_finished_estimates_is_made_without_estimating(
+    trained: Finished, tmp_path: Path
+) -> None:
+    words = ("data.n_galaxies=20", "data.mock_seed=1")
+    folder = estimated(model_of(trained), tmp_path, *words)
+    made = (folder / "done.json").stat().st_mtime_ns
+    again = estimated(model_of(trained), tmp_path, *words, "format=parquet")
+    assert again == folder
+    assert (folder / "done.json").stat().st_mtime_ns == made
+    rows = pq.read_table(folder / "photo_z.parquet")
+    np.testing.assert_array_equal(rows["photoz_lit_z_mode"], read(folder)[0]["photo_z_mode"])
+
+
 def test_test_galaxies_get_the_estimates_of_the_run_itself(trained: Finished, tmp_path: Path) -> None:
     model = model_of(trained)
     store = only(trained.folder / "data", "store.json").parent
     table, pdf = read(estimated(model, tmp_path, "data=store", f"data.path={store}"))
     own_table, own = read(model)
     with h5py.File(model / "pdf.hdf5") as ours, h5py.File(only(tmp_path, "pdf.hdf5")) as theirs:
-        for name in ("edges", "implicit_prior", "training_prior", "r_edges"):
+        for name in ("meta/bins", "priors/implicit_prior", "priors/training_prior"):
             np.testing.assert_array_equal(ours[name][:], theirs[name][:])
     row_of = {i: row for row, i in enumerate(table["object_id"])}
     rows = np.array([row_of[i] for i in own_table["object_id"]])

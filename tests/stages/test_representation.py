@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.table import Table
-from command import Finished, kill_when, only, places, run, run_well, state, write_catalogue
+from command import Finished, kill_when, only, places, probabilities, run, run_well, state, write_catalogue
 
 LONG = (
     "training.representation.max_steps=600",
@@ -102,12 +102,13 @@ def test_run_folder_holds_results_metrics_and_no_remains(catalogue_run: Finished
         trainz = json.loads((folder / "trainz.json").read_text()).keys()
         assert metrics.keys() == trainz | of_n_of_z | {"n_of_z_floor"}
         with h5py.File(folder / "pdf.hdf5") as file:
-            np.testing.assert_allclose(file["pdf"][:].sum(axis=1), 1, rtol=1e-5)
-            for name in ("implicit_prior", "training_prior"):
-                assert file[name].shape == (len(file["r_edges"]) - 1, file["pdf"].shape[1])
+            np.testing.assert_allclose(probabilities(file).sum(axis=1), 1, rtol=1e-5)
+            for name in ("priors/implicit_prior", "priors/training_prior"):
+                slices = len(file["priors"].attrs["r_edges"]) - 1
+                assert file[name].shape == (slices, file["data/pdfs"].shape[1])
                 assert file[name][:].sum() == pytest.approx(1)
             assert ("pdf_outside" in table.colnames) == (folder.parent.name == "classifier")  # it extends
-            np.testing.assert_array_equal(file["object_id"][:], table["object_id"])
+            np.testing.assert_array_equal(file["ancil/object_id"][:], table["object_id"])
     assert not [p for p in catalogue_run.folder.rglob("*") if "partial" in p.name]
 
 
@@ -119,7 +120,7 @@ def test_seeds_differ_and_a_seed_repeats(catalogue_run: Finished, tmp_path: Path
     for folder in (catalogue_run.folder, tmp_path):
         for path in sorted(folder.rglob("representation/*/pdf.hdf5")):
             with h5py.File(path) as file:
-                pdfs.append(file["pdf"][:])
+                pdfs.append(probabilities(file))
     np.testing.assert_array_equal(pdfs[0], pdfs[1])
     assert (pdfs[1] != pdfs[2]).any()
 

@@ -1,0 +1,45 @@
+"""What p(z) say of each galaxy: mode, mean, median, 68 % interval, and what else a table has of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz_lit import metrics
+from photoz_lit.correction.finishing.response import Response
+from photoz_lit.grids import Bools, RedshiftGrid
+
+Floats = NDArray[np.floating[Any]]
+
+
+def estimates_of(
+    given: Floats,
+    usable: Bools,
+    grid: RedshiftGrid,
+    chosen: str,
+    truth: Floats | None = None,
+    responses: Sequence[Response] = (),
+    r: Floats | None = None,
+) -> dict[str, Floats]:
+    """Return, by kind, what p(z) (n, n_outputs) say of each galaxy, (n,); "" is the chosen estimate.
+
+    Galaxies that are not `usable`, (n,), get NaN, whatever their p(z).
+    """
+    pdf = np.where(usable[:, None], given, 1.0).astype(np.float64)
+    limits = np.clip(metrics.interval(pdf, grid), grid.z_min, grid.z_max)
+    estimates = {kind: getattr(metrics, kind)(pdf, grid) for kind in ("mode", "mean", "median")}
+    photo_z = estimates[chosen]
+    estimates |= {"": photo_z, "lower": np.minimum(limits[:, 0], photo_z)}
+    estimates["upper"] = np.maximum(limits[:, 1], photo_z)
+    if grid.n_outputs > grid.n_bins:
+        inside = pdf[:, grid.extend_left : grid.extend_left + grid.n_bins].sum(axis=1)
+        estimates["pdf_outside"] = np.maximum(1 - inside / pdf.sum(axis=1), 0)
+    if truth is not None:
+        known = np.isfinite(truth)
+        estimates["pit"] = np.full(len(pdf), np.nan)
+        estimates["pit"][known] = metrics.pit(pdf[known], truth[known], grid)
+    if responses:
+        found = np.mean([response.individual(pdf, r) for response in responses], axis=0)
+        estimates |= {"individual": found[0], "individual_err": found[1]}
+    return {kind: np.where(usable, values, np.nan) for kind, values in estimates.items()}
