@@ -4,19 +4,20 @@
     result = model.predict(cutouts, ebv, r)
     result.to_table()
 
+`photoz_lit.ebv_at(ra, dec)` gives the dust before a galaxy, where nothing finer is at hand.
 `photoz_lit.api` has the details.
 """
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Estimates", "Model", "load"]
+__all__ = ["Estimates", "Model", "ebv_at", "load"]
+_PLACES = {"ebv_at": "photoz_lit.data.dust"}  # others: photoz_lit.api
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is: PyTorch takes seconds."""
     if name in __all__:
-        from photoz_lit import api
-
-        return getattr(api, name)
+        return getattr(importlib.import_module(_PLACES.get(name, "photoz_lit.api")), name)
     raise AttributeError(f"module 'photoz_lit' has no attribute {name!r}")

@@ -299,12 +299,17 @@ def flags_for(of_inputs: Texts, known: Bools, r: Floats, models: Sequence[Traine
     """Add to what is said of inputs, "" or a flag, (n,), what E(B-V), known or not, and r, mag, say."""
     flags = np.where(of_inputs == "", "good", of_inputs).astype("<U8")
     usable = np.isin(flags, ESTIMATED)
-    if any(m.reference.get("ebv", np.ones(1)).any() for m in models):  # one without E(B-V) has no use for it
+    if uses_ebv(models):
         flags[usable & ~known] = "ebv"
     for model in models:
         r_min, r_max = model.reference.get("r_range", (-np.inf, np.inf))
         flags[usable & ((r < r_min) | (r > r_max))] = "r_range"
     return flags
+
+
+def uses_ebv(models: Sequence[Trained]) -> bool:
+    """Whether E(B-V) is of use: a model whose training galaxies had none has none."""
+    return any(model.reference.get("ebv", np.ones(1)).any() for model in models)
 
 
 def ebv_known(store: Store) -> Bools:

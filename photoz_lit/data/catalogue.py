@@ -233,7 +233,7 @@ def _flagged(table: Table, faults: list[Fault], origin: str, rules: TableRules) 
         if known.any():  # else it is said already that there is none
             log.warning(
                 "%s: E(B-V) is unknown or impossible for %d of %d galaxies, 0 is taken: with their positions "
-                "data.ebv_maps=<folder of the SFD maps> gives it",
+                "data.ebv_maps=coarse, or a folder of the SFD maps, gives it",
                 *(origin, (~known).sum(), len(table)),
             )
         table["ebv"], table["ebv_known"] = np.where(known, ebv, 0), known

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILES = ("path", "images", "ebv_maps")
+WORDS = ("none", "flat", "coarse")  # in place of files
 # Sources of a user's own files: what a model was told of their names and units goes for others.
 USERS = ("catalogue", "arrays", "stamps", "embeddings")
 MANY_FAR = 0.1
@@ -69,8 +70,10 @@ def run(config: Config) -> None:
 def check_files(config: Config) -> None:
     """Raise DataError where a file that the settings name is not there."""
     named = {f"data.{key}": getattr(config.data, key, None) for key in FILES}
-    named["predict.prior"] = None if config.predict.prior in ("none", "flat") else config.predict.prior
+    named["predict.prior"] = config.predict.prior
     for key, value in named.items():
+        if value in WORDS:
+            continue
         path = Path(value or "").expanduser()
         if not path.exists() and not set(str(path)) & set("*?[{"):
             said = f"{key}={value}: no such file or folder."
@@ -174,12 +177,16 @@ def estimate_all(
     from photoz_lit.progress import counted
     from photoz_lit.results import Results
 
-    began, flags, known = time.monotonic(), flags_of(store, models), ebv_known(store)
+    began, looked_up = time.monotonic(), with_dust(config, store, models)
+    flags, known = flags_of(store, models), ebv_known(store)
     usable = np.isin(flags, ESTIMATED)
     warn(store, flags, flux_ratio(store, usable, models[0]), int(trained_on(store, models).sum()))
     galaxies = store.catalogue.copy(copy_data=False)
     galaxies["ebv"] = np.where(known, galaxies["ebv"], np.nan)
-    said = {"N_NO_EBV": (int((~known).sum()), "galaxies whose E(B-V) is not known")}
+    said = {
+        "N_NO_EBV": (int((~known).sum()), "galaxies whose E(B-V) is not known"),
+        "N_MAPEBV": (looked_up, "galaxies of E(B-V) of a coarse map"),
+    }
     priors, responses = predictor.priors, predictor.responses
     results = Results(
         *(folder, galaxies, predictor.grid, priors, config.estimate, config.target, said), responses=responses
@@ -196,6 +203,30 @@ def estimate_all(
     results.forget()
 
 
+def with_dust(config: Config, store: "Store", models: "Sequence[Trained]") -> int:
+    """Give images without E(B-V) that of the coarse map, where the model uses it and there are positions.
+
+    The store on disk stays as it is. Return of how many.
+    """
+    from photoz_lit.data.dust import ebv_at
+    from photoz_lit.inference import ebv_known, uses_ebv
+
+    table, known = store.catalogue, ebv_known(store)
+    off = getattr(config.data, "ebv_maps", None) == "none" or not uses_ebv(models) or store.kind != "images"
+    if off or known.all() or not {"ra", "dec"} <= set(table.colnames):
+        return 0
+    ebv = np.asarray(table["ebv"], dtype=np.float64).copy()
+    ebv[~known] = ebv_at(store.column("ra")[~known], store.column("dec")[~known])
+    table["ebv"], table["ebv_known"] = np.nan_to_num(ebv), np.isfinite(ebv)
+    n = int(np.isfinite(ebv[~known]).sum())
+    log.info(
+        "E(B-V) of %d galaxies is that of the SFD map in pixels of 0.9 degrees, at their ra and dec. "
+        "data.ebv_maps=FOLDER names finer maps; data.ebv_maps=none leaves it out, of dereddened images",
+        n,
+    )
+    return n
+
+
 def warn(store: "Store", flags: Texts, ratio: float, n_known: int) -> None:
     """Say what looks wrong with the galaxies as a whole.
 
@@ -210,7 +241,7 @@ def warn(store: "Store", flags: Texts, ratio: float, n_known: int) -> None:
     if n := (flags == "ebv").sum():
         log.warning(
             "E(B-V) is not known for %d of %d galaxies, but the model uses it: 0 is taken, and their flag is "
-            "ebv. Name its column by data.columns.ebv, or, with positions, the SFD maps by data.ebv_maps",
+            "ebv. Name its column by data.columns.ebv, or those of ra and dec, where it is looked up",
             *(n, len(flags)),
         )
     if n_known:

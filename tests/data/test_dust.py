@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 import photoz_lit
-from photoz_lit.data.dust import EXTINCTION_PER_EBV, ebv_from_maps
+from photoz_lit.data.dust import EXTINCTION_PER_EBV, ebv_at, ebv_from_maps
 from photoz_lit.data.mock.instrument import EXTINCTION
 from photoz_lit.errors import DataError
 
@@ -27,6 +27,20 @@ def test_maps_are_read_on_their_own_scale_in_both_hemispheres(tmp_path: Path) ->
     maps = write_maps(tmp_path, 0.05, 0.4)
     ra, dec = np.array([192.9, 12.9, np.nan]), np.array([27.1, -27.1, 0.0])  # near the galactic poles
     np.testing.assert_allclose(ebv_from_maps(ra, dec, maps), [0.05, 0.4, np.nan], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "ebv", "within"),
+    [  # extinction_r / 2.751 of SDSS's own catalogues
+        (150.05477, 12.70730, 0.0322, 0.004),
+        (164.414, 39.122, 0.0203, 0.004),
+        (266.4, -29.0, 50.0, 45.0),  # towards the centre of the Galaxy
+    ],
+)
+def test_the_coarse_map_is_near_the_fine_one(ra: float, dec: float, ebv: float, within: float) -> None:
+    assert ebv_at(ra, dec)[0] == pytest.approx(ebv, abs=within)
+    found = ebv_from_maps(np.array([np.nan, ra]), np.array([0.0, dec]), Path("coarse"))
+    np.testing.assert_array_equal(found, [np.nan, ebv_at(ra, dec)[0]])
 
 
 def test_missing_maps_are_named(tmp_path: Path) -> None:

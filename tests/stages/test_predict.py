@@ -33,6 +33,7 @@ from command import (
 from numpy.typing import NDArray
 
 from photoz_lit import inference
+from photoz_lit.data.dust import ebv_at
 from photoz_lit.data.sources import arrays, catalogue, pasquet, sdss, stamps, store
 from photoz_lit.data.store import ESTIMATED, open_store, write_store
 from photoz_lit.models.encoders.fast import Fast
@@ -500,7 +501,7 @@ def test_cutouts_without_any_table(trained: Finished, tmp_path: Path) -> None:
     )
     assert "6 of 6 galaxies have a photo_z" in outcome.out
     assert "E(B-V) is not known for 6 of 6 galaxies" in outcome.out
-    assert "data.ebv_maps" in outcome.out
+    assert "data.columns.ebv" in outcome.out
     folder = only(tmp_path / "runs", "predict/*/*/done.json").parent
     table, _ = read(folder)
     assert table["object_id"].tolist() == list(range(6))
@@ -548,8 +549,16 @@ def test_what_is_not_needed_costs_no_galaxy(trained: Finished, tmp_path: Path) -
     same = np.arange(6) != 3
     np.testing.assert_array_equal(found["photo_z_mean"][same], clean["photo_z_mean"][same])
     np.testing.assert_array_equal(found["flag"][same], clean["flag"][same])
-    assert found["flag"][3] in ("ebv", "far")
+    assert found["flag"][3] in ("good", "far")  # its E(B-V) is looked up
+    assert found["ebv"][3] == pytest.approx(ebv_at(3.0, 0.0)[0])
+    assert "E(B-V) of 1 galaxies is that of the SFD map" in outcome.out
+    assert found.meta["N_MAPEBV"] == 1
     assert np.isnan(found["ra"][1])
+    none = estimated(
+        model_of(trained), tmp_path / "c", *write_cutouts(place, table, images), "data.ebv_maps=none"
+    )
+    assert read(none)[0]["flag"][3] in ("ebv", "far")
+    assert np.isnan(read(none)[0]["ebv"][3])
 
 
 def test_fluxes_in_other_units_are_a_warning(trained: Finished, tmp_path: Path) -> None:

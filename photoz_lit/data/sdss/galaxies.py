@@ -32,11 +32,12 @@ def read_positions(path: Path, rules: TableRules, limit: int | None, *, places: 
     table, rows = standard_table(raw, origin, replace(rules, needed=("ra", "dec")))
     table = with_ids(table)
     if found("ebv") is None and rules.ebv_maps is None:
-        log.warning(
-            "%s has no E(B-V): frames show galaxies through the dust of the Milky Way, and photo_z will be "
-            "off where there is some. Type data.ebv_maps=FOLDER for that of the maps, at ra and dec",
-            path,
-        )
+        if rules.labelled:  # to predict it is looked up
+            log.warning(
+                "%s has no E(B-V): frames show galaxies through the dust of the Milky Way, and photo_z will "
+                "be off where there is some. Type data.ebv_maps=coarse, or a folder of the SFD maps",
+                path,
+            )
         table["ebv_known"] = False
     for name in ("rowc", "colc"):
         if theirs := found(name):

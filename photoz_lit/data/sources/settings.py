@@ -83,7 +83,9 @@ class TableSettings(SourceSettings):
 
     columns: dict[str, str | None] = setting({})
     drop_invalid: bool = False
-    ebv_maps: str | None = setting(None, kind="path")
+    # E(B-V) by position: a folder of the SFD maps, or them in pixels of 0.9 degrees. Frames and images to
+    # predict for, whose E(B-V) is not told, have that of the coarse map anyway, but with none.
+    ebv_maps: str | None = setting(None, choices=("coarse", "none"), kind="path")
 
     def rules(self, survey: Survey, target: Target, **features: list[str]) -> "TableRules":
         """Return how the table becomes the project's own; `features` are those of `TableRules`."""
@@ -95,7 +97,7 @@ class TableSettings(SourceSettings):
             z_range=(survey.z_min, survey.z_max),
             drop_invalid=self.drop_invalid,
             labelled=self.labelled,
-            ebv_maps=None if self.ebv_maps is None else Path(self.ebv_maps),
+            ebv_maps=None if self.ebv_maps in (None, "none") else Path(self.ebv_maps),
             target=target.column,
             **features,
         )
