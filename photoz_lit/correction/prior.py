@@ -113,7 +113,8 @@ class Priors:
         path = folder / "pdf.hdf5"
         try:
             with h5py.File(path) as file:
-                return cls.from_arrays(dict(file["priors"]) | dict(file["priors"].attrs))
+                place = file.get("priors", file)  # at the root in files of old
+                return cls.from_arrays(dict(place) | dict(place.attrs))
         except (OSError, KeyError) as error:
             raise DataError(
                 f"{path}: cannot be read ({error}): bring the whole run folder, or run it again"

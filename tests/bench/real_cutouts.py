@@ -1,10 +1,11 @@
 """Photo-z of real cutouts by models that have seen simulated ones alone.
 
-    python tests/bench/real_cutouts.py --model FOLDER [FOLDER ...] --real FOLDER --output FOLDER [--ebv 0.04]
+    python tests/bench/real_cutouts.py --model sdss_main --real FOLDER --output FOLDER [--ebv 0.04]
 
-FOLDER holds `sdss_cutouts`: cutouts.npy (n, 5, 64, 64), nanomaggies, and galaxies.csv with spec_z, mag_r, and
-ebv where it is known; `--ebv`, mag, serves elsewhere. Several models are an ensemble. Writes
-real_cutouts.svg and .png: every galaxy with its 68 % and 95 % intervals, and prints a table.
+FOLDER holds `sdss_cutouts`: cutouts.npy (n, 5, 64, 64), nanomaggies, and galaxies.csv with ra, dec, spec_z
+and mag_r. E(B-V) is that of the coarse map of dust, or `--ebv`, mag, for all. Several models (also run
+folders) are an ensemble. Writes real_cutouts.svg and .png: every galaxy with its 68 % and 95 % intervals, and
+prints a table.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from photoz_lit import metrics
+from photoz_lit.config import finished_runs
+from photoz_lit.data.dust import EXTINCTION_PER_EBV, ebv_at
 from photoz_lit.grids import Bools, Floats, RedshiftGrid
 from photoz_lit.inference import Predictor, open_model
 from photoz_lit.report.figures import style
@@ -59,18 +62,19 @@ def draw(table: Table, pdf: Floats, grid: RedshiftGrid, groups: dict[str, Bools]
 def main() -> None:
     """Predict, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, nargs="+", required=True, help="run folders of classifiers")
+    parser.add_argument("--model", nargs="+", required=True, help="names, or run folders of classifiers")
     parser.add_argument("--real", type=Path, required=True, help="folder with sdss_cutouts")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--ebv", type=float, default=0.04, help="mag, where the table has none")
+    parser.add_argument("--ebv", type=float, help="mag, instead of the map")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     table = Table.read(args.real / "sdss_cutouts" / "galaxies.csv")
     cutouts = np.load(args.real / "sdss_cutouts" / "cutouts.npy")
-    if "ebv" not in table.colnames:
-        table["ebv"] = args.ebv
-    predictor = Predictor([open_model(folder) for folder in args.model], "images", cutouts.shape[1:])
-    pdf = predictor(cutouts, np.asarray(table["ebv"]), np.asarray(table["mag_r"]))[0].astype(np.float64)
+    ebv = ebv_at(table["ra"], table["dec"]) if args.ebv is None else np.full(len(table), args.ebv)
+    r = np.asarray(table["mag_r"]) - EXTINCTION_PER_EBV["r"] * ebv
+    models = [open_model(folder) for name in args.model for folder in finished_runs(name)]
+    predictor = Predictor(models, "images", cutouts.shape[1:])
+    pdf = predictor(cutouts, ebv, r)[0].astype(np.float64)
     grid, bright = predictor.grid, np.asarray(table["mag_r"]) < LIMIT
     near = np.asarray(table["spec_z"]) < DEPTH
     groups = {f"r < {LIMIT}": bright, f"fainter, z < {DEPTH}": near & ~bright}
