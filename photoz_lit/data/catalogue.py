@@ -1,6 +1,7 @@
 """The standard table: our own columns of a foreign one, checked."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 OWN_COLUMNS = ("object_id", "spec_z", "dered_petro_r", "ebv", "ra", "dec", "split")
 KINDS = {"ebv": "magnitude", "ra": "angle", "dec": "angle"}
 LABEL_KINDS = {"spec_z": "redshift", "dered_petro_r": "magnitude"}
+LIKELY = {  # what others call our columns, without capitals: proposed, never taken
+    "spec_z": r"z|zs|z_?spec\w*|spec_?z\w*|z_?true|(true_)?redshift(_true)?",
+    "dered_petro_r": r"r|(\w*mag_?)r(_\w+)?|r_?(\w+_)?mag\w*",
+    "object_id": r"(\w+_)?(obj|object|source|target)?_?id",
+}
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -158,8 +164,12 @@ def _tell_names(table: Table, own: Table, origin: str) -> None:
 def _found(table: Table, name: str, origin: str, key: str) -> str:
     """Return the table's name of a column that it must have."""
     if (theirs := find_column(table, name, origin)) is None:
+        likely = LIKELY.get(name, rf"{re.escape(name.lower())}_\w+")  # as RAIL's mag_u_lsst for mag_u
+        found = [n for n in table.colnames if re.fullmatch(likely, n.lower()) and "err" not in n.lower()]
+        how = f"{key}={found[0]}" if found and key.startswith("data.columns") else f"it in {key}"
+        perhaps = f". Perhaps {' or '.join(found)}: type {how}" if found else ""
         raise DataError(
-            f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}"
+            f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}{perhaps}"
         )
     return theirs
 

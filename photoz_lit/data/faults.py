@@ -14,6 +14,13 @@ LIMITS = {  # lowest and highest value that can be, and what others are said to 
     "ra": (-360.0, 360.0, "is outside -360 to 360 degrees"),
     "dec": (-90.0, 90.0, "is outside -90 to 90 degrees"),
 }
+# What photometric catalogues write for no magnitude: lowest and highest value, and what it says (BPZ's and
+# ColorPro's manuals, Coe & Benitez: https://www.stsci.edu/~dcoe/BPZ/quickstart.html; Hyperz and RAIL: 99 too).
+NO_MAGNITUDE = (
+    (99.0, 99.999, "but 99: not detected (its error is then the limit)"),
+    (-99.999, -99.0, "but -99: not observed"),
+    (-99999.0, -999.0, "but a filler (such as -999): no value"),
+)
 STAND_INS = (0, -1, -9, -99, -999, -9999, -99999)  # as tables fill what they do not know
 FAR = 6.0  # mag: r of a few galaxies that is separated by such a gap from that of all others is no r
 
@@ -29,8 +36,12 @@ def absent_faults(values: Floats, name: str) -> list[Fault]:
 def value_faults(values: Floats, name: str, kind: str, hint: str = "") -> list[Fault]:
     """Rows whose value cannot be, by kind of fault; of magnitudes and errors also those without one."""
     low, high, words = LIMITS[kind]
-    absent = absent_faults(values, name) if kind in ("magnitude", "error") else []
-    return [*absent, (f"column {name} {words}{hint}", (values < low) | (values > high))]
+    faults = absent_faults(values, name) if kind in ("magnitude", "error") else []
+    outside = (values < low) | (values > high)
+    for least, most, says in NO_MAGNITUDE if kind == "magnitude" and not hint else ():
+        faults.append((f"column {name} is no magnitude {says},", (values >= least) & (values <= most)))
+        outside &= ~faults[-1][1]
+    return [*faults, (f"column {name} {words}{hint}", outside)]
 
 
 def range_faults(values: Floats, name: str, z_range: tuple[float, float]) -> list[Fault]:

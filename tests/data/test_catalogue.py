@@ -177,6 +177,45 @@ def test_every_column_has_limits_on_both_sides(name: str, value: float, said: st
         standard_table(spoilt(name, value), "t", rules)
 
 
+def test_not_detected_and_not_observed_are_two_things() -> None:
+    """The conventions of the field, told apart in the message; each row is counted in one kind."""
+    given = table(mag_u=np.full(60, 19.0), err_u=np.full(60, 0.1))
+    given["mag_u"][:8] = 99, 99.0, -99, -999, -9999, np.nan, 45, 19.5
+    given["err_u"][:2] = 28.4, 27.9  # BPZ's limits
+    rules = TableRules(columns={}, z_range=(0, 0.4), magnitudes=["mag_u"], magnitude_errors=["err_u"])
+    with pytest.raises(DataError) as told:
+        standard_table(given, "t", rules)
+    counted = "of 60 rows (counted from 0):"
+    assert f"mag_u is no magnitude but 99: not detected (its error is then the limit), in 2 {counted} 0, 1;" in (
+        said := str(told.value)
+    )
+    assert f"mag_u is no magnitude but -99: not observed, in 1 {counted} 2;" in said
+    assert f"mag_u is no magnitude but a filler (such as -999): no value, in 2 {counted} 3, 4;" in said
+    assert f"mag_u has an empty cell in 1 {counted} 5;" in said
+    assert f"mag_u is no magnitude (above 0, up to 40; others: data=embeddings) in 1 {counted} 6;" in said
+    kept = standard_table(given, "t", replace(rules, drop_invalid=True))[1]
+    assert kept.tolist() == list(range(7, 60))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "wanted", "hint"),
+    [
+        ("redshift", "spec_z", "Perhaps redshift: type data.columns.spec_z=redshift"),
+        ("zspec", "spec_z", "Perhaps zspec: type data.columns.spec_z=zspec"),
+        ("mag_r_lsst", "dered_petro_r", "Perhaps mag_r_lsst: type data.columns.dered_petro_r=mag_r_lsst"),
+        ("mag_u_lsst", "mag_u", "Perhaps mag_u_lsst: type it in data.magnitudes"),
+        ("mag_err_u_lsst", "mag_u", "mag_err_u_lsst$"),
+        ("zphot", "spec_z", "zphot$"),
+    ],
+)
+def test_names_of_the_field_are_proposed_and_not_taken(theirs: str, wanted: str, hint: str) -> None:
+    given = table(mag_u=np.full(60, 19.0))
+    given.rename_column(wanted, theirs)
+    given = given[[*(n for n in given.colnames if n != theirs), theirs]]
+    with pytest.raises(DataError, match=f"no column '{wanted}' .*{hint}"):
+        standard_table(given, "t", TableRules(columns={}, z_range=(0, 0.4), magnitudes=["mag_u"]))
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
