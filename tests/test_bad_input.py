@@ -87,7 +87,11 @@ def spoilt(folder: Path, row: int, column: str, value: str) -> Path:
         ("spec_z", "-0.01", "spec_z is negative"),
         ("mag_g", "", "column mag_g has an empty cell"),
         ("mag_i", "-9999", "column mag_i is no magnitude but a filler (such as -999): no value, in 1 of"),
-        ("mag_i", "99", "column mag_i is no magnitude but 99: not detected (its error is then the limit), in 1"),
+        (
+            "mag_i",
+            "99",
+            "column mag_i is no magnitude but 99: not detected (its error is then the limit), in 1",
+        ),
         ("mag_i", "-99", "column mag_i is no magnitude but -99: not observed, in 1 of"),
         ("mag_i", "50", "column mag_i is no magnitude (above 0, up to 40; others: data=embeddings)"),
         ("spec_z", "far", "column spec_z holds text where numbers are needed: 'far' in row 11"),

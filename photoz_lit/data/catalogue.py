@@ -169,7 +169,8 @@ def _found(table: Table, name: str, origin: str, key: str) -> str:
         how = f"{key}={found[0]}" if found and key.startswith("data.columns") else f"it in {key}"
         perhaps = f". Perhaps {' or '.join(found)}: type {how}" if found else ""
         raise DataError(
-            f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}{perhaps}"
+            f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}"
+            f"{perhaps}"
         )
     return theirs
 

@@ -14,8 +14,8 @@ LIMITS = {  # lowest and highest value that can be, and what others are said to 
     "ra": (-360.0, 360.0, "is outside -360 to 360 degrees"),
     "dec": (-90.0, 90.0, "is outside -90 to 90 degrees"),
 }
-# What photometric catalogues write for no magnitude: lowest and highest value, and what it says (BPZ's and
-# ColorPro's manuals, Coe & Benitez: https://www.stsci.edu/~dcoe/BPZ/quickstart.html; Hyperz and RAIL: 99 too).
+# What catalogues write for no magnitude: lowest and highest value, and what it says. After the manual of BPZ,
+# https://www.stsci.edu/~dcoe/BPZ/quickstart.html; Hyperz and RAIL write 99 too.
 NO_MAGNITUDE = (
     (99.0, 99.999, "but 99: not detected (its error is then the limit)"),
     (-99.999, -99.0, "but -99: not observed"),

@@ -24,6 +24,7 @@ NEEDS = {
     "data=npy_folder": ["data.path=x"],
     "data=cfhtls": ["data.path=x"],
     "data=galaxies_ml": ["data.path=x.hdf5"],
+    "data=mmu": ["data.images=x"],
     "stage=predict": ["model=x"],
     "stage=export": ["model=x"],
     "stage=calibrate": ["model=x"],

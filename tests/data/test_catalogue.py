@@ -186,8 +186,9 @@ def test_not_detected_and_not_observed_are_two_things() -> None:
     with pytest.raises(DataError) as told:
         standard_table(given, "t", rules)
     counted = "of 60 rows (counted from 0):"
-    assert f"mag_u is no magnitude but 99: not detected (its error is then the limit), in 2 {counted} 0, 1;" in (
-        said := str(told.value)
+    assert (
+        f"mag_u is no magnitude but 99: not detected (its error is then the limit), in 2 {counted} 0, 1;"
+        in (said := str(told.value))
     )
     assert f"mag_u is no magnitude but -99: not observed, in 1 {counted} 2;" in said
     assert f"mag_u is no magnitude but a filler (such as -999): no value, in 2 {counted} 3, 4;" in said

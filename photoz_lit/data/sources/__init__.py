@@ -6,6 +6,7 @@ from photoz_lit.data.sources import (
     cfhtls,
     embeddings,
     galaxies_ml,
+    mmu,
     mock,
     npy_folder,
     pasquet,
@@ -25,5 +26,6 @@ SOURCES = {
     "npy_folder": npy_folder,
     "cfhtls": cfhtls,
     "galaxies_ml": galaxies_ml,
+    "mmu": mmu,
     "store": store,
 }
