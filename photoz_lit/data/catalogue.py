@@ -63,6 +63,11 @@ class TableRules:
         """Names of the project's own columns, in order."""
         return OWN_COLUMNS if self.target == "spec_z" else ("object_id", self.target, *OWN_COLUMNS[1:])
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of all columns that may be used of the foreign table."""
+        return (*self.own_columns, *self.columns.values(), *self.magnitudes, *self.magnitude_errors)
+
 
 def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table, Ints]:
     """Return the project's own columns of a foreign table, checked, and the row of each galaxy in it, (n,).
@@ -165,12 +170,12 @@ def _found(table: Table, name: str, origin: str, key: str) -> str:
     """Return the table's name of a column that it must have."""
     if (theirs := find_column(table, name, origin)) is None:
         likely = LIKELY.get(name, rf"{re.escape(name.lower())}_\w+")  # as RAIL's mag_u_lsst for mag_u
-        found = [n for n in table.colnames if re.fullmatch(likely, n.lower()) and "err" not in n.lower()]
+        names = [*table.colnames, *table.meta.get("unread", ())]
+        found = [n for n in names if re.fullmatch(likely, n.lower()) and "err" not in n.lower()]
         how = f"{key}={found[0]}" if found and key.startswith("data.columns") else f"it in {key}"
         perhaps = f". Perhaps {' or '.join(found)}: type {how}" if found else ""
         raise DataError(
-            f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(table.colnames)}"
-            f"{perhaps}"
+            f"{origin}: no column '{name}' (set by {key}). Its columns are: {', '.join(names)}{perhaps}"
         )
     return theirs
 

@@ -7,7 +7,7 @@ that nobody uses may hold what they like. To be imported where a table is read: 
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from astropy.table import Table
@@ -32,8 +32,8 @@ def table_file(path: Path | str) -> tuple[Path, str | None]:
     return (path, None) if named is None or path.exists() else (Path(named[1]), named[2].strip())
 
 
-def read_table(path: Path | str) -> Table:
-    """Read a table by the ending of its name; a folder is one of Parquet files.
+def read_table(path: Path | str, wanted: Iterable[str] = ()) -> Table:
+    """Read a table by the ending of its name; a folder is one of Parquet files, of which `wanted` are enough.
 
     One of several tables of a file is named in brackets, as in `galaxies.fits[2]`: by the number or name of
     an HDU or VOTable, the group or data set of an HDF5 file. All that goes wrong is a DataError.
@@ -41,6 +41,8 @@ def read_table(path: Path | str) -> Table:
     file, part = table_file(path)
     endings = [e for e in FORMATS if file.name.lower().endswith(e)]
     ending = ".parquet" if file.is_dir() else max(endings, key=len, default=None)
+    if ending == ".parquet" and part is None:
+        part = ",".join(wanted) or None
     if ending is None:
         raise DataError(f"{file}: unknown kind of table '{file.suffix}'. Known: {', '.join(sorted(FORMATS))}")
     if not file.exists():

@@ -1,4 +1,4 @@
-"""Parquet: one file, or a folder of them. Read with pyarrow alone: astropy's reader wants pandas too."""
+"""Parquet: a file, a folder of files or a HATS catalogue, with pyarrow alone: astropy's reader wants pandas."""
 
 from pathlib import Path
 
@@ -9,18 +9,33 @@ from astropy.table import Table
 from astropy.table.meta import get_header_from_yaml
 from numpy.typing import NDArray
 
+from photoz_lit.data.formats import hats
+
 
 def read(path: Path, part: str | None) -> Table:
-    """Read all rows, of a folder in the order of the files' names."""
-    if part is not None:
-        raise ValueError(f"[{part}] is not known in Parquet, which holds one table")
-    found = [f for f in path.rglob("*") if f.suffix in (".parquet", ".pq")] if path.is_dir() else [path]
-    files = sorted(f for f in found if f == path or f.name[0] not in "._")
+    """Read all rows, of a folder in the order of the files' names, and all columns or those named in `part`.
+
+    Names are between commas, in any case; those that are not there are left to whoever asks for them.
+    """
+    catalogue = hats.find(path) if path.is_dir() else None
+    found = [f for f in path.rglob("*") if f.suffix in hats.PARQUET] if path.is_dir() else [path]
+    files = catalogue.files if catalogue else sorted(f for f in found if f == path or f.name[0] not in "._")
     if not files:
         raise ValueError("the folder holds no .parquet files")
-    content = pyarrow.parquet.read_table(files)
+    schema = pyarrow.parquet.read_schema(files[0])
+    columns = [f.name for f in schema if catalogue is None or catalogue.is_column(f)]
+    if part is not None:
+        named = {name.strip().partition("[")[0].lower() for name in part.split(",")}
+        columns = [name for name in columns if name.lower() in named]
+        if not columns:
+            raise ValueError(f"it has no column [{part}]. Its columns are: {', '.join(schema.names)}")
+    content = pyarrow.parquet.read_table(files, columns=columns, partitioning=None)
+    if catalogue and catalogue.rows not in (None, len(content)):
+        raise ValueError(
+            f"its files hold {len(content)} rows, its properties say {catalogue.rows}: fetch it anew"
+        )
     units = _units(content.schema)
-    table = Table()
+    table = Table(meta={"unread": [name for name in schema.names if name not in columns]})
     for name, column in zip(content.column_names, content.columns, strict=True):
         values, empty = _values(column), column.is_null().to_numpy()
         if empty.any():

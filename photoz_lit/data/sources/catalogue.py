@@ -1,7 +1,6 @@
 """`data=catalogue`: any table of magnitudes with spec_z."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +46,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
     magnitudes, errors = settings.magnitudes, settings.magnitude_errors
     rules = settings.rules(survey, target, magnitudes=magnitudes, magnitude_errors=errors)
     files = [path for path in (settings.path, settings.test_path if settings.labelled else None) if path]
-    tables = [standard_table(read_table(Path(file)), file, rules)[0] for file in files]
+    tables = [standard_table(read_table(file, rules.wanted), file, rules)[0] for file in files]
     table = with_ids(stacked(tables))
     values = np.column_stack([table[name] for name in magnitudes])
     noise = np.column_stack([table[name] for name in errors]) if errors else 0 * values

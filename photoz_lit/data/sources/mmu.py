@@ -62,7 +62,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
 
     images, rules = str(settings.images), settings.rules(survey, target)
     parts = [Images(file, survey) for file in _files(images)]
-    names = {name.partition("[")[0].lower() for name in (*rules.own_columns, *rules.columns.values())}
+    names = {name.partition("[")[0].lower() for name in rules.wanted}
     tables = [part.columns({*names, "object_id"}) for part in parts]
     table = vstack(tables, join_type="outer", metadata_conflicts="silent")
     if settings.path is not None:
@@ -104,7 +104,7 @@ def _joined(table: "Table", images: str, path: str, rules: "TableRules") -> "Tab
     from photoz_lit.data.columns import find_column, identities
     from photoz_lit.data.formats import read_table
 
-    labels, wanted = read_table(path), rules.columns.get("object_id", "object_id")
+    labels, wanted = read_table(path, rules.wanted), rules.columns.get("object_id", "object_id")
     if (column := find_column(labels, wanted, path)) is None:
         raise DataError(
             f"{path}: no column '{wanted}' (data.columns.object_id), by which its rows are joined to the "
