@@ -1,4 +1,4 @@
-"""Parquet: a file, a folder of files or a HATS catalogue, with pyarrow alone: astropy's reader wants pandas."""
+"""Parquet: one file, a folder of them or a HATS catalogue, with pyarrow alone: astropy wants pandas too."""
 
 from pathlib import Path
 

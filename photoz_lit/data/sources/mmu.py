@@ -91,8 +91,8 @@ def _files(images: str) -> list[Path]:
     found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
     if not (files := [path for path in found if path.suffix.lower() in (".hdf5", ".h5")]):
         raise DataError(
-            f"{images}: no .hdf5 file there or below. Set data.images to a folder such as SAMPLE, with "
-            f"healpix=N/*.hdf5 in it, or to a pattern (relative paths start at {Path.cwd()})"
+            f"{images}: no .hdf5 file there or below. Set data.images to a folder, with healpix=N/*.hdf5 in "
+            f"it, or to a pattern (relative paths start at {Path.cwd()})"
         )
     return files
 
@@ -107,8 +107,8 @@ def _joined(table: "Table", images: str, path: str, rules: "TableRules") -> "Tab
     labels, wanted = read_table(path, rules.wanted), rules.columns.get("object_id", "object_id")
     if (column := find_column(labels, wanted, path)) is None:
         raise DataError(
-            f"{path}: no column '{wanted}' (data.columns.object_id), by which its rows are joined to the "
-            f"images'. Its columns are: {', '.join(labels.colnames)}"
+            f"{path}: no column '{wanted}' (data.columns.object_id), which the join needs. Its columns are: "
+            f"{', '.join(labels.colnames)}"
         )
     ids = identities(table, "object_id", images)[0]
     mine, theirs = ids.astype(str).tolist(), identities(labels, column, path)[0].astype(str).tolist()
@@ -123,9 +123,9 @@ def _joined(table: "Table", images: str, path: str, rules: "TableRules") -> "Tab
             f"{path}: none of its object_id ({', '.join(theirs[:3])}, ...) is one of the {len(mine)} images "
             f"of {images} ({', '.join(mine[:3])}, ...). Check data.columns.object_id"
         )
-    level = logging.WARNING if n < len(theirs) else logging.INFO
-    said = "%s: %d of %d rows have an image; %d of %d images have a row, the others are left out"
-    log.log(level, said, path, n, len(theirs), (~absent).sum(), len(mine))
+    tell = log.warning if n < len(theirs) else log.info
+    said = "%s: %d of %d rows have an image; %d of %d images have a row"
+    tell(said, path, n, len(theirs), (~absent).sum(), len(mine))
     joined = Table(labels, masked=True, copy=False)[np.maximum(rows, 0)]
     for name in joined.colnames:
         joined[name].mask[absent] = True
@@ -163,15 +163,18 @@ class Images:
             low = [(size - side) // 2 for size in shape[2:]]
             self.middle = tuple(slice(start, start + side) for start in low)
             self._find_bands(sets["image_band"][:], survey.bands)
-            self._check_scale(sets["image_scale"][:][:, self.order], survey.pixel_scale)
+            scale, wanted = sets["image_scale"][:][:, self.order], survey.pixel_scale
+            if (wrong := ~(np.abs(scale / wanted - 1) < SCALE_TOLERANCE).all(axis=1)).any():
+                raise DataError(
+                    f"{path}: image_scale of row {wrong.argmax()} is {scale[wrong][0, 0]:g} arcsec a pixel, "
+                    f"survey.pixel_scale={wanted:g}: set it, and what else is that survey's (conf/survey)"
+                )
 
     def _named(self, file: Any, *names: str) -> Any:
         """Return the first data set that is there of some names."""
         if not (found := [file[name] for name in names if name in file]):
-            raise DataError(
-                f"{self.path}: no data set {' or '.join(names)}, as data=mmu needs. It holds: "
-                f"{', '.join(self.names)}"
-            )
+            said = f"{self.path}: no data set {' or '.join(names)}, as data=mmu needs"
+            raise DataError(f"{said}. It holds: {', '.join(self.names)}")
         return found[0]
 
     def _find_bands(self, names: NDArray[Any], bands: str) -> None:
@@ -188,14 +191,6 @@ class Images:
             )
         self.order = [letters.index(band.lower()) for band in bands]
         self.unit = re.split(r"[-_. ]", own[0].lower())[0]
-
-    def _check_scale(self, scale: NDArray[Any], wanted: float) -> None:
-        if (wrong := ~(np.abs(scale / wanted - 1) < SCALE_TOLERANCE).all(axis=1)).any():
-            row = int(wrong.argmax())
-            raise DataError(
-                f"{self.path}: image_scale of row {row} is {scale[row][0]:g} arcsec a pixel, "
-                f"survey.pixel_scale={wanted:g}: set it, and what else belongs to that survey (conf/survey)"
-            )
 
     def columns(self, names: set[str]) -> "Table":
         """Read the columns of some names, without capitals."""
