@@ -1,8 +1,12 @@
 """Vectors of another method, with a table beside them or as its columns."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from astropy.table import Table
 from command import QUICK, magnitude_table, only, places, run, run_well
@@ -47,6 +51,50 @@ def test_dropped_rows_drop_their_vectors(tmp_path: Path) -> None:
     kept, vectors = embeddings.load(path, array, None, [], rules)
     assert len(kept) == len(vectors) == 119
     np.testing.assert_array_equal(vectors, np.delete(np.load(array), 3, axis=0))
+
+
+def save_parquet(path: Path, vectors: np.ndarray, labels: Table) -> None:
+    columns = {name: labels[name] for name in labels.colnames}
+    pa.parquet.write_table(pa.table({**columns, "aion_mean_embedding": list(vectors)}), path)
+
+
+def save_astroclip(path: Path, vectors: np.ndarray, labels: Table) -> None:
+    with h5py.File(path, "w") as file:
+        file["image_embeddings"], file["spectrum_embeddings"] = vectors, vectors + 1
+        file["object_id"] = np.arange(len(vectors)) + 39627000000000000
+        file["image"], file["spectrum"] = np.zeros((len(vectors), 3, 4, 4)), np.zeros((len(vectors), 9, 1))
+
+
+def save_zoobot(path: Path, vectors: np.ndarray, labels: Table) -> None:
+    with h5py.File(path.parent / "representations.hdf5", "w") as file:
+        file["predictions"] = vectors[:, :, None]
+        file.create_dataset("id_str", data=[f"g{i}" for i in range(len(vectors))], dtype=h5py.string_dtype())
+    with h5py.File(path.parent / "representations.hdf5") as file:
+        np.save(path, file["predictions"][..., 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "save", "key", "columns"),
+    [
+        ("aion.npy", 768, lambda p, v, t: np.save(p, np.stack([v - 1, v + 1], 1).mean(axis=1)), None, []),
+        ("legacysurvey.parquet", 768, save_parquet, None, ["aion_mean_embedding"]),
+        ("zss_64t.npy", 1024, lambda p, v, t: np.save(p, v), None, []),
+        ("astroclip.hdf5", 1024, save_astroclip, "image_embeddings", []),
+        ("zoobot.npy", 1280, save_zoobot, None, []),
+    ],
+)
+def test_vectors_of_foundation_models(
+    name: str, width: int, save: Callable[..., None], key: str | None, columns: list[str], tmp_path: Path
+) -> None:
+    """As each saves them, and as the page says that they come in."""
+    table = magnitude_table(30)
+    vectors = np.random.default_rng(3).normal(size=(30, width)).astype(np.float32)
+    save(tmp_path / name, vectors, table)
+    table.write(tmp_path / "galaxies.fits")
+    path = str(tmp_path / (name if columns else "galaxies.fits"))
+    read, found = embeddings.load(path, None if columns else str(tmp_path / name), key, columns, RULES)
+    np.testing.assert_allclose(found, vectors, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(read["spec_z"], table["spec_z"])
 
 
 def test_bad_vectors_are_named(tmp_path: Path) -> None:
