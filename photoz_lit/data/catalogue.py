@@ -160,7 +160,8 @@ def _own_columns(table: Table, origin: str, rules: TableRules) -> tuple[Table, l
 
 def _tell_names(table: Table, own: Table, origin: str) -> None:
     """Say that rows have no identity; stop where nothing is known by its name."""
-    said = f"Its columns are: {', '.join(table.colnames)}. Name the one by data.columns.object_id=NAME"
+    names = [*table.colnames, *table.meta.get("unread", ())]
+    said = f"Its columns are: {', '.join(names)}. Name the one by data.columns.object_id=NAME"
     if not own.colnames:
         raise DataError(f"{origin}: no column has a name that is known here, such as object_id. {said}")
     log.warning("%s: no column object_id, rows are numbered. %s", origin, said)

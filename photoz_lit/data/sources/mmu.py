@@ -160,8 +160,7 @@ class Images:
                     raise DataError(f"{path}: {name} of shape {one.shape} beside images of shape {shape}")
             self.rows, self.dtype = shape[0], np.dtype(np.float32)
             self.cutout: tuple[int, ...] = (len(survey.bands), side, side)
-            low = [(size - side) // 2 for size in shape[2:]]
-            self.middle = tuple(slice(start, start + side) for start in low)
+            self.middle = tuple(slice((n - side) // 2, (n + side) // 2) for n in shape[2:])
             self._find_bands(sets["image_band"][:], survey.bands)
             scale, wanted = sets["image_scale"][:][:, self.order], survey.pixel_scale
             if (wrong := ~(np.abs(scale / wanted - 1) < SCALE_TOLERANCE).all(axis=1)).any():

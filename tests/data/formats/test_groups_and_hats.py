@@ -154,7 +154,7 @@ def test_a_hats_catalogue_is_a_table(suffix: str, name: str, tmp_path: Path) -> 
     np.testing.assert_allclose(plan.chunks(0)[0][:, 0, 1], table["mag_g"], rtol=1e-6)
 
 
-def test_only_columns_that_are_needed_are_read(tmp_path: Path) -> None:
+def test_only_columns_that_are_needed_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_hats(tmp_path / "galaxies")
     rules = TableRules(columns=COLUMNS, z_range=(0, 0.4), magnitudes=["mag_u"])
     table = read_table(path, rules.wanted)
@@ -167,6 +167,11 @@ def test_only_columns_that_are_needed_are_read(tmp_path: Path) -> None:
         DataError, match=r"no column 'spec_z' .*mag_z, unused, .*Perhaps Z: type data.columns"
     ):
         standard_table(read_table(path, nameless.wanted), "t", nameless)
+    to_predict = TableRules(columns={}, z_range=(0, 0.4), labelled=False)
+    standard_table(read_table(path, to_predict.wanted), "t", to_predict)
+    assert (
+        "no column object_id, rows are numbered. Its columns are: ra, dec, _healpix_29, objID" in caplog.text
+    )
 
 
 def test_a_collection_leads_to_its_objects(tmp_path: Path) -> None:
