@@ -98,7 +98,7 @@ def test_several_groups_must_be_told_apart(tmp_path: Path) -> None:
 
 
 def write_hats(folder: Path, *, suffix: str = ".parquet", name: str = "hats.properties", **says: str) -> Path:
-    """Write a catalogue of two orders of pixels as hats-import does; `suffix` "/" makes folders of files."""
+    """Write a catalogue of two orders of pixels as lsdb 0.11 does; `suffix` "/" makes folders of files."""
     rng = np.random.default_rng(4)
     for order, pixel, n in ((1, 44, 20), (0, 10, 30), (1, 5, 10)):
         columns = {
@@ -122,6 +122,7 @@ def write_hats(folder: Path, *, suffix: str = ".parquet", name: str = "hats.prop
             pa.parquet.write_table(table, place)
     for extra in ("_metadata", "_common_metadata", "data_thumbnail.parquet"):
         pa.parquet.write_table(table[:2], folder / "dataset" / extra)
+    pa.parquet.write_table(table[:2], folder / "per_partition_statistics.parquet")
     (folder / "partition_info.csv").write_text("Norder,Npix\n1,44\n0,10\n1,5\n")
     own = {
         "obs_collection": "galaxies",
