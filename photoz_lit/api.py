@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.config import TrainerConfig, finished_runs
@@ -28,6 +27,7 @@ from photoz_lit.grids import Floats, RedshiftGrid, Texts
 from photoz_lit.inference import CHUNK, Predictor, Trained, check_agreement, flags_for, open_model
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from matplotlib.figure import Figure
 
 KINDS = {4: "images", 3: "features", 2: "vectors"}
@@ -73,9 +73,11 @@ class Estimates:
         """Centres of the bins, (n_outputs,)."""
         return self.grid.centres
 
-    def to_table(self) -> Table:
+    def to_table(self) -> "Table":
         """Return a table without p(z), a row a galaxy."""
         names = ("photo_z", "lower", "upper", "photo_z_individual", "flag", "distance")
+        from astropy.table import Table
+
         columns = {name: getattr(self, name) for name in names}
         return Table({name: values for name, values in columns.items() if values is not None})
 
@@ -149,7 +151,7 @@ class Model:
         ConfigError
             Inputs are not what the model reads.
         """
-        if isinstance(inputs, Table):
+        if hasattr(inputs, "colnames"):
             ebv = inputs["ebv"] if ebv is None and "ebv" in inputs.colnames else ebv
             r = inputs["dered_petro_r"] if r is None and "dered_petro_r" in inputs.colnames else r
             inputs = self._magnitudes(inputs)
@@ -208,7 +210,7 @@ class Model:
             self._predictors[key] = Predictor(self.models, kind, shape, trainer=self.trainer)
         return self._predictors[key]
 
-    def _magnitudes(self, table: Table) -> NDArray[np.float32]:
+    def _magnitudes(self, table: "Table") -> NDArray[np.float32]:
         """Return the magnitudes and errors of a table, (n, 2, F)."""
         data = self.models[0].config.data
         names = list(getattr(data, "magnitudes", [])) or [f"mag_{band}" for band in self.bands]

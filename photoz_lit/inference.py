@@ -29,7 +29,6 @@ from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.finishing.chain import Chain
 from photoz_lit.correction.prior import Priors, mean_priors
 from photoz_lit.data.columns import numbers
-from photoz_lit.data.formats import read_table
 from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.device import BATCH, device_of
@@ -346,6 +345,8 @@ def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | Literal["flat"] | No
         return None
     if wanted == "flat":
         return "flat"
+    from photoz_lit.data.formats import read_table
+
     path = Path(wanted).expanduser()
     table = read_table(path)
     if not {"z", "n_of_z"} <= set(table.colnames):

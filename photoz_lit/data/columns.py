@@ -6,15 +6,16 @@ third value of each row of a column of vectors. `origin` is what messages call t
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import units as u
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.errors import DataError
 from photoz_lit.grids import Bools, Floats, Ints, Texts
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 BLANK = ("", "nan", "none", "null", "n/a", "<na>", "--")
 NO_UNIT = ("", "-", "--", "---", "1", "none", "n/a", "null", "dimensionless", "unitless")
@@ -29,7 +30,7 @@ UNITS = {  # by kind: ours, what else tables write for it, and what messages cal
 }
 
 
-def find_column(table: Table, name: str, origin: str) -> str | None:
+def find_column(table: "Table", name: str, origin: str) -> str | None:
     """Return the name by which a table knows a column, None where it has none."""
     own, part = _without_index(table, name)
     if own in table.colnames:
@@ -40,13 +41,13 @@ def find_column(table: Table, name: str, origin: str) -> str | None:
     return alike[0] + part if alike else None
 
 
-def _without_index(table: Table, name: str) -> tuple[str, str]:
+def _without_index(table: "Table", name: str) -> tuple[str, str]:
     """Return the name of a column and the index of one of its vectors' values, as in `mags` and `[2]`."""
     indexed = re.fullmatch(r"(.+)(\[\d+\])", name)
     return (indexed[1], indexed[2]) if indexed and name not in table.colnames else (name, "")
 
 
-def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], Bools, Any]:
+def _cells(table: "Table", name: str, origin: str) -> tuple[NDArray[Any], Bools, Any]:
     """Return the values of a column, which are empty, and its unit."""
     own, index = _without_index(table, name)
     column = table[own]
@@ -68,7 +69,7 @@ def _cells(table: Table, name: str, origin: str) -> tuple[NDArray[Any], Bools, A
     return values, empty, getattr(column, "unit", None)
 
 
-def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> Floats:
+def numbers(table: "Table", name: str, origin: str, kind: str | None = None) -> Floats:
     """Return a column as numbers, NaN in empty cells, in our unit of its kind (a key of `UNITS`)."""
     cells, empty, unit = _cells(table, name, origin)
     if cells.dtype.kind in "fiub":
@@ -86,6 +87,8 @@ def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> Fl
     spelt = str(unit or "").strip()
     if kind is None or spelt.lower() in NO_UNIT:
         return values
+    from astropy import units as u
+
     ours, alike, wanted = UNITS[kind]
     try:
         return values if re.fullmatch(alike, spelt, re.IGNORECASE) else values * u.Unit(spelt).to(ours)
@@ -95,7 +98,7 @@ def numbers(table: Table, name: str, origin: str, kind: str | None = None) -> Fl
         ) from None
 
 
-def text(table: Table, name: str, origin: str) -> tuple[Texts, Bools]:
+def text(table: "Table", name: str, origin: str) -> tuple[Texts, Bools]:
     """Return a column as text without blanks around it, and which cells are empty."""
     cells, empty, _ = _cells(table, name, origin)
     spelt = np.array(["" if gone else _spelt(cell) for cell, gone in zip(cells.tolist(), empty, strict=True)])
@@ -111,7 +114,7 @@ def _spelt(cell: object) -> str:
         return _spelt(cell.decode("latin-1"))
 
 
-def identities(table: Table, name: str, origin: str) -> tuple[Ints | Texts, Bools]:
+def identities(table: "Table", name: str, origin: str) -> tuple[Ints | Texts, Bools]:
     """Return a column of ids in one form whatever the format, and which cells are empty.
 
     Whole numbers are 64-bit integers, also if they came as text; all else is text. Empty cells are -1 or "".

@@ -9,14 +9,17 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from photoz_lit.data.store import ESTIMATED
 from photoz_lit.errors import DataError
 from photoz_lit.grids import Floats, Ints, Texts
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ SAME_PLACE = 1.0  # arcsec: entries that are no farther apart are of one object
 NUMBERED = "NUMBERED"  # a keyword of FITS headers, so that stores know it too
 
 
-def with_ids(table: Table) -> Table:
+def with_ids(table: "Table") -> "Table":
     """Number the rows where they have no object_id: each is an object of its own, unless positions agree."""
     if "object_id" in table.colnames:
         return table
@@ -46,7 +49,7 @@ def with_ids(table: Table) -> Table:
     return table
 
 
-def same_object(table: Table) -> Ints:
+def same_object(table: "Table") -> Ints:
     """Number rows by object, (n,): equal for an equal object_id, and for positions (deg) at one place."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -68,7 +71,7 @@ def same_object(table: Table) -> Ints:
     return np.asarray(joined[group], dtype=np.int64)
 
 
-def object_names(table: Table) -> Texts | None:
+def object_names(table: "Table") -> Texts | None:
     """Return what each row's object is called, (n,): its id, or else its place; None if neither is known."""
     if not table.meta.get(NUMBERED, False):
         return np.asarray(table["object_id"]).astype(str)
@@ -92,7 +95,7 @@ def draw(names: Texts | None, n: int, seed: Sequence[int] | int) -> NDArray[np.u
 
 
 def assign_splits(
-    table: Table,
+    table: "Table",
     *,
     test_fraction: float,
     val_fraction: float,

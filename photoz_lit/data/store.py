@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
@@ -20,6 +19,9 @@ from photoz_lit.data.pixels import Inspected, inspect_numbers
 from photoz_lit.errors import DataError
 from photoz_lit.files import fingerprint, reserve
 from photoz_lit.grids import Bools, Floats, Texts
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 VERSION = 2
 FLAGS = {
@@ -53,7 +55,7 @@ class Store:
     """
 
     folder: Path  # catalogue.fits, store.json and inputs.npy, unless these are the user's own array
-    catalogue: Table  # a row a galaxy, perhaps with a column flag (`FLAGS`)
+    catalogue: "Table"  # a row a galaxy, perhaps with a column flag (`FLAGS`)
     inputs: NDArray[np.floating[Any]]
     kind: str  # images, features or vectors
 
@@ -103,6 +105,8 @@ def open_store(folder: Path) -> Store:
         array = facts["inputs"]
         if array is not None and fingerprint([array[0]]) != [array]:
             raise DataError(f"{folder}: its cutouts {array[0]} are gone or have changed. {remedy}")
+        from astropy.table import Table
+
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*truncated")  # astropy only warns, then reads on
             catalogue = Table.read(  # without a mask over what is NaN or empty
@@ -122,7 +126,7 @@ def open_store(folder: Path) -> Store:
 
 def write_store(
     folder: Path,
-    catalogue: Table,
+    catalogue: "Table",
     chunks: Iterable[NDArray[np.floating[Any]]],
     *,
     shape: tuple[int, ...],
@@ -132,7 +136,7 @@ def write_store(
     inspect: Callable[[NDArray[Any]], Inspected] = inspect_numbers,
     keep_faulty: bool = False,
     array: Path | None = None,
-    complete: Callable[[Table, NDArray[Any]], Table] | None = None,
+    complete: "Callable[[Table, NDArray[Any]], Table] | None" = None,
 ) -> Store:
     """Write a store in order, beside its place, and rename it; what an interrupted write left is kept.
 
@@ -185,7 +189,7 @@ def write_store(
     return finish_store(folder, catalogue, shape=shape, kind=kind, settings=settings, array=array)
 
 
-def _faulty(seen: Inspected, row: int, catalogue: Table) -> DataError:
+def _faulty(seen: Inspected, row: int, catalogue: "Table") -> DataError:
     """Return what is wrong, by kind, each with its first row."""
     told = []
     for what, mask in seen.faults.items():
@@ -227,7 +231,7 @@ def has_inputs(folder: Path, shape: tuple[int, ...], dtype: str) -> bool:
 
 def finish_store(
     folder: Path,
-    catalogue: Table,
+    catalogue: "Table",
     *,
     shape: tuple[int, ...],
     kind: str,
