@@ -69,6 +69,7 @@ def launch(
                 each = jobs_of(words) if multirun else [tuple(words)]
                 jobs = [(composition(own).settings, list(own)) for own in each]
                 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+                logging.getLogger("numexpr").setLevel(logging.WARNING)  # pandas brings it, and pyarrow pandas
                 for composed, overrides in jobs:
                     job(composed, overrides)
     except (HydraException, OmegaConfBaseException) as error:

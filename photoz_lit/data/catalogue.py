@@ -97,7 +97,8 @@ def standard_table(table: Table, origin: str, rules: TableRules) -> tuple[Table,
         out["ebv"] = ebv_from_maps(np.asarray(out["ra"]), np.asarray(out["dec"]), rules.ebv_maps)
     elif "ebv" not in out.colnames:
         out["ebv"] = 0.0 if rules.labelled else np.nan
-        log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
+        if rules.labelled:  # else what is taken is said later
+            log.info("%s has no column ebv: E(B-V) is left out (0), as for dereddened data", origin)
     own = [n for n in rules.own_columns if n in out.colnames]
     out = out[list(dict.fromkeys([*own, *features]))]  # spec_z may be a feature
     for name in rules.needed:
