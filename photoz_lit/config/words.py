@@ -24,6 +24,7 @@ def for_hydra(words: list[str], folders: list[Path], multirun: bool) -> list[str
     groups = {p.name for folder in folders for p in folder.iterdir() if p.is_dir() and p.name != "hydra"}
     typed: dict[str, str] = {}
     put = []
+    words = _of_position(words)
     for word in words:
         key, equals, value = word.lstrip("+~").partition("=")
         if re.match(r"hydra\b", key) or not (equals or word.startswith("~")):
@@ -45,6 +46,17 @@ def for_hydra(words: list[str], folders: list[Path], multirun: bool) -> list[str
             raise ConfigError(f"{word} has several values, one a job: add -m, or type one of them")
         put.append(word if key in groups else f"++{key}={value}")
     return put
+
+
+def _of_position(words: list[str]) -> list[str]:
+    """Spell out `position=`, which is short for `data=sdss data.position=`."""
+    words = [re.sub(r"^[+]*position=", "data.position=", word) for word in words]
+    data = [word for word in words if word.startswith("data=")]
+    if not any(word.startswith("data.position=") for word in words) or "data=sdss" in data:
+        return words
+    if data:
+        raise ConfigError(f"position= is cut from images of SDSS, and {data[0]} is other data: leave one out")
+    return [*words, "data=sdss"]
 
 
 def shown(word: str) -> str:

@@ -31,6 +31,7 @@ FLAGS = {
     "edge": "too much of the cutout lies off the frames",
     "frame": "no frame, or one that cannot be read",
     "table": "a value of the table cannot be used",
+    "empty": "no source is seen at the position",
     # Of results only: with an estimate, and the first of these that holds.
     "far": "unlike the galaxies that the model was trained on",
     "r_range": "dered_petro_r is outside the range that the model was trained on",

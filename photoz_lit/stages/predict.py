@@ -65,6 +65,10 @@ def run(config: Config) -> None:
                 estimate_all(target, folder, models, predictor, store)
             (folder / "lock").unlink(missing_ok=True)
     products.make(config.format, folder)
+    if getattr(target.data, "position", None) is not None:
+        from photoz_lit.stages.position import tell
+
+        tell(target, folder, models, predictor, store)
 
 
 def check_files(config: Config) -> None:
@@ -180,7 +184,8 @@ def estimate_all(
     began, looked_up = time.monotonic(), with_dust(config, store, models)
     flags, known = flags_of(store, models), ebv_known(store)
     usable = np.isin(flags, ESTIMATED)
-    warn(store, flags, flux_ratio(store, usable, models[0]), int(trained_on(store, models).sum()))
+    if getattr(config.data, "position", None) is None:  # of single ones `tell` says it
+        warn(store, flags, flux_ratio(store, usable, models[0]), int(trained_on(store, models).sum()))
     galaxies = store.catalogue.copy(copy_data=False)
     galaxies["ebv"] = np.where(known, galaxies["ebv"], np.nan)
     said = {

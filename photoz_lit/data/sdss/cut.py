@@ -11,13 +11,13 @@ the edge of a frame), so that the frame's WCS is asked at five points a galaxy.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import offset_by, position_angle
+from astropy.coordinates import angular_separation, offset_by, position_angle
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
@@ -33,7 +33,7 @@ from photoz_lit.data.sdss.fields import (
     plan_fields,
     read_footprints,
 )
-from photoz_lit.data.sdss.frames import Array, Field, Frame, Image, Index, read_frame
+from photoz_lit.data.sdss.frames import Array, Field, Footprint, Frame, Image, Index, read_frame
 from photoz_lit.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ Mask = NDArray[np.bool_]
 MARGIN = 12  # pixels around a stamp's place on the frame; the spline's ringing falls by 0.27 a pixel
 FIELDS_IN_MEMORY = 6  # of 61 MB in five bands: this one, the next, those that complete this one
 UNCUT_AT_ONCE = 1024  # galaxies that cannot be cut
+NAMED = 3  # frames that are named to a galaxy on none of them
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def cut_fields(galaxies: Positions, index: Index, stamps: Stamps, workers: int =
             avoid, again = set(faults), [np.empty(0, np.intp)]
             rest = Positions(*(values[rows] for values in galaxies))
             plans, off = plan_fields(rest, footprints, stamps.reach, avoid)
-            yield from uncut(None, rows[off], stamps, "on none of the frames")
+            yield from uncut(None, rows[off], stamps, _elsewhere(footprints, rest, off))
             for i, plan in enumerate(plans):
                 reader.request([upcoming.field for upcoming in plans[i : i + 2]])
                 mine = rows[plan.rows]
@@ -149,6 +150,17 @@ def cut_fields(galaxies: Positions, index: Index, stamps: Stamps, workers: int =
             rows = np.concatenate(again)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _elsewhere(footprints: Mapping[Field, Footprint], galaxies: Positions, rows: Rows) -> str:
+    """Say which frames are nearest to the first of galaxies that are on none."""
+    apart = {}
+    for field, (wcs, shape) in footprints.items() if len(rows) else ():
+        ra, dec = (float(axis) for axis in wcs.pixel_to_world_values(shape[1] / 2, shape[0] / 2))
+        here = np.radians((galaxies.ra[rows[0]], galaxies.dec[rows[0]]))
+        distance = np.degrees(angular_separation(*here, *np.radians((ra, dec))))
+        apart[field] = float(distance), f"{field}, {distance:.2f} deg away at {ra:.3f} {dec:+.3f}"
+    return "; ".join(["on none of the frames", *(words for _, words in sorted(apart.values())[:NAMED])])
 
 
 def uncut(field: Field | None, rows: Rows, stamps: Stamps, fault: str) -> Iterator[FieldCutouts]:

@@ -115,7 +115,7 @@ def query(selection: Selection, folder: Path, server: str) -> Table:
                 with beside(path) as partial:
                     partial.write_bytes(answer)
             try:
-                page = _read_page(path.read_bytes(), after)
+                page = read_page(path.read_bytes(), after)
             except ValueError as error:
                 raise DataError(
                     f"{path}: not a page of the catalogue ({error}). Remove it and start again"
@@ -134,7 +134,7 @@ def query(selection: Selection, folder: Path, server: str) -> Table:
     return vstack(pages, join_type="exact", metadata_conflicts="silent")
 
 
-def _read_page(answer: bytes, after: int = 0) -> Table:
+def read_page(answer: bytes, after: int = 0) -> Table:
     """Read the server's CSV (a line `#Table1`, a header, rows); ValueError where it cannot be used."""
     first, _, rest = answer.lstrip(b"\xef\xbb\xbf\r\n ").partition(b"\n")
     if not first.startswith(b"#Table"):
@@ -166,7 +166,7 @@ def _ask(session: requests.Session, server: str, text: str) -> bytes:
             if response.status_code != 200:
                 raise refusal(response, f": {_words(response.content)}")
             try:
-                _read_page(response.content)
+                read_page(response.content)
             except ValueError as error:
                 raise Fault(f"not the expected table, {error}: {_words(response.content)}") from error
             return response.content

@@ -43,6 +43,7 @@ class Walk:
     frames: Path | Archive  # a folder, or the archive
     stamps: Stamps
     workers: int  # threads that read frames
+    complete: Callable[[Table, NDArray[Any]], Table] | None = None  # the table, when the inputs are known
 
     def write(self, folder: Path, facts: dict[str, Any], progress: Callable[[int, int], None]) -> Store:
         """Cut all galaxies and write the store; what an interrupted run cut is kept."""
@@ -77,6 +78,8 @@ class Walk:
         if reasons:
             failed = (catalogue["flag"] != given).sum()
             log.warning("%d of %d galaxies were not cut (manifest.csv): %s", failed, n, reasons)
+        if self.complete is not None:
+            catalogue = self.complete(catalogue, np.load(partial / "inputs.npy", mmap_mode="r"))
         return finish_store(folder, catalogue, shape=shape, kind="images", settings=facts)
 
     def _put(self, inputs: NDArray[Any], field: FieldCutouts) -> list[str]:

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial as partial_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ class Settings(TableSettings):
     drop_invalid: bool = True
     images: str | None = setting(None, kind="path")  # a folder of frames; null: the archive
     path: str | None = setting(None, kind="path")  # a table of positions; null: the survey's catalogue
+    position: str | None = None  # or a few positions themselves; `position=` alone is short for it
     n_galaxies: int | None = setting(None, least=1)
     region: list[float] = setting([])
     runs: list[int] = setting([])
@@ -50,16 +52,31 @@ def check(settings: Settings, survey: Survey) -> None:
         f"data.region={settings.region} must be four numbers in degrees, [ra_min,ra_max,dec_min,dec_max]: ra "
         "of 0 to 360 (ra_min > ra_max goes through 0), dec_min below dec_max, of -90 to 90",
     )
+    if settings.position is not None:
+        from photoz_lit.data.sdss.position import typed_positions
+
+        typed_positions(settings.position)
+        said = [key for key in ("path", "n_galaxies", "region", "runs", "columns") if getattr(settings, key)]
+        need(
+            not said,
+            f"position={settings.position} says which galaxies: leave data.{', data.'.join(said)} out",
+        )
+        need(not settings.labelled, f"position={settings.position} has no spec_z: it is for stage=predict")
     need(
-        settings.images is None or settings.path is not None,
-        f"data.images={settings.images} needs data.path, a table with ra and dec",
+        settings.images is None or (settings.path or settings.position) is not None,
+        f"data.images={settings.images} needs data.path, a table with ra and dec, or position=",
     )
 
 
 def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
-    """Return what the store depends on: frames never change, and what comes later joins the same store."""
+    """Return what the store depends on: frames never change, and what comes later joins the same store.
+
+    Single positions are cut again where there are other frames.
+    """
     counts = ("bands", "pixels", "pixel_scale")
-    own = facts_of(settings, survey, target, of_survey=counts, nothing=("images",))
+    if settings.position is not None:
+        return facts_of(settings, survey, target, of_survey=counts)
+    own = facts_of(settings, survey, target, of_survey=counts, nothing=("images", "position"))
     return own | {"images": settings.images}
 
 
@@ -77,13 +94,18 @@ class Cutting:
         from photoz_lit.data.sdss.fetch import FRAMES, Archive
         from photoz_lit.data.sdss.fields import Stamps
         from photoz_lit.data.sdss.galaxies import ask_catalogue, read_positions
+        from photoz_lit.data.sdss.position import positions_table, typed_positions, with_sources
         from photoz_lit.data.sdss.query import CATALOGUE, Selection, sql
         from photoz_lit.data.sdss.walk import Walk
         from photoz_lit.data.store import partial_folder
 
         d, s = self.settings, self.survey
         partial, rules = partial_folder(folder), d.rules(s, self.target)
-        if d.path is not None:
+        if d.position is not None:
+            maps = None if d.ebv_maps is None else Path(d.ebv_maps)
+            server = CATALOGUE if d.images is None else None
+            galaxies = positions_table(typed_positions(d.position), server, maps)
+        elif d.path is not None:
             galaxies = read_positions(Path(d.path), rules, d.n_galaxies, places=d.images is None)
         elif not self.target.is_redshift:
             raise ConfigError(
@@ -96,8 +118,8 @@ class Cutting:
             galaxies = ask_catalogue(selection, partial / "query", CATALOGUE, rules)
         frames = Archive(FRAMES, partial / "frames") if d.images is None else Path(d.images)
         stamps = Stamps(s.bands, s.pixels, s.pixel_scale, d.north_up)
-        walk = Walk(galaxies, frames, stamps, self.workers)
-        return walk.write(folder, facts, progress)
+        complete = None if d.position is None else partial_of(with_sources, stamps=stamps)
+        return Walk(galaxies, frames, stamps, self.workers, complete).write(folder, facts, progress)
 
 
 plan = Cutting
