@@ -11,6 +11,7 @@ photoz_lit: photometric redshifts from galaxy images, without the biases that de
   python -m photoz_lit experiment=demo stage=classifier correction=full   its biases removed
   python -m photoz_lit experiment=demo stage=report                       one page with all results
   python -m photoz_lit stage=predict model=FOLDER data=stamps data.images=FOLDER   photo-z of other galaxies
+  python -m photoz_lit stage=predict model=sdss_main position="10:00:00 +12:42:00"   of a place on the sky
 
 Settings are words, key=value, as many as you like:
   --cfg job          print all settings with their values, and do nothing

@@ -129,3 +129,14 @@ def test_words_that_cannot_be_meant(words: list[str], said: list[str]) -> None:
         for_hydra(words, [conf_folder()], multirun=False)
     for part in said:
         assert part in str(caught.value)
+
+
+def test_a_position_alone_is_short_for_images_of_sdss() -> None:
+    text = "[150 2, 10:00:00 +2:00:00 r=16 ebv=0.1, NGC 1]"
+    for words in (
+        (f"position={text}",),
+        ("data=sdss", f"data.position={text}"),
+        ("experiment=demo", f"position={text}"),
+    ):
+        data = parsed("stage=predict", "model=sdss_main", *words).data
+        assert (data.source, data.position, data.images) == ("sdss", text, None)

@@ -112,7 +112,7 @@ class Walk:
         """Cut the galaxies of a field as soon as its frames, and those of its neighbours, are there."""
         members, needed = self._fields(rows)
         lost = np.setdiff1d(rows, [row for mine in members.values() for row in mine])
-        yield from uncut(None, lost, self.stamps, "its run, camcol or field is not in the table")
+        yield from uncut(None, lost, self.stamps, "its run, camcol or field is not known")
         homes = sorted(members)
         with closing(archive.fetch([sorted(needed[home]) for home in homes], self.stamps.bands)) as arriving:
             for home, (paths, failures) in zip(homes, arriving, strict=True):

@@ -53,7 +53,7 @@ def check(settings: Settings, survey: Survey) -> None:
         "of 0 to 360 (ra_min > ra_max goes through 0), dec_min below dec_max, of -90 to 90",
     )
     if settings.position is not None:
-        from photoz_lit.data.sdss.position import typed_positions
+        from photoz_lit.data.sdss.positions import typed_positions
 
         typed_positions(settings.position)
         said = [key for key in ("path", "n_galaxies", "region", "runs", "columns") if getattr(settings, key)]
@@ -94,7 +94,7 @@ class Cutting:
         from photoz_lit.data.sdss.fetch import FRAMES, Archive
         from photoz_lit.data.sdss.fields import Stamps
         from photoz_lit.data.sdss.galaxies import ask_catalogue, read_positions
-        from photoz_lit.data.sdss.position import positions_table, typed_positions, with_sources
+        from photoz_lit.data.sdss.positions import positions_table, typed_positions, with_sources
         from photoz_lit.data.sdss.query import CATALOGUE, Selection, sql
         from photoz_lit.data.sdss.walk import Walk
         from photoz_lit.data.store import partial_folder

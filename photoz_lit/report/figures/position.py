@@ -48,8 +48,7 @@ def figure_position(page: Page) -> Figure:
     """Draw the page."""
     figure = Figure(figsize=(style.FULL_WIDTH, 5.4))
     rows = [["cutout", "pdf", "place"], *(["said", "said", column] for column in WORDS)]
-    shares = {"height_ratios": (1.0, 0.035, 0.035), "width_ratios": (1.0, 1.15, 1.1)}
-    axes = figure.subplot_mosaic(rows, **shares)
+    axes = figure.subplot_mosaic(rows, height_ratios=(1.0, 0.035, 0.035), width_ratios=(1.0, 1.15, 1.1))
     figure.suptitle(page.title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     words = "\n".join(part for line in page.said.splitlines() for part in textwrap.wrap(line, LINE))
     left = blended_transform_factory(figure.transFigure, axes["said"].transAxes)
@@ -111,7 +110,12 @@ def _draw_pdf(ax: Axes, page: Page) -> None:
 def _draw_distances(ax: Axes, page: Page) -> None:
     here = float(page.row["distance"])
     most = 1.05 * np.nanmax([here, *page.distances, 1.0])
-    ax.hist(page.distances, np.linspace(0, most, 41), color=style.LIGHT, label="galaxies like the training's")
+    ax.hist(
+        page.distances,
+        np.linspace(0, most, 41).tolist(),
+        color=style.LIGHT,
+        label="galaxies like the training's",
+    )
     ax.axvline(page.threshold, color=style.GREY, linestyle=":", label="beyond: far (1 % of them)")
     if np.isfinite(here):
         ax.axvline(here, color=style.VERMILION, linestyle="--", label="this galaxy")

@@ -265,7 +265,7 @@ def test_galaxies_whose_field_the_table_does_not_name_are_flagged(
     prepare(tmp_path / "store", table, archive)
     assert len(archive.requests) == 20
     assert statuses(tmp_path / "store") == ["done"] * 4 + ["frame"] + ["done"] * 7
-    assert "run, camcol or field is not in the table" in manifest(tmp_path / "store")[4]["reason"]
+    assert "run, camcol or field is not known" in manifest(tmp_path / "store")[4]["reason"]
 
 
 def test_galaxies_whose_row_cannot_be_used_are_left_out(survey: Survey, tmp_path: Path) -> None:

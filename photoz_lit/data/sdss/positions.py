@@ -81,8 +81,12 @@ def _coordinates(name: str) -> tuple[float, float]:
         return np.nan, np.nan
     else:
         hours = re.search("[:h]", name) or len(name.split()) == 6
-        degrees = re.match(r"[+-]?[\d.]+", name)
-        if not hours and not (degrees and 0 <= float(degrees[0]) <= 360):
+        parts = re.findall(r"[+-]?[\d.]+", name)
+        if not hours and not (len(parts) == 2 or set("dms") & set(name)):
+            raise ValueError(
+                "it must have ra and dec, two numbers in degrees or three each in hours and degrees"
+            )
+        if not hours and not 0 <= float(parts[0]) <= 360:
             raise ValueError("ra must be 0 to 360 degrees")
         sky = SkyCoord(name, unit=("hourangle" if hours else "deg", "deg"))
     return float(sky.ra.deg), float(sky.dec.deg)
@@ -131,7 +135,10 @@ def _looked_up(position: Position) -> Position:
 
 
 def _catalogue(p: Position, server: str) -> dict[str, float]:
-    """Return what the primary object nearest to a position says; run, camcol and field are -1 without one."""
+    """Return what the primary object nearest to a position says; run, camcol and field are -1 without one.
+
+    Magnitude and pixels are given where it is the object at the position itself.
+    """
     own = {**OTHERS, "specObjID": "CAST(1 AS bigint) AS specObjID", "z": "CAST(0 AS float) AS z"}
     text = (
         f"SELECT TOP 1 {','.join(own.get(column, f'p.{column}') for column in KINDS)} "
@@ -149,13 +156,15 @@ def _catalogue(p: Position, server: str) -> dict[str, float]:
             f"{server} does not say on which frames {p.name} is ({error}). Name a folder of frames by "
             "data.images, which needs no network, or try again later"
         ) from error
-    if len(page) == 0:
-        return {"run": -1, "camcol": -1, "field": -1}
-    known = standard_columns(page)[0]
-    step = (known["ra"] - p.ra) * np.cos(np.radians(p.dec)), known["dec"] - p.dec
-    is_it = float(np.hypot(*step)) * 3600 < NEAR and page["petroMag_r"][0] > NOT_MEASURED + 1
-    use = ("run", "camcol", "field", "ebv", *(("dered_petro_r",) if is_it else ()))
-    return {name: known[name] for name in use}
+    out: dict[str, float] = {"run": -1, "camcol": -1, "field": -1, "rowc": np.nan, "colc": np.nan}
+    if len(page):
+        known = standard_columns(page)[0]
+        step = (known["ra"] - p.ra) * np.cos(np.radians(p.dec)), known["dec"] - p.dec
+        apart = float(np.hypot(*step)) * 3600
+        measured = apart < NEAR and page["petroMag_r"][0] > NOT_MEASURED + 1
+        use = ("run", "camcol", "field", "ebv", *(("dered_petro_r",) if measured else ()))
+        out |= {name: known[name] for name in (*use, *(("rowc", "colc") if apart < instrument.PIXEL else ()))}
+    return out
 
 
 def with_sources(table: Table, cutouts: NDArray[np.floating], stamps: Stamps) -> Table:
@@ -175,8 +184,8 @@ def with_sources(table: Table, cutouts: NDArray[np.floating], stamps: Stamps) ->
     out["flag"] = np.where(peaks[:, 0] < SIGNIFICANT, "empty", out["flag"])
     wanted = np.asarray((out["flag"] == "") & ~np.isfinite(out["dered_petro_r"]))
     if wanted.any() and (stamps.bands, stamps.pixel_scale) == ("ugriz", instrument.PIXEL):
-        typical = (np.tile(of, (wanted.sum(), 1)) for of in (instrument.SEEING, instrument.SKY))
-        measured = measure(cutouts[wanted], *typical, np.asarray(out["ebv"])[wanted])
+        seeing, sky = (np.tile(of, (wanted.sum(), 1)) for of in (instrument.SEEING, instrument.SKY))
+        measured = measure(cutouts[wanted], seeing, sky, np.asarray(out["ebv"])[wanted])
         out["dered_petro_r"][wanted], out["r_from"][wanted] = measured["dered_petro_r"], "measured"
     return out
 
