@@ -60,7 +60,8 @@ def _drawn(
     for i in range(len(table)):
         row = dict(zip(table.colnames, table[i], strict=True))
         title = _title(row, config.target.estimate)
-        said = [*_notes(config, predictor, store, i, row, cut[i]["reason"]), f"Cut from {cut[i]['field']}."]
+        said = _notes(config, predictor, store, i, row, cut[i]["reason"])
+        said += [f"Cut from {cut[i]['field']}."] if cut[i]["field"] else []
         page = Page(
             *(title, "\n".join(said), row, np.asarray(store.inputs[i], np.float64)),
             *(config.survey.bands, config.survey.pixel_scale, predictor.grid, pdf[i]),

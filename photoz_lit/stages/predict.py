@@ -4,10 +4,12 @@ Memory does not grow with the number of galaxies beyond their table, and an inte
 stopped. Survey, target and network are the model's; names and units of a user's own files too, if not typed.
 """
 
+import importlib
 import logging
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +43,15 @@ def run(config: Config) -> None:
     check_files(config)
     products.check(config.format)
     target = target_settings(config, settings.saved(folders[0] / "config.yaml"), folders[0])
+    from photoz_lit.stages.prepare import prepare
+
+    single = getattr(target.data, "position", None) is not None
+    if single:
+        with ThreadPoolExecutor(1) as beside:  # PyTorch takes seconds to import, and frames to decompress
+            beside.submit(importlib.import_module, "torch")
+            prepare(target)
     from photoz_lit.inference import Predictor, open_model, read_prior
     from photoz_lit.runs import check_origin, enter
-    from photoz_lit.stages.prepare import prepare
 
     models = [open_model(folder) for folder in folders]
     p = target.predict
@@ -65,7 +73,7 @@ def run(config: Config) -> None:
                 estimate_all(target, folder, models, predictor, store)
             (folder / "lock").unlink(missing_ok=True)
     products.make(config.format, folder)
-    if getattr(target.data, "position", None) is not None:
+    if single:
         from photoz_lit.stages.position import tell
 
         tell(target, folder, models, predictor, store)

@@ -47,7 +47,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...], Outcome]:
     """Predict at two positions."""
     folder = tmp_path_factory.mktemp("finished")
-    position = f"position={typed(GALAXY)} ebv=0.03 r=17.1; {typed(GALAXY)}; {typed(SKY)}"
+    position = f"position={typed(GALAXY)} ebv=0.03 r=17.1; {typed(GALAXY)}; {typed(SKY)}; 170.5 12.7"
     words = (*WORDS, position, f"data.images={frames}", *places(folder))
     return folder, words, run_well(*words)
 
@@ -57,7 +57,7 @@ def test_a_line_a_page_and_the_usual_files(finished: tuple[Path, tuple[str, ...]
     table = Table.read(only(folder, "photo_z.fits"), mask_invalid=False)
     run_folder = only(folder, "photo_z.fits").parent
     lines = (run_folder / "positions.txt").read_text().splitlines()
-    assert len(lines) == len(table) == 3
+    assert len(lines) == len(table) == 4
     for i, line in enumerate(lines, 1):
         assert f"{line}\n  -> {run_folder / f'photo_z_{i}.png'}\n" in outcome.out
         picture = imread(run_folder / f"photo_z_{i}.png")
@@ -73,7 +73,10 @@ def test_a_line_a_page_and_the_usual_files(finished: tuple[Path, tuple[str, ...]
     assert "known" not in lines[0]
     assert "peak" not in lines[0]
     assert lines[2].startswith(f"{typed(SKY)}: no photo_z, flag empty. No source is seen at the position.")
-    assert np.isnan(table["photo_z"][2])
+    assert lines[3].startswith(
+        "170.5 12.7: no photo_z, flag frame. On none of the frames; run 1000 camcol 3 field 50, "
+    )
+    assert np.isnan(table["photo_z"][2:]).all()
     assert np.isfinite(np.concatenate(list(read_pdf(run_folder)))[:2]).all()
 
 
@@ -110,7 +113,7 @@ def test_plain_frames_and_compressed_ones_say_the_same(
     frames: Path, finished: tuple[Path, tuple[str, ...], Outcome], tmp_path: Path
 ) -> None:
     (tmp_path / "frames" / "deep").mkdir(parents=True)
-    for path in frames.glob("*-0010.fits.bz2"):
+    for path in frames.glob("*.fits.bz2"):
         (tmp_path / "frames" / "deep" / path.stem).write_bytes(bz2.decompress(path.read_bytes()))
     words = [word.replace(str(frames), str(tmp_path / "frames")) for word in finished[1][:-2]]
     run_well(*words, *places(tmp_path))

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -47,7 +48,7 @@ class Page:
 def figure_position(page: Page) -> Figure:
     """Draw the page."""
     figure = Figure(figsize=(style.FULL_WIDTH, 5.4))
-    rows = [["cutout", "pdf", "place"], *(["said", "said", column] for column in WORDS)]
+    rows: list[Any] = [["cutout", "pdf", "place"], *(["said", "said", column] for column in WORDS)]
     axes = figure.subplot_mosaic(rows, height_ratios=(1.0, 0.035, 0.035), width_ratios=(1.0, 1.15, 1.1))
     figure.suptitle(page.title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     words = "\n".join(part for line in page.said.splitlines() for part in textwrap.wrap(line, LINE))
