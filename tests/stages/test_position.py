@@ -19,6 +19,7 @@ from photoz_lit.results import read_pdf
 CENTRE = (150.0, 12.7)
 GALAXY, STAR, EDGE, SKY = (200.0, 150.0), (320.0, 220.0), (6.0, 150.0), (80.0, 60.0)  # pixels
 FLUX = {"u": 15.0, "g": 60.0, "r": 130.0, "i": 185.0, "z": 230.0}  # nanomaggies: an old galaxy at z = 0.1
+OUTSIDE = "on none of the frames: bring those that show it; the nearest here are run 1000 camcol 3 field"
 WORDS = ("stage=predict", "model=sdss_main", "trainer.accelerator=cpu", "trainer.threads=1")
 
 
@@ -73,9 +74,7 @@ def test_a_line_a_page_and_the_usual_files(finished: tuple[Path, tuple[str, ...]
     assert "known" not in lines[0]
     assert "peak" not in lines[0]
     assert lines[2].startswith(f"{typed(SKY)}: no photo_z, flag empty. No source is seen at the position.")
-    assert lines[3].startswith(
-        "170.5 12.7: no photo_z, flag frame. On none of the frames; run 1000 camcol 3 field 50, "
-    )
+    assert lines[3].startswith(f"170.5 12.7: no photo_z, flag frame. O{OUTSIDE[1:]} 50, 0.49 deg away")
     assert np.isnan(table["photo_z"][2:]).all()
     assert np.isfinite(np.concatenate(list(read_pdf(run_folder)))[:2]).all()
 
@@ -135,10 +134,7 @@ def test_a_place_beside_the_galaxy_is_told(frames: Path, tmp_path: Path) -> None
     [
         ("position=150 95", "Latitude"),
         ("position=150", "must have ra and dec"),
-        (
-            "position=151.5 12.7 ebv=0",
-            "on none of the frames; run 1000 camcol 3 field 10, 1.46 deg away at 150.000 +12.700",
-        ),
+        ("position=151.5 12.7 ebv=0", f"{OUTSIDE} 10, 1.46 deg away at 150.000 +12.700"),
         (f"position={typed(EDGE)}", "too much of the cutout lies off the frames"),
         ("position=nonsense", "no coordinates, and as a name it could not be looked up (no network)"),
     ],

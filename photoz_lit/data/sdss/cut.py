@@ -160,7 +160,8 @@ def _elsewhere(footprints: Mapping[Field, Footprint], galaxies: Positions, rows:
         here = np.radians((galaxies.ra[rows[0]], galaxies.dec[rows[0]]))
         distance = np.degrees(angular_separation(*here, *np.radians((ra, dec))))
         apart[field] = float(distance), f"{field}, {distance:.2f} deg away at {ra:.3f} {dec:+.3f}"
-    return "; ".join(["on none of the frames", *(words for _, words in sorted(apart.values())[:NAMED])])
+    nearest = "; ".join(words for _, words in sorted(apart.values())[:NAMED])
+    return f"on none of the frames: bring those that show it; the nearest here are {nearest or 'unreadable'}"
 
 
 def uncut(field: Field | None, rows: Rows, stamps: Stamps, fault: str) -> Iterator[FieldCutouts]:

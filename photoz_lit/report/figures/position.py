@@ -20,7 +20,7 @@ from photoz_lit.target import REDSHIFT, Target
 LINEAR, WHITE = 4.0, 250.0  # sigma of the sky: where the picture turns logarithmic, and where it is white
 COLOURS = {"g": 1.6, "r": 1.0, "i": 0.75}  # weights that make an old galaxy of low redshift yellow
 BAR = 5.0  # arcsec
-LINE = 112  # letters of a line
+LINE = 100  # letters of a line
 WORDS = {"dered_petro_r": "dereddened Petrosian r [mag]", "ebv": "E(B-V) [mag]"}
 KEY = {"frameon": True, "framealpha": 0.9, "edgecolor": "none", "fontsize": 9}
 

@@ -297,7 +297,7 @@ def test_galaxies_on_no_frame(tmp_path: Path):
     off, on = walk(ra, dec, find_frames(tmp_path, "gr"), "gr", pixels=32)
     assert off.field is None
     assert off.rows.tolist() == [0, 2]
-    assert all(fault.startswith("on none of the frames; ") for fault in off.faults)
+    assert all(fault.startswith("on none of the frames: bring ") for fault in off.faults)
     assert on.rows.tolist() == [1]
 
 

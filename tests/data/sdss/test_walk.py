@@ -196,7 +196,7 @@ def test_frames_on_disk_are_cut_by_the_same_code(
     cut = prepare(tmp_path / "store", table, on_disk(survey, tmp_path))
     np.testing.assert_array_equal(cut.inputs[:12], fetched.inputs)
     assert cut.flags.tolist() == [""] * 12 + ["frame"]
-    assert manifest(tmp_path / "store")[12]["reason"].startswith("on none of the frames; run ")
+    assert manifest(tmp_path / "store")[12]["reason"].startswith("on none of the frames: bring ")
 
 
 def test_a_frame_that_is_mended_on_disk_is_used_by_the_same_command(survey: Survey, tmp_path: Path) -> None:
