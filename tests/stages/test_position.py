@@ -10,9 +10,11 @@ from astropy.coordinates import SkyCoord
 from astropy.coordinates.name_resolve import NameResolveError
 from astropy.table import Table
 from command import Outcome, only, places, run, run_well, state
+from faulty_server import FrameServer, SkyServer
 from matplotlib.image import imread
-from synthetic_frames import SHAPE, frame_header, frame_wcs, write_frame
+from synthetic_frames import SHAPE, frame_header, frame_wcs, write_frame, write_survey
 
+from photoz_lit.data.sdss import fetch, query, walk
 from photoz_lit.data.sdss.frames import Field
 from photoz_lit.results import read_pdf
 
@@ -147,6 +149,23 @@ def test_what_cannot_be_is_told(
 
     monkeypatch.setattr(SkyCoord, "from_name", no_network)
     assert said in run(*WORDS, word, f"data.images={frames}", *places(tmp_path)).message
+
+
+def test_from_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = write_survey(tmp_path / "files", neighbours=True)
+    monkeypatch.setattr(walk, "ROWS", SHAPE[0])
+    inside, seam = (f"{survey.photo['ra'][i]:.7f} {survey.photo['dec'][i]:.7f}" for i in (1, 0))
+    with SkyServer(survey.photo, survey.spec) as catalogue, FrameServer(survey.files) as archive:
+        monkeypatch.setattr(query, "CATALOGUE", f"{catalogue.address}/dr17")
+        monkeypatch.setattr(fetch, "FRAMES", f"{archive.address}/frames")
+        run_well(*WORDS, f"position={inside}; {seam} ebv=0.2", *places(tmp_path))
+        assert len(archive.paths) == len(set(archive.paths)) == 10
+    table = Table.read(only(tmp_path, "photo_z.fits"), mask_invalid=False)
+    assert np.isfinite(table["photo_z"]).all()
+    np.testing.assert_allclose(table["ebv"], [0.05, 0.2], rtol=1e-4)
+    lines = only(tmp_path, "positions.txt").read_text().splitlines()
+    assert all("r 16.86 (catalogue)." in line for line in lines)
+    assert ["E(B-V) 0.050 (catalogue)." in lines[0], "E(B-V) 0.200 (typed)." in lines[1]] == [True, True]
 
 
 def test_a_missing_band_is_named(frames: Path, tmp_path: Path) -> None:

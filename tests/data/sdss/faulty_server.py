@@ -228,7 +228,7 @@ def error_page(words: str) -> bytes:
 
 
 class SkyServer(LoopbackServer):
-    """SQL search over two tables; T-SQL's TOP is the only thing that SQLite does not know.
+    """SQL search over two tables; SQLite knows all but T-SQL's TOP and the function for the nearest object.
 
     Parameters
     ----------
@@ -276,6 +276,10 @@ class SkyServer(LoopbackServer):
     def _select(self, query: str) -> tuple[int, bytes]:
         top = re.search(r"\bTOP (\d+)", query)
         rows = min(self.most_rows, int(top[1]) if top else self.most_rows)
+        if near := re.search(r"dbo\.fGetNearestObjEq\(([-\d.e]+),([-\d.e]+),([\d.]+)\)", query):
+            squared = f"((ra - {near[1]}) * (ra - {near[1]}) + (dec - {near[2]}) * (dec - {near[2]}))"
+            within = f"WHERE {squared} < {(float(near[3]) / 60) ** 2!r} ORDER BY {squared} LIMIT 1"
+            query = query.replace(near[0], f"(SELECT objID FROM PhotoObj {within})")  # near the equator
         try:
             with self._lock:
                 found = self.database.execute(f"{re.sub(r'TOP [0-9]+', '', query)} LIMIT {rows}")

@@ -109,19 +109,6 @@ def test_dust_that_is_not_typed_is_that_of_the_maps(monkeypatch: pytest.MonkeyPa
     assert [s.strip() for s in table["ebv_from"]] == ["maps", "typed"]
 
 
-class Nearest(SkyServer):
-    """A SkyServer with the function that finds the nearest object within arcminutes."""
-
-    def _select(self, query: str) -> tuple[int, bytes]:
-        called = re.search(r"dbo\.fGetNearestObjEq\(([-\d.e]+),([-\d.e]+),([\d.]+)\)", query)
-        assert called is not None
-        ra, dec, arcmin = called.groups()
-        squared = f"((ra - {ra}) * (ra - {ra}) + (dec - {dec}) * (dec - {dec}))"  # at the equator
-        within = f"{squared} < {(float(arcmin) / 60) ** 2!r}"
-        nearest = f"(SELECT objID FROM PhotoObj WHERE {within} ORDER BY {squared} LIMIT 1)"
-        return super()._select(query.replace(called[0], nearest))
-
-
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     return write_survey(tmp_path_factory.mktemp("frames"), neighbours=True)
@@ -131,7 +118,7 @@ def test_the_catalogue_tells_field_r_and_dust(survey: Survey) -> None:
     first = survey.photo[0]
     at = [f"{first['ra'] + step / 3600:.7f} {first['dec']:.7f}" for step in (0, 1, 30, 3600)]
     typed = f"{at[0]} r=15 ebv=0.5"
-    with Nearest(survey.photo, survey.spec) as server:
+    with SkyServer(survey.photo, survey.spec) as server:
         table = positions_table(typed_positions(";".join([*at, typed])), f"{server.address}/dr17", None)
     field = FIELDS[0]
     places = [tuple(row) for row in table["run", "camcol", "field"]]
