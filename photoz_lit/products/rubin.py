@@ -47,7 +47,8 @@ def batch_of(rows: Table, pdf: Floats, grid: RedshiftGrid) -> Any:
 
     low, high = within(pdf, grid, 0.95).T
     renamed = NAMES | {f"photo_z_{kind}": f"{ESTIMATOR}_z_{theirs}" for kind, theirs in KINDS.items()}
-    columns = {theirs: pa.array(np.asarray(rows[ours])) for ours, theirs in renamed.items() if ours in rows.colnames}
+    there = {ours: theirs for ours, theirs in renamed.items() if ours in rows.colnames}
+    columns = {theirs: pa.array(np.asarray(rows[ours])) for ours, theirs in there.items()}
     columns |= {f"{ESTIMATOR}_z_err95_low": pa.array(low), f"{ESTIMATOR}_z_err95_high": pa.array(high)}
     known: Bools = np.asarray(np.isfinite(pdf).all(axis=1))
     offsets = pa.array(np.concatenate([[0], np.cumsum(known * grid.n_outputs)]), pa.int32())

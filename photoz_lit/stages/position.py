@@ -101,7 +101,7 @@ def _notes(
         other = _with_dust(config, predictor, store, i)
         notes.append(
             f"E(B-V) is not known: {name} {row[name]:.3f} without dust, {other:.3f} with E(B-V) {DUST:.2f}. "
-            "Type ebv= after the position, or data.ebv_maps=FOLDER."
+            "Type ebv= after the position."
         )
     away = float(seen["peak_distance"])
     if flag in ESTIMATED and not away <= OFF * config.survey.pixel_scale:
@@ -113,10 +113,11 @@ def _notes(
 def _with_dust(config: Config, predictor: "Predictor", store: "Store", i: int) -> float:
     """Return the estimate that a galaxy had with dust before it."""
     from photoz_lit.data.dust import EXTINCTION_PER_EBV
-    from photoz_lit.results import estimates_of
+    from photoz_lit.estimates import estimates_of
 
     r = store.column("dered_petro_r")[i : i + 1]
     if store.catalogue["r_from"][i].strip() == "measured":
         r = r - EXTINCTION_PER_EBV["r"] * DUST
     pdf, _ = predictor(store.read(i, i + 1), np.array([DUST]), r)
-    return float(estimates_of(pdf.astype(np.float64), predictor.grid, config.estimate)[""][0])
+    usable = np.ones(1, dtype=bool)
+    return float(estimates_of(pdf, usable, predictor.grid, config.estimate)[""][0])

@@ -14,6 +14,7 @@ from faulty_server import FrameServer, SkyServer
 from matplotlib.image import imread
 from synthetic_frames import SHAPE, frame_header, frame_wcs, write_frame, write_survey
 
+from photoz_lit.data.dust import ebv_at
 from photoz_lit.data.sdss import fetch, query, walk
 from photoz_lit.data.sdss.frames import Field
 from photoz_lit.results import read_pdf
@@ -51,7 +52,7 @@ def finished(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """Predict at two positions."""
     folder = tmp_path_factory.mktemp("finished")
     position = f"position={typed(GALAXY)} ebv=0.03 r=17.1; {typed(GALAXY)}; {typed(SKY)}; 170.5 12.7"
-    words = (*WORDS, position, f"data.images={frames}", *places(folder))
+    words = (*WORDS, "data.ebv_maps=none", position, f"data.images={frames}", *places(folder))
     return folder, words, run_well(*words)
 
 
@@ -94,6 +95,14 @@ def test_without_dust_it_says_what_that_does(finished: tuple[Path, tuple[str, ..
     table = Table.read(only(folder / "runs" / "dusty", "photo_z.fits"), mask_invalid=False)
     assert float(told[2]) == pytest.approx(table["photo_z"][0], abs=6e-4)
     assert float(told[1]) > float(told[2])
+
+
+def test_dust_is_looked_up(frames: Path, tmp_path: Path) -> None:
+    run_well(*WORDS, f"position={typed(GALAXY)}", f"data.images={frames}", *places(tmp_path))
+    ebv = ebv_at(*CENTRE)[0]
+    assert f"E(B-V) {ebv:.3f} (SFD map)." in only(tmp_path, "positions.txt").read_text()
+    table = Table.read(only(tmp_path, "photo_z.fits"), mask_invalid=False)
+    assert table["ebv"][0] == pytest.approx(ebv)
 
 
 def test_again_it_is_finished_and_the_line_stands(finished: tuple[Path, tuple[str, ...], Outcome]) -> None:

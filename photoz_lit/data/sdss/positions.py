@@ -13,7 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from photoz_lit.data.dust import ebv_from_maps
+from photoz_lit.data.dust import ebv_at, ebv_from_maps
 from photoz_lit.data.faults import LIMITS
 from photoz_lit.data.mock import instrument
 from photoz_lit.data.sdss.fetch import Fault, get, new_session, refusal
@@ -92,22 +92,25 @@ def _coordinates(name: str) -> tuple[float, float]:
     return float(sky.ra.deg), float(sky.dec.deg)
 
 
-def positions_table(positions: list[Position], server: str | None, maps: Path | None) -> Table:
+def positions_table(positions: list[Position], server: str | None, maps: str | None) -> Table:
     """Return positions as `Walk` needs them; `r_from` and `ebv_from` say where these are from.
 
-    The catalogue of a SkyServer gives field, r and E(B-V), maps E(B-V), where they are not typed. DataError
-    where a name is not found, or the server does not answer.
+    The catalogue of a SkyServer gives field, r and E(B-V), maps E(B-V), where they are not typed; without
+    either the coarse map does, unless `maps` is none. DataError where a name is not found, or the server does
+    not answer.
     """
+    folder = None if maps in (None, "none", "coarse") else Path(str(maps))
     rows = []
     for p in map(_looked_up, positions):
         name = p.name.encode("ascii", "replace").decode()  # FITS holds no other letters
         row: dict[str, Any] = {"object_id": name, "ra": p.ra, "dec": p.dec}
         known = {} if server is None else _catalogue(p, server)
         at = np.array([p.ra]), np.array([p.dec])
-        of_maps = np.nan if maps is None or p.ebv == p.ebv else float(ebv_from_maps(*at, maps)[0])
+        fine = np.nan if folder is None or np.isfinite(p.ebv) else float(ebv_from_maps(*at, folder)[0])
+        coarse = np.nan if maps == "none" else float(ebv_at(*at)[0])
         options = {
             "r": {"typed": p.r, "catalogue": known.pop("dered_petro_r", np.nan)},
-            "ebv": {"typed": p.ebv, "maps": of_maps, "catalogue": known.pop("ebv", np.nan)},
+            "ebv": {"typed": p.ebv, "maps": fine, "catalogue": known.pop("ebv", np.nan), "SFD map": coarse},
         }
         for key, column in (("r", "dered_petro_r"), ("ebv", "ebv")):
             origin, value = next(((o, v) for o, v in options[key].items() if np.isfinite(v)), ("", np.nan))

@@ -102,9 +102,8 @@ class Cutting:
         d, s = self.settings, self.survey
         partial, rules = partial_folder(folder), d.rules(s, self.target)
         if d.position is not None:
-            maps = None if d.ebv_maps is None else Path(d.ebv_maps)
             server = CATALOGUE if d.images is None else None
-            galaxies = positions_table(typed_positions(d.position), server, maps)
+            galaxies = positions_table(typed_positions(d.position), server, d.ebv_maps)
         elif d.path is not None:
             galaxies = read_positions(Path(d.path), rules, d.n_galaxies, places=d.images is None)
         elif not self.target.is_redshift:

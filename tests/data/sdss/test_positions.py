@@ -11,7 +11,7 @@ from astropy.table import Table
 from faulty_server import SkyServer
 from synthetic_frames import FIELDS, Survey, write_survey
 
-from photoz_lit.data.dust import EXTINCTION_PER_EBV
+from photoz_lit.data.dust import EXTINCTION_PER_EBV, ebv_at
 from photoz_lit.data.sdss.fields import Stamps
 from photoz_lit.data.sdss.positions import positions_table, typed_positions, with_sources
 from photoz_lit.errors import ConfigError, DataError
@@ -92,7 +92,7 @@ def test_names_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
         return known[name]
 
     monkeypatch.setattr(SkyCoord, "from_name", look_up)
-    table = positions_table(typed_positions("Coma A ebv=0.1;11 21"), None, None)
+    table = positions_table(typed_positions("Coma A ebv=0.1;11 21"), None, "none")
     assert list(table["object_id"]) == ["Coma A", "11 21"]
     np.testing.assert_allclose(table["ra"], [10, 11])
     np.testing.assert_array_equal(table["ebv_known"], [True, False])
@@ -104,9 +104,12 @@ def test_names_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dust_that_is_not_typed_is_that_of_the_maps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     of_sky = "photoz_lit.data.sdss.positions.ebv_from_maps"
     monkeypatch.setattr(of_sky, lambda ra, dec, folder: ra / 1000 if folder == tmp_path else np.nan)
-    table = positions_table(typed_positions("100 2; 100 2 ebv=0.3"), None, tmp_path)
+    table = positions_table(typed_positions("100 2; 100 2 ebv=0.3"), None, str(tmp_path))
     np.testing.assert_allclose(table["ebv"], [0.1, 0.3])
     assert [s.strip() for s in table["ebv_from"]] == ["maps", "typed"]
+    table = positions_table(typed_positions("150.05477 12.70730"), None, None)
+    np.testing.assert_allclose(table["ebv"], ebv_at(150.05477, 12.70730))
+    assert table["ebv_from"][0].strip() == "SFD map"
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def test_the_catalogue_tells_field_r_and_dust(survey: Survey) -> None:
     at = [f"{first['ra'] + step / 3600:.7f} {first['dec']:.7f}" for step in (0, 1, 30, 3600)]
     typed = f"{at[0]} r=15 ebv=0.5"
     with SkyServer(survey.photo, survey.spec) as server:
-        table = positions_table(typed_positions(";".join([*at, typed])), f"{server.address}/dr17", None)
+        table = positions_table(typed_positions(";".join([*at, typed])), f"{server.address}/dr17", "none")
     field = FIELDS[0]
     places = [tuple(row) for row in table["run", "camcol", "field"]]
     assert places == [tuple(field)] * 3 + [(-1, -1, -1), tuple(field)]
