@@ -19,7 +19,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("products",),
     ("api", "report"),
     ("stages",),
-    ("__main__", "usage"),
+    ("__main__", "rail", "usage"),
 )
 MOST_LINES = 22_000
 STEP = {part: i for i, parts in enumerate(FLOW) for part in parts}

@@ -39,6 +39,7 @@ NEEDS = {
     "experiment=paper_cfhtls_wide": ["data.path=x.csv", "data.images=x.npy"],
     "experiment=paper_cfhtls_deep": ["data.path=x.csv", "data.images=x.npy"],
     "experiment=real_catalogue": ["data.path=x.csv"],
+    "experiment=rail": ["data.path=x.csv", "data.magnitude_errors=[a,b,c,d,e]"],
 }
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
