@@ -14,7 +14,6 @@ import weakref
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from string import ascii_letters
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
@@ -23,7 +22,7 @@ from astropy.table import Table
 
 from photoz_lit.api import Estimates, Model, load
 from photoz_lit.errors import ConfigError, DataError
-from photoz_lit.files import beside, write_table
+from photoz_lit.files import beside, read_json, write_json, write_table
 from photoz_lit.results import estimates_of
 
 try:
@@ -37,10 +36,13 @@ except ImportError as error:
     raise DataError("RAIL is not installed: type pip install 'photoz_lit[rail]'") from error
 
 UNSEEN_ERROR = 1.0  # mag: RAIL's error of a magnitude that is a 1-sigma limit
+OPTIONS = "rail.json"  # beside the model
 SLICES = 11  # of the reference band, in which the corrections are measured
-SHARED = ("bands", "err_bands", "mag_limits", "nondetect_val", "nonobserved_val", "ref_band", "id_col")
+SHARED = ("bands", "err_bands", "mag_limits", "nondetect_val", "nonobserved_val", "ref_band")
+GRID = ("zmin", "zmax", "nzbins")
+OWN = (*SHARED, *GRID, "ebv_col")  # what a model has to be used with as it was trained
 PHOTOMETRY = {
-    **{name: SharedParams.copy_param(name) for name in SHARED},
+    **{name: SharedParams.copy_param(name) for name in (*SHARED, "id_col")},
     "ebv_col": Param(str, "", msg="column of E(B-V), mag; empty: magnitudes are dereddened"),
 }
 
@@ -51,12 +53,14 @@ class PhotozLitModelHandle(ModelHandle):
     suffix = "zip"
 
     @classmethod
-    def _open(cls, path: str, **kwargs: Any) -> Any:
-        return Path(path).open(f"{kwargs.get('mode', 'r')[0]}b")
-
-    @classmethod
     def _read(cls, path: str, **kwargs: Any) -> bytes:
+        if not zipfile.is_zipfile(path):
+            raise DataError(
+                f"{path} is no model of PhotozLitInformer: it is no zip of an exported run folder"
+            )
         return Path(path).read_bytes()
+
+    _open = _read  # as RAIL's own does
 
     @classmethod
     def _write(cls, data: bytes, path: str, **kwargs: Any) -> None:
@@ -75,8 +79,8 @@ class _Stage:
         c = self.config
         cutouts = "cutouts_col" in c and c.cutouts_col
         wanted = [*([cutouts] if cutouts else [*c.bands, *c.err_bands]), *(c[key] for key in self.one_column)]
-        handle = self.get_handle("input", allow_missing=True)
-        self._check_column_names(handle, [name for name in dict.fromkeys(wanted) if name])
+        columns = [name for name in dict.fromkeys(wanted) if name]
+        self._check_column_names(self.get_handle("input", allow_missing=True), columns)
 
     @classmethod
     def generate_command(cls: Any, *args: Any, **kwargs: Any) -> str:
@@ -93,12 +97,11 @@ class PhotozLitInformer(_Stage, CatInformer):
     config_options = CatInformer.config_options.copy()
     config_options.update(
         **PHOTOMETRY,
-        **{name: SharedParams.copy_param(name) for name in ("redshift_col", "zmin", "zmax", "nzbins")},
+        **{name: SharedParams.copy_param(name) for name in ("redshift_col", *GRID)},
         correction=Param(str, "best", msg="a file of conf/correction; nzbins are bins from zmin to zmax"),
         settings=Param(list, [], msg="more words of photoz_lit's command line, such as seed=2"),
     )
     outputs = [("model", PhotozLitModelHandle)]  # noqa: RUF012
-
     one_column = (*_Stage.one_column, "redshift_col")
 
     def run(self) -> None:
@@ -113,7 +116,6 @@ class PhotozLitInformer(_Stage, CatInformer):
         with TemporaryDirectory() as place:
             write_table(Path(place) / "training.fits", table)
             low, high = np.nanpercentile(table["dered_petro_r"], (1, 99))
-            letters = "".join(band.removeprefix("mag_")[:1] for band in c.bands)
             words = {
                 **{"experiment": "rail", "correction": c.correction, "data.path": f"{place}/training.fits"},
                 "data.magnitudes": f"[{','.join(c.bands)}]",
@@ -121,13 +123,12 @@ class PhotozLitInformer(_Stage, CatInformer):
                 **({} if c.err_bands else {"encoder.noise": 0}),
                 **{"survey.z_min": c.zmin, "survey.z_max": c.zmax, "survey.n_bins": c.nzbins},
                 **{"survey.r_min": low, "survey.r_width": (high - low) / SLICES, "survey.n_slices": SLICES},
-                "survey.bands": letters
-                if len(set(letters)) == len(letters)
-                else ascii_letters[: len(letters)],
+                "survey.bands": "".join(band.removeprefix("mag_")[:1] for band in c.bands),
                 **{"output_dir": f"{place}/runs", "data_dir": f"{place}/data"},
                 **dict(word.partition("=")[::2] for word in c.settings),
             }
-            self.model = trained([f"{key}={value}" for key, value in words.items()])
+            own = {key: str(c[key]) for key in OWN}
+            self.model = trained([f"{key}={value}" for key, value in words.items()], own)
         self.add_data("model", self.model)
 
 
@@ -151,22 +152,16 @@ class PhotozLitEstimator(_Stage, CatEstimator):
         content = super().open_model(**kwargs)
         place = Path(mkdtemp())  # read when there are galaxies
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
-        self._load(unpacked(content, place))
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(place)
+        self._trained = load(place, device=self.config.device)
+        self._check(read_json(place / OPTIONS))
         return self.model
 
-    def _load(self, model: str | Path) -> None:
-        """Load a model; ConfigError unless the options are its own. Options that are not there become its."""
-        self._trained, c, told = load(model, device=self.config.device), self.config, []
-        of = self._trained.models[0].config
-        own = {"zmin": of.survey.z_min, "zmax": of.survey.z_max, "nzbins": of.survey.n_bins}
-        if getattr(of.data, "magnitudes", []):
-            own |= {"bands": of.data.magnitudes, "err_bands": of.data.magnitude_errors}
-        for key, value in own.items():
-            if key not in c:
-                c[key] = value
-            elif c[key] != value:
-                told.append(f"{key}: {c[key]}, the model has {value}")
-        if told:
+    def _check(self, own: Mapping[str, Any]) -> None:
+        """Raise ConfigError unless the options are those of the model."""
+        c = self.config
+        if told := [f"{key}: {c[key]}, not {own[key]}" for key in own if str(c[key]) != str(own[key])]:
             raise ConfigError(f"{self.instance_name}: options are not those of its model: {'; '.join(told)}")
 
     def _process_chunk(self, start: int, end: int, data: Any, first: bool) -> None:
@@ -189,13 +184,17 @@ class PhotozLitPretrainedEstimator(PhotozLitEstimator):
         model=Param(str, required=True, msg="a name such as sdss_main, a run folder, or a pattern with *"),
         cutouts_col=Param(str, "", msg="data set (n, bands, pixels, pixels), nanomaggies; empty: magnitudes"),
     )
-    for _key in ("zmin", "zmax", "nzbins"):  # are the model's
+    for _key in GRID:  # is the model's
         del config_options[_key]
     inputs = [("input", TableHandle)]  # noqa: RUF012
 
     def open_model(self, **kwargs: Any) -> Any:
         """Load the model; ConfigError where it is one of other magnitudes."""
-        self._load(self.config.model)
+        self._trained = load(self.config.model, device=self.config.device)
+        c, data, s = self.config, self._trained.models[0].config.data, self._trained.models[0].config.survey
+        c["zmin"], c["zmax"], c["nzbins"] = s.z_min, s.z_max, s.n_bins
+        if getattr(data, "magnitudes", []):
+            self._check({"bands": data.magnitudes, "err_bands": data.magnitude_errors})
         return self._trained
 
     def _predict(self, data: Mapping[str, Any]) -> Estimates:
@@ -237,14 +236,13 @@ def ensemble_of(result: Estimates) -> Any:
     found = estimates_of(safe, result.grid, "mode")
     ancil = {f"z{kind}": np.where(known, found[kind], np.nan) for kind in ("mode", "mean", "median")}
     ancil |= {"photo_z": result.photo_z, "photo_z_lower": result.lower, "photo_z_upper": result.upper}
-    if result.photo_z_individual is not None:
-        ancil["photo_z_individual"] = result.photo_z_individual
+    ancil |= {} if (own := result.photo_z_individual) is None else {"photo_z_individual": own}
     ensemble.set_ancil({**ancil, "distance": result.distance, "flag": result.flag.astype("S8")})
     return ensemble
 
 
-def trained(words: list[str]) -> bytes:
-    """Train by words of the command line, and return the zip of what the run exports."""
+def trained(words: list[str], own: Mapping[str, str]) -> bytes:
+    """Train by words of the command line, and return the zip of what the run exports, and of options."""
     from hydra import initialize_config_dir
 
     from photoz_lit.__main__ import work
@@ -260,16 +258,7 @@ def trained(words: list[str]) -> bytes:
         work(config)
     with TemporaryDirectory() as place, zipfile.ZipFile(content, "w") as archive:
         export(open_model(config.folder("classifier")), Path(place))
+        write_json(Path(place) / OPTIONS, own)
         for path in sorted(Path(place).iterdir()):
             archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
     return content.getvalue()
-
-
-def unpacked(content: Any, place: Path) -> Path:
-    """Write the files of a model below a folder, and return the folder."""
-    if not isinstance(content, bytes) or not zipfile.is_zipfile(io.BytesIO(content)):
-        raise DataError("the model is none of PhotozLitInformer: it is no zip of an exported run folder")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for name in archive.namelist():
-            (place / Path(name).name).write_bytes(archive.read(name))
-    return place

@@ -126,15 +126,19 @@ def test_what_was_not_detected_stands_at_the_limit(value: float) -> None:
     np.testing.assert_array_equal(table["m"], [20, 27, 27, np.nan])
     np.testing.assert_array_equal(table["e"], [0.1, 1, 1, 0.1])
     np.testing.assert_array_equal(table["dered_petro_r"], table["m"])
+    with pytest.raises(ConfigError, match="no limit of m"):
+        ours.photometry(data, SimpleNamespace(**bands | {"mag_limits": {}}))
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"zmax": 0.5}, "zmax: 0.5, the model has 0.4"),
-        ({"nzbins": 30}, "nzbins: 30, the model has 20"),
+        ({"zmax": 0.5}, "zmax: 0.5, not 0.4"),
+        ({"nzbins": 30}, "nzbins: 30, not 20"),
         ({"bands": BANDS[::-1], "err_bands": ERRORS}, "bands: "),
-        ({"mag_limits": {BANDS[0]: 27.0}}, f"no limit of {', '.join(BANDS[1:])}"),
+        ({"mag_limits": LIMITS | {BANDS[0]: 26.0}}, "mag_limits: "),
+        ({"nondetect_val": np.nan}, r"nondetect_val: nan, not 99\.0"),
+        ({"ref_band": BANDS[3]}, "ref_band: mag_i_lsst, not mag_r_lsst"),
         ({"err_bands": ERRORS[:2]}, "err_bands"),
     ],
 )
@@ -152,7 +156,7 @@ def test_a_pickle_is_no_model_and_is_not_loaded(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "sprung"),)
 
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(DataError, match="no zip of an exported run folder"):
+    with pytest.raises(DataError, match=r"model\.pkl is no model of PhotozLitInformer"):
         estimated(tmp_path / "model.pkl", write(tmp_path / "test.hdf5", lsst(5, seed=4)), tmp_path)
     assert not (tmp_path / "sprung").exists()
 
