@@ -55,9 +55,7 @@ class PhotozLitModelHandle(ModelHandle):
     @classmethod
     def _read(cls, path: str, **kwargs: Any) -> bytes:
         if not zipfile.is_zipfile(path):
-            raise DataError(
-                f"{path} is no model of PhotozLitInformer: it is no zip of an exported run folder"
-            )
+            raise DataError(f"{path} is no model of PhotozLitInformer, which writes a zip")
         return Path(path).read_bytes()
 
     _open = _read  # as RAIL's own does
@@ -148,21 +146,17 @@ class PhotozLitEstimator(_Stage, CatEstimator):
         return DistributionType.posterior
 
     def open_model(self, **kwargs: Any) -> Any:
-        """Load the model; ConfigError where its bins or magnitudes are not those of this stage's options."""
+        """Load the model; ConfigError where it was trained with other options."""
         content = super().open_model(**kwargs)
         place = Path(mkdtemp())  # read when there are galaxies
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             archive.extractall(place)
         self._trained = load(place, device=self.config.device)
-        self._check(read_json(place / OPTIONS))
-        return self.model
-
-    def _check(self, own: Mapping[str, Any]) -> None:
-        """Raise ConfigError unless the options are those of the model."""
-        c = self.config
-        if told := [f"{key}: {c[key]}, not {own[key]}" for key in own if str(c[key]) != str(own[key])]:
+        c, own = self.config, read_json(place / OPTIONS)
+        if told := [f"{key}: {c[key]}, not {own[key]}" for key in own if str(c[key]) != own[key]]:
             raise ConfigError(f"{self.instance_name}: options are not those of its model: {'; '.join(told)}")
+        return self.model
 
     def _process_chunk(self, start: int, end: int, data: Any, first: bool) -> None:
         data = data if isinstance(data, Mapping) else self._convert_table_format(data)
@@ -189,12 +183,10 @@ class PhotozLitPretrainedEstimator(PhotozLitEstimator):
     inputs = [("input", TableHandle)]  # noqa: RUF012
 
     def open_model(self, **kwargs: Any) -> Any:
-        """Load the model; ConfigError where it is one of other magnitudes."""
+        """Load the model, which brings its bins."""
         self._trained = load(self.config.model, device=self.config.device)
-        c, data, s = self.config, self._trained.models[0].config.data, self._trained.models[0].config.survey
-        c["zmin"], c["zmax"], c["nzbins"] = s.z_min, s.z_max, s.n_bins
-        if getattr(data, "magnitudes", []):
-            self._check({"bands": data.magnitudes, "err_bands": data.magnitude_errors})
+        c, survey = self.config, self._trained.models[0].config.survey
+        c["zmin"], c["zmax"], c["nzbins"] = survey.z_min, survey.z_max, survey.n_bins
         return self._trained
 
     def _predict(self, data: Mapping[str, Any]) -> Estimates:

@@ -118,6 +118,24 @@ def test_the_file_is_what_the_photo_z_challenge_of_desc_asks_for(model: Path, tm
     assert found.ancil["zmode"].shape == (40,)
 
 
+def test_a_run_folder_says_what_the_informer_s_model_says(model: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "test.hdf5", lsst(20, seed=2))
+    found = estimated(model, data, tmp_path)
+    with zipfile.ZipFile(model) as archive:
+        archive.extractall(tmp_path / "run")
+    options = {"model": str(tmp_path / "run"), "output": str(tmp_path / "other.hdf5"), **PHOTOMETRY}
+    stage = ours.PhotozLitPretrainedEstimator.make_stage(name="other", calc_summary_stats=True, **options)
+    other = stage.estimate(data)()
+    np.testing.assert_array_equal(other.objdata["pdfs"], found.objdata["pdfs"])
+    assert other.ancil["z_mode"].max() <= 0.4  # RAIL looks for it on the model's bins
+    wrong = write(tmp_path / "wrong.hdf5", {name + "x": values for name, values in lsst(5, seed=2).items()})
+    names = {key: [f"{name}x" for name in PHOTOMETRY[key]] for key in ("bands", "err_bands")}
+    limits = {"mag_limits": dict.fromkeys(names["bands"], 27.0), "ref_band": names["bands"][2]}
+    stage = ours.PhotozLitPretrainedEstimator.make_stage(name="wrong", **options | names | limits)
+    with pytest.raises(DataError, match="the table has no column mag_u_lsst"):
+        stage.estimate(wrong)
+
+
 @pytest.mark.parametrize("value", [99.0, np.nan, np.inf])
 def test_what_was_not_detected_stands_at_the_limit(value: float) -> None:
     data = {"m": np.array([20.0, value, 28.0, -99.0]), "e": np.array([0.1, np.nan, 30.0, 0.1])}
@@ -247,7 +265,8 @@ def test_a_pipeline_file_of_rail_runs_and_its_numbers_are_ours(tmp_path: Path) -
         }
         write(tmp_path / f"{name}.hdf5", kept[name])
     config = yaml.safe_load((ROOT / "conf" / "data" / "rail_config.yml").read_text())
-    config["inform"]["settings"] = ["training.representation.max_steps=400", "training.hidden.max_steps=160"]
+    quick = ["training.representation.max_steps=400", "training.hidden.max_steps=160", "correction.members=2"]
+    config["inform"]["settings"] = quick
     (tmp_path / "config.yml").write_text(yaml.safe_dump(config))
     words = [f"inputs.{name}={tmp_path / name}.hdf5" for name in kept]
     words += [f"config={tmp_path}/config.yml", f"output_dir={tmp_path}", f"log_dir={tmp_path}"]
