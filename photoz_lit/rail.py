@@ -35,7 +35,7 @@ try:
 except ImportError as error:
     raise DataError("RAIL is not installed: type pip install 'photoz_lit[rail]'") from error
 
-UNSEEN_ERROR = 1.0  # mag: RAIL's error of a magnitude that is a 1-sigma limit
+UNSEEN_ERROR = 1.0  # mag: of a magnitude that is a 1-sigma limit (RAIL's CMNN estimator)
 OPTIONS = "rail.json"  # beside the model
 SLICES = 11  # of the reference band, in which the corrections are measured
 SHARED = ("bands", "err_bands", "mag_limits", "nondetect_val", "nonobserved_val", "ref_band")
@@ -201,7 +201,7 @@ def photometry(data: Mapping[str, Any], config: Any) -> Table:
     """Return magnitudes and errors as models read them, with dered_petro_r, the reference band, and E(B-V).
 
     What was not detected, or is fainter than its 1-sigma limit, stands at that limit with an error of 1 mag,
-    as estimators of RAIL have it; what was not observed is NaN.
+    as RAIL's CMNN estimator has it; what was not observed is NaN.
     """
     table = Table()
     errors = dict(zip(config.bands, config.err_bands, strict=False))
