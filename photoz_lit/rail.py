@@ -22,8 +22,8 @@ from astropy.table import Table
 
 from photoz_lit.api import Estimates, Model, load
 from photoz_lit.errors import ConfigError, DataError
+from photoz_lit.estimates import estimates_of
 from photoz_lit.files import beside, read_json, write_json, write_table
-from photoz_lit.results import estimates_of
 
 try:
     from ceci.config import StageParameter as Param
@@ -224,9 +224,8 @@ def photometry(data: Mapping[str, Any], config: Any) -> Table:
 def ensemble_of(result: Estimates) -> Any:
     """Return p(z) as a `qp.Ensemble` of histograms, with estimates beside it by RAIL's names, and ours."""
     ensemble, known = result.to_qp(), np.isfinite(result.photo_z)
-    safe = np.where(known[:, None], result.pdf, 1.0).astype(np.float64)
-    found = estimates_of(safe, result.grid, "mode")
-    ancil = {f"z{kind}": np.where(known, found[kind], np.nan) for kind in ("mode", "mean", "median")}
+    found = estimates_of(result.pdf, known, result.grid, "mode")
+    ancil = {f"z{kind}": found[kind] for kind in ("mode", "mean", "median")}
     ancil |= {"photo_z": result.photo_z, "photo_z_lower": result.lower, "photo_z_upper": result.upper}
     ancil |= {} if (own := result.photo_z_individual) is None else {"photo_z_individual": own}
     ensemble.set_ancil({**ancil, "distance": result.distance, "flag": result.flag.astype("S8")})
