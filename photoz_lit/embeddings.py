@@ -121,7 +121,7 @@ def embed(
     unit: Tensor | None = None,
 ) -> Tensor:
     """Return the embeddings (n, d), float32, of a batch of a store's inputs and E(B-V) (n,) in one view."""
-    x = inputs(raw, torch.full((len(raw),), view, device=raw.device), unit)
+    x = inputs(raw, torch.full((len(raw),), view, device=raw.device) if view else None, unit)
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     with autocast(trainer):

@@ -52,7 +52,7 @@ def test_estimates_are_those_of_the_run(images: tuple[Path, Store]) -> None:
 
 def test_an_exported_model_gives_the_same(images: tuple[Path, Store], tmp_path: Path) -> None:
     model, store = images
-    run_well("stage=export", f"model={model}", f"output_dir={tmp_path}", "run=out")
+    run_well("stage=export", f"model={model}", f"output_dir={tmp_path}", "run=out", "export.programs=[]")
     folder = only(tmp_path, "out/export/*/done.json").parent
     names = {path.name for path in folder.iterdir()}
     assert names == {
@@ -70,7 +70,7 @@ def test_an_exported_model_gives_the_same(images: tuple[Path, Store], tmp_path: 
 
 
 def test_a_damaged_export_is_named(images: tuple[Path, Store], tmp_path: Path) -> None:
-    run_well("stage=export", f"model={images[0]}", f"output_dir={tmp_path}", "run=out")
+    run_well("stage=export", f"model={images[0]}", f"output_dir={tmp_path}", "run=out", "export.programs=[]")
     path = only(tmp_path, "out/export/*/model.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"model\.safetensors: cannot be loaded"):

@@ -9,8 +9,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import yaml
 from astropy.table import Table
 from command import ROOT, run
+
+import photoz_lit
 
 PAGES = sorted(
     path
@@ -99,3 +102,14 @@ def test_the_example_of_another_method_writes_what_the_experiment_reads(
     )
     assert outcome.code == 0, outcome.err
     assert "60 test" in outcome.out
+
+
+def test_the_citation_is_of_this_version_and_names_the_papers() -> None:
+    cited = yaml.safe_load((ROOT / ".github" / "CITATION.cff").read_text())
+    assert cited["cff-version"] == "1.2.0"
+    assert (cited["title"], cited["version"]) == ("photoz_lit", photoz_lit.__version__)
+    assert cited["license"] == "BSD-3-Clause"
+    assert cited["authors"] == [{"name": "photoz_lit maintainers"}]
+    for paper in cited["references"]:
+        assert re.fullmatch(r"10\.1051/0004-6361/\d{9}", paper["doi"])
+        assert {"type", "title", "authors", "journal", "year", "volume", "start"} < paper.keys()

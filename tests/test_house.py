@@ -15,7 +15,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("config",),
     ("checkpoints", "device"),
     ("network", "embeddings", "fitting", "training", "inference"),
-    ("estimates", "frozen", "results", "runs", "scores"),
+    ("estimates", "frozen", "hub", "program", "results", "runs", "scores"),
     ("products",),
     ("api", "report"),
     ("stages",),

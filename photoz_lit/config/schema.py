@@ -64,6 +64,17 @@ class PredictConfig:
     prior: str = setting("none", choices=("none", "flat"), kind="path")
 
 
+PROGRAMS = ("torch", "onnx")
+
+
+@dataclass
+class ExportConfig:
+    """What is made of a trained model to hand on."""
+
+    programs: list[str] = setting(["torch"], choices=PROGRAMS)  # model.pt2, model.onnx: without this package
+    push: str | None = setting(None)  # OWNER/NAME on the Hugging Face Hub; null: nothing is sent
+
+
 @dataclass
 class CalibrationConfig:
     """The calibration of photo_z against the bulk bias (Step 4), by stage=calibrate."""
@@ -181,6 +192,7 @@ class Config:
     trainer: TrainerConfig = branch(TrainerConfig, "nothing")
     logger: LoggerConfig = branch(LoggerConfig, "nothing")
     predict: PredictConfig = branch(PredictConfig, "nothing")
+    export: ExportConfig = branch(ExportConfig, "nothing")
     calibration: CalibrationConfig = branch(CalibrationConfig, "nothing")
     sweep: SweepConfig = branch(SweepConfig, "nothing")
     # Train the representation too where a classifier finds none.

@@ -43,8 +43,8 @@ class Inputs(Protocol):
     def n_views(self) -> int:
         """How many views there are."""
 
-    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
-        """Return the network's input in the given views (n,); `unit` (n, F) are standard normal draws."""
+    def __call__(self, inputs: Tensor, view: Tensor | None, unit: Tensor | None = None) -> Tensor:
+        """Return the network's input in the given views (n,), None: view 0; `unit` (n, F): normal draws."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class ImageInputs:
     scale: float = 1.0  # flux at which the stretch's square root begins, nanomaggies; 1 in the paper
     n_views: int = N_SYMMETRIES
 
-    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+    def __call__(self, inputs: Tensor, view: Tensor | None, unit: Tensor | None = None) -> Tensor:
         """Return the network's input in the given views."""
-        return stretch(apply_symmetry(inputs, view).float(), self.scale)
+        return stretch((inputs if view is None else apply_symmetry(inputs, view)).float(), self.scale)
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class CatalogueInputs:
         """One view without noise; else as many as an image has."""
         return N_SYMMETRIES if self.noise > 0 else 1
 
-    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+    def __call__(self, inputs: Tensor, view: Tensor | None, unit: Tensor | None = None) -> Tensor:
         """Return the network's features; `unit` (n, F) are standard normal draws for the noise."""
         magnitudes, errors = inputs[:, 0].float(), inputs[:, 1].float()
-        if self.noise > 0 and unit is not None:
+        if self.noise > 0 and unit is not None and view is not None:
             magnitudes = magnitudes + self.noise * errors * unit * (view > 0)[:, None]
         features = [magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]]
         return torch.cat([*features, errors] if self.with_errors else features, dim=1)
@@ -89,6 +89,6 @@ class VectorInputs:
     once: ClassVar[bool] = False
     n_views: int = 1
 
-    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+    def __call__(self, inputs: Tensor, view: Tensor | None, unit: Tensor | None = None) -> Tensor:
         """Return the vectors in float32."""
         return inputs.float()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.correction.finishing import link_module
-from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, OnTensors
 from photoz_lit.correction.finishing.response import Response
 from photoz_lit.correction.prior import Priors
 from photoz_lit.files import read_arrays
@@ -46,6 +46,10 @@ class Chain:
     def responses(self) -> list[Response]:
         """The link that has an estimate of its own, if there is one."""
         return [link for _, link in self.links if isinstance(link, Response)]
+
+    def on_tensors(self) -> list[tuple[str, OnTensors | None]]:
+        """Return names of the links and their forms for an exported program."""
+        return [(name, link.on_tensors()) for name, link in self.links]
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return everything as named arrays, for a file without pickles."""

@@ -1,8 +1,8 @@
 """What the links of a chain are fitted on and what all of them can do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from photoz_lit.correction.prior import Priors
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Maybe = ArrayLike | None
+OnTensors = Callable[["Tensor", "Tensor"], "Tensor"]  # p(z) (n, n_outputs) and r (n,) in double precision
 Arrays = Mapping[str, NDArray[Any]]  # as a link is kept
 
 
@@ -56,3 +60,18 @@ class Link(Protocol):
     def priors(self, before: Priors) -> Priors:
         """Return the priors of p(z) after it, or those before it where they are unknown."""
         return before
+
+    def on_tensors(self) -> OnTensors | None:
+        """Return the same for an exported program; None where there is no such form."""
+        return None
+
+
+def slice_of(r: "Tensor", slices: MagnitudeSlices) -> "Tensor":
+    """Slice of each r (n,), mag, as of `grids.on_edges`; where that is unknown, the one after the last."""
+    import torch
+
+    single, last = r.float().double() == r, slices.n_slices - 1
+    inexact = torch.where(single, torch.finfo(torch.float32).eps * r.abs(), 0.0)
+    moved = r + inexact.clamp(1e-9 * slices.width, 0.01 * slices.width)
+    index = ((moved - slices.r_min) / slices.width).floor().clamp(0, last)
+    return torch.where(r.isfinite(), index, last + 1.0).long()

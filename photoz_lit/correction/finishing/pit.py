@@ -13,18 +13,31 @@ calibrated.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature
+from photoz_lit.correction.finishing.link import (
+    Arrays,
+    Facts,
+    Galaxies,
+    Link,
+    Maybe,
+    Nature,
+    OnTensors,
+    slice_of,
+)
 from photoz_lit.correction.finishing.pit_local import LocalMap, cdf_at, choose_local_map
 from photoz_lit.correction.prior import Priors
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats, MagnitudeSlices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Choices of numbers: equal parts of the PIT distribution (1 changes nothing), galaxies of a slice between two
 # knots of its map, prior galaxies of a slice. Some hundreds of galaxies measure their own coverage to 2 or
@@ -106,6 +119,27 @@ class PitMap:
         return PchipInterpolator(self.knots, self.levels)
 
 
+def on_tensors(maps: Sequence[PitMap]) -> OnTensors:
+    """Return what `cdf` gives of u (n, m) by the map that each galaxy (n,) has, on tensors."""
+    import torch
+
+    most = max(len(one.knots) for one in maps)
+    starts = torch.full((len(maps), most - 1), torch.inf, dtype=torch.float64)  # of the pieces of each curve
+    cubics = torch.zeros(len(maps), most - 1, 4, dtype=torch.float64)
+    for i, one in enumerate(maps):
+        starts[i, : len(one.knots) - 1] = torch.from_numpy(one.knots[:-1])
+        cubics[i, : len(one.knots) - 1] = torch.from_numpy(one._curve().c.T)
+    uniform = torch.tensor([one.uniform for one in maps], dtype=torch.float64)
+
+    def cdf(u: "Tensor", which: "Tensor") -> "Tensor":
+        piece = (u[:, :, None] >= starts[which][:, None, 1:]).sum(dim=2)
+        a, b, c, d = cubics[which[:, None], piece].unbind(dim=2)
+        t, share = u - starts[which[:, None], piece], uniform[which][:, None]
+        return (1 - share) * (((a * t + b) * t + c) * t + d).clamp(0, 1) + share * u
+
+    return cdf
+
+
 @dataclass(frozen=True, eq=False)
 class Recalibration(Link):
     """The map over all galaxies, and what it leaves of each r slice or around each place in the embedding."""
@@ -130,6 +164,24 @@ class Recalibration(Link):
             for s in np.unique(of[of >= 0]):
                 v[of == s] = self.by_slice[s].cdf(v[of == s])
         return np.maximum(np.diff(v, axis=1), 0)
+
+    def on_tensors(self) -> OnTensors | None:
+        """Return the same for a program, but for neighbours in the embedding."""
+        if self.local is not None:
+            return None
+        import torch
+
+        overall, unknown = on_tensors([self.overall]), PitMap(np.array([0.0, 1]), np.array([0.0, 1]), 0.0)
+        by_slice = on_tensors([*self.by_slice, unknown]) if self.by_slice else None
+
+        def recalibrate(pdf: "Tensor", r: "Tensor") -> "Tensor":
+            cdf = pdf.cumsum(dim=1)
+            v = overall(cdf / cdf[:, -1:], torch.zeros_like(r, dtype=torch.long))
+            if by_slice is not None:
+                v = by_slice(v, slice_of(r, self.slices))
+            return v.diff(dim=1, prepend=v[:, :1] * 0).clamp_min(0)
+
+        return recalibrate
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return all maps."""

@@ -7,17 +7,29 @@ a prior, by slice of r, not that of the galaxies (`photoz_lit.correction.prior`)
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature
+from photoz_lit.correction.finishing.link import (
+    Arrays,
+    Facts,
+    Galaxies,
+    Link,
+    Maybe,
+    Nature,
+    OnTensors,
+    slice_of,
+)
 from photoz_lit.correction.finishing.temperature import least_nll
 from photoz_lit.correction.prior import NEW_FLOOR, OLD_FLOOR, Priors, floored, prior_of, swap_prior
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats, MagnitudeSlices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def nature(value: Any) -> Nature:
@@ -73,6 +85,20 @@ class NewPrior(Link):
         p = np.asarray(pdf)
         old, new = (prior_of(prior, dered_petro_r, self.slices, len(p)) for prior in (self.old, self.new))
         return swap_prior(p, old, new)
+
+    def on_tensors(self) -> OnTensors:
+        """Return the same for a program."""
+        import torch
+
+        middles = np.append(self.slices.edges[:-1] + self.slices.width / 2, np.nan)  # then an unknown r
+        old, new = (prior_of(prior, middles, self.slices, len(middles)) for prior in (self.old, self.new))
+        ratio = torch.from_numpy(new / old)
+
+        def swap(pdf: "Tensor", r: "Tensor") -> "Tensor":
+            p = pdf * ratio[slice_of(r, self.slices)]
+            return p / p.sum(dim=1, keepdim=True)
+
+        return swap
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return the priors."""

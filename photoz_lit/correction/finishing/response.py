@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature, OnTensors
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Bools, Floats, RedshiftGrid
@@ -96,6 +96,10 @@ class Response(Link):
     def __call__(self, pdf: ArrayLike, dered_petro_r: Maybe = None, embeddings: Maybe = None) -> Floats:
         """Return p(z) as they are."""
         return np.asarray(pdf, dtype=np.float64)
+
+    def on_tensors(self) -> OnTensors:
+        """Return the same for a program."""
+        return lambda pdf, _: pdf
 
     def arrays(self) -> dict[str, ArrayLike]:
         """Return all but the grid."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from photoz_lit.correction import CHUNK
-from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies, Link, Maybe, Nature, OnTensors
 from photoz_lit.correction.settings import CorrectionConfig
 from photoz_lit.errors import ConfigError
 from photoz_lit.grids import Floats
@@ -54,6 +54,10 @@ class Temperature(Link):
         p = np.asarray(pdf, dtype=np.float64)
         tempered = (p / p.max(axis=1, keepdims=True)) ** (1 / self.temperature)
         return np.asarray(tempered / tempered.sum(axis=1, keepdims=True))
+
+    def on_tensors(self) -> OnTensors:
+        """Return the same for a program."""
+        return lambda pdf, _: (pdf.log() / self.temperature).softmax(dim=1)
 
 
 def fit_temperature(pdf: ArrayLike, z_bin: ArrayLike) -> float:

@@ -95,7 +95,7 @@ class AdaptivePhotometry(nn.Module):
         self.register_buffer("powers", powers, persistent=False)
         # Of opposite pixels one; the other of pixel i is the i-th from the end.
         far = (radius >= 0.72 * radius.max()).nonzero()[:, 0]
-        self.register_buffer("outskirts", far[: (len(far) + 1) // 2], persistent=False)
+        self.register_buffer("outskirts", far[: (len(far) + 1) // 2].clone(), persistent=False)
         # After magnitudes, colours and concentrations stand size and elongation, then those of the bands.
         own = N_APERTURES * (3 * n_bands - 1) - n_bands
         self.n_columns = own + 2 + 4 * n_bands
@@ -146,7 +146,7 @@ class AdaptivePhotometry(nn.Module):
     def measure(self, flux: Tensor, ellipse: Ellipse) -> Tensor:
         """Return columns (n, n_columns)."""
         distance, size, powers = ellipse.distance(self.powers), ellipse.size()[:, None], self.powers
-        weights = flux.new_empty(len(flux), N_APERTURES + 4, flux.shape[1])
+        weights = flux.new_empty(flux.shape[0], N_APERTURES + 4, flux.shape[1])
         # From the widest to the narrowest: the square of one is sqrt(2) times narrower.
         torch.exp(distance / -32, out=weights[:, N_APERTURES - 1])
         for i in reversed(range(N_APERTURES - 1)):
@@ -170,7 +170,8 @@ class AdaptivePhotometry(nn.Module):
 @cache
 def photometry_of(n_bands: int, pixels: int, device: torch.device) -> AdaptivePhotometry:
     """Return the photometry of images of this shape, made once."""
-    return AdaptivePhotometry(n_bands, pixels).to(device)
+    with torch.inference_mode(False):  # to be used outside of it too
+        return AdaptivePhotometry(n_bands, pixels).to(device)
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,12 @@ class MeasuredInputs:
     n_views: int = 1
     steady: bool = False
 
-    def __call__(self, inputs: Tensor, view: Tensor, unit: Tensor | None = None) -> Tensor:
+    def __call__(self, inputs: Tensor, view: Tensor | None, unit: Tensor | None = None) -> Tensor:
         """Return columns (n, n_columns) of cutouts (n, n_bands, pixels, pixels), nanomaggies."""
         photometry = photometry_of(inputs.shape[1], inputs.shape[2], inputs.device)
-        columns = torch.cat([photometry(part) for part in torch.split(inputs, CHUNK)])
+        whole = torch.compiler.is_compiling()  # a program does not know how many galaxies there will be
+        parts = [inputs] if whole else torch.split(inputs, CHUNK)
+        columns = torch.cat([photometry(part) for part in parts])
         return columns[:, photometry.steady] if self.steady else columns
 
 

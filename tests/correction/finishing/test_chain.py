@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm
 
 from photoz_lit import metrics
@@ -186,3 +187,29 @@ def test_few_validation_galaxies_are_no_obstacle_to_local_recalibration(n: int) 
     finishing = fitted_by_place(n)
     assert ("0.pit.choice" in finishing.arrays()) == (n > 1)
     np.testing.assert_allclose(finishing(pdf, None, place).sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        *[("temperature", "fitted"), ("prior", "flat"), ("prior", "training"), ("response", 1.0)],
+        *[("pit", groups) for groups in ("overall", "slices", "held_out")],
+    ],
+)
+def test_on_tensors_a_link_gives_the_same(step: tuple[str, Any]) -> None:
+    """Of galaxies on edges of slices, beyond them and of unknown r, p(z) with empty bins among them."""
+    pdf, _, r = sample(300, 5)
+    pdf[:50, :70] = 0
+    pdf /= pdf.sum(axis=1, keepdims=True)
+    r[:8] = [14.0, 16.0, 18.0, 20.0, np.nan, -np.inf, 30.0, np.float32(17.99999)]
+    rng = np.random.default_rng(4)
+    uneven = rng.uniform(0.1, 1, (2, 3, GRID.n_outputs))
+    priors = Priors(uneven[0] / uneven[0].sum(), uneven[1] / uneven[1].sum(), SLICES)
+    chain = fitted(step, facts=Facts(GRID, SLICES, priors, rng=np.random.default_rng(2)))
+    ((name, form),) = chain.on_tensors()
+    assert name == step[0]
+    assert form is not None
+    on_tensors = form(torch.from_numpy(pdf), torch.from_numpy(r)).numpy()
+    np.testing.assert_allclose(on_tensors, chain._exact(pdf, r, None), atol=1e-13)
+    single = form(torch.from_numpy(pdf), torch.from_numpy(r).float().double()).numpy()
+    np.testing.assert_allclose(single, chain._exact(pdf, r.astype(np.float32), None), atol=1e-13)
