@@ -1,7 +1,7 @@
 """One training with Lightning: device, precision, progress, logs, checkpoints, resume."""
 
 import logging
-import os
+import re
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,7 +74,7 @@ def train(
         plugins=[LightningEnvironment()] if trainer.devices == 1 else None,
         precision=precision_of(trainer),
         max_epochs=training.max_steps // training.check_every,
-        logger=(book := _logger(logger, folder, name, resume)),
+        logger=_logger(logger, folder),
         callbacks=[
             ModelCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False),
             ModelCheckpoint(folder, "last", enable_version_counter=False),  # whatever the validation loss
@@ -99,9 +99,6 @@ def train(
                 f"{resume} cannot be resumed ({type(error).__name__}): delete {folder} and run again"
             ) from error
         raise
-    finally:
-        if isinstance(book, WandbLogger):
-            book.experiment.finish()  # wandb.finish() leaves a run of reinit="create_new" open
     if lightning.interrupted:
         raise KeyboardInterrupt
     if lightning.global_rank > 0:  # the first device alone goes on: the others would write the same files
@@ -134,19 +131,18 @@ class Pace(Callback):
         self.showing.close()
 
 
-def _logger(config: LoggerConfig, folder: Path, name: str, resume: Path | None) -> Logger | bool:
+def _logger(config: LoggerConfig, folder: Path) -> Logger | bool:
     match config.name:
         case "csv":
             # A resumed run logs to a folder of its own: Lightning would delete the earlier one.
             attempts = len(list(folder.glob("log/attempt_*")))
             return CSVLogger(folder, name="log", version=f"attempt_{attempts}")
         case "wandb" | "wandb_online":
-            return WandbLogger(
-                name=name,
-                project=os.environ.get("WANDB_PROJECT", "photoz_lit"),
-                offline=config.name == "wandb",
-                save_dir=folder,
-                reinit="create_new",
-            )
+            import wandb
+
+            if wandb.run is None:  # W&B cannot be used, or this is not the first device
+                return False
+            step = re.sub("^training|-[0-9a-f]{12}$", "", folder.name)  # of several trainings of one run
+            return WandbLogger(experiment=wandb.run, prefix=step)
         case _:
             return False

@@ -18,6 +18,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("estimates", "frozen", "hub", "program", "results", "runs", "scores"),
     ("products",),
     ("api", "report"),
+    ("tracking",),
     ("stages",),
     ("__main__", "rail", "usage"),
 )

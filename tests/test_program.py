@@ -87,9 +87,9 @@ print("photoz_lit" in sys.modules)
 
 def made(name: str, folder: Path) -> Trained:
     """Return an encoder with its first weights as if it were trained, without finishing."""
-    config = parsed("stage=representation", f"encoder={name}", "survey.n_bins=20", "survey.pixels=32")
+    config = parsed("stage=representation", f"encoder={name}", "survey.n_bins=20", "survey.pixels=50")
     kind = reads(name)[0]
-    net = build(config, kind, (0, 5, 32, 32) if kind == "images" else (0, 2, 5))
+    net = build(config, kind, (0, 5, 50, 50) if kind == "images" else (0, 2, 5))
     with torch.no_grad():
         for values in net.head.parameters():
             values.normal_(generator=torch.Generator().manual_seed(1))
@@ -101,7 +101,7 @@ def made(name: str, folder: Path) -> Trained:
 @pytest.mark.parametrize("name", sorted(name for name in ENCODERS if reads(name)[0] != "vectors"))
 def test_every_encoder_has_one(name: str, tmp_path: Path) -> None:
     program = Program([made(name, tmp_path)])
-    cutouts, ebv, r = (torch.from_numpy(values) for values in drawn(5, 32))
+    cutouts, ebv, r = (torch.from_numpy(values) for values in drawn(5, 50))
     inputs = cutouts if program.shape[0] == 5 else 18 + cutouts[:, :2, :5, 0]
     recorded = program.recorded().module()
     with torch.inference_mode():

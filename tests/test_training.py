@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from photoz_lit import training
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
 from photoz_lit.data.transforms import CatalogueInputs
@@ -16,7 +15,7 @@ from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
-from photoz_lit.training import train
+from photoz_lit.training import quieten, train
 
 
 def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 0) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 
 def quiet() -> Iterator[None]:
     """Lightning as commands run it."""
     with warnings.catch_warnings():
-        training.quieten()
+        quieten()
         yield
 
 
@@ -93,11 +92,3 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint_and_ends_with_
     for key, values in whole.items():
         assert torch.equal(resumed[key], values), key
     assert not all(torch.equal(end[key], values) for key, values in whole.items())
-
-
-@pytest.mark.parametrize(("name", "offline"), [("wandb", True), ("wandb_online", False)])
-def test_one_logger_keeps_runs_of_wandb_and_one_sends_them(
-    name: str, offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "WandbLogger", dict)
-    assert training._logger(LoggerConfig(name), tmp_path, "tiny", None)["offline"] is offline  # type: ignore[index]

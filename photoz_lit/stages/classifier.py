@@ -28,6 +28,7 @@ from photoz_lit.network import inputs_of, load
 from photoz_lit.runs import Run, check_origin, finish, finish_again, opened, origin_of, require_representation
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.stages.representation import fit_missing
+from photoz_lit.tracking import tracked
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ def run(config: Config) -> None:
     origin = origin_of(config, "classifier", store)
     with opened(config, "classifier", origin) as folder:
         if folder is not None:
-            correct(config, folder, origin["representation"])
+            with tracked(config, folder.folder):
+                correct(config, folder, origin["representation"])
     products.make(config.format, config.folder("classifier"))
 
 

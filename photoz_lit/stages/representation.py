@@ -32,6 +32,7 @@ from photoz_lit.models.module import PhotozModule, hard_labels
 from photoz_lit.network import build, inputs_of, membership
 from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
+from photoz_lit.tracking import tracked
 from photoz_lit.training import train
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ def run(config: Config) -> None:
     origin = origin_of(config, "representation", store_folder(config).name)
     with opened(config, "representation", origin) as opened_run:
         if opened_run is not None:
-            represent(config, opened_run)
+            with tracked(config, opened_run.folder):
+                represent(config, opened_run)
     products.make(config.format, config.folder("representation"))
 
 
