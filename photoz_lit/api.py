@@ -192,7 +192,8 @@ class Model:
         pdf = np.full((len(inputs), predictor.grid.n_outputs), np.nan, np.float32)
         distance = np.full(len(inputs), np.nan, np.float32)
         if usable.any():
-            pdf[usable], distance[usable] = predictor(inputs[usable], known[usable], r[usable])
+            rows = slice(None) if usable.all() else usable  # a view: cutouts are large
+            pdf[rows], distance[rows] = predictor(inputs[rows], known[rows], r[rows])
         flag = np.where(distance > predictor.threshold, "far", flag)
         chosen = estimate or self.models[0].config.estimate
         found = estimates_of(pdf, usable, predictor.grid, chosen, responses=predictor.responses, r=r)

@@ -121,9 +121,17 @@ def embed(
     unit: Tensor | None = None,
 ) -> Tensor:
     """Return the embeddings (n, d), float32, of a batch of a store's inputs and E(B-V) (n,) in one view."""
+    return encoded(encoder, network_inputs(inputs, raw, view, unit), ebv, trainer)
+
+
+def network_inputs(inputs: Inputs, raw: Tensor, view: int, unit: Tensor | None = None) -> Tensor:
+    """Return what a network reads, (n, ...), of a batch of a store's inputs in one view."""
     x = inputs(raw, torch.full((len(raw),), view, device=raw.device) if view else None, unit)
-    if x.ndim == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def encoded(encoder: Encoder, x: Tensor, ebv: Tensor, trainer: TrainerConfig) -> Tensor:
+    """Return the embeddings (n, d), float32, of what a network reads."""
     with autocast(trainer):
         embeddings: Tensor = encoder(x, ebv)
     return embeddings.float()

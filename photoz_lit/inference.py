@@ -32,7 +32,7 @@ from photoz_lit.data.columns import numbers
 from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.device import BATCH, device_of
-from photoz_lit.embeddings import REFERENCE_FLUX, embed, objects_of, spaced, typical_flux
+from photoz_lit.embeddings import REFERENCE_FLUX, encoded, network_inputs, objects_of, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
 from photoz_lit.grids import Bools, Floats, RedshiftGrid, Texts
@@ -200,11 +200,11 @@ class Predictor:
     def _estimate(self, inputs: Tensor, ebv: Tensor, r: Floats) -> tuple[Tensor, Tensor]:
         """Return p(z) (m, n_outputs) and distance (m,) of a batch; finishing needs r (m,), mag."""
         pdfs, distance = [], torch.full((len(inputs),), torch.nan, device=self.device)
+        made: dict[tuple[Inputs, int], Tensor] = {}  # encoders that read the same share it
         for branch in self.branches:
-            views = [
-                embed(branch.encoder, branch.inputs, inputs, ebv, view, self.trainer)
-                for view in range(min(self.n_views, branch.inputs.n_views))
-            ]
+            keys = [(branch.inputs, view) for view in range(min(self.n_views, branch.inputs.n_views))]
+            made |= {key: network_inputs(key[0], inputs, key[1]) for key in keys if key not in made}
+            views = [encoded(branch.encoder, made[key], ebv, self.trainer) for key in keys]
             if self.neighbours is not None and branch is self.branches[0]:
                 distance = self.neighbours(views[0])
             for head, finishing, old in branch.members:

@@ -47,8 +47,9 @@ class Program(nn.Module):
     def forward(self, inputs: Tensor, ebv: Tensor, r: Tensor) -> Tensor:
         """Map inputs as the model reads them, E(B-V) and r (n,), mag, to p(z) (n, n_outputs)."""
         pdfs: list[Tensor] = []
+        made = {kind: kind(inputs, None) for kind in dict.fromkeys(b.inputs for b in self.branches)}
         for branch in self.branches:
-            embedding = branch.encoder(branch.inputs(inputs, None), torch.nan_to_num(ebv)).float()
+            embedding = branch.encoder(made[branch.inputs], torch.nan_to_num(ebv)).float()
             for head, _, _ in branch.members:
                 pdf = mixture(*head(embedding)).double()
                 for _, form in self.chains[len(pdfs)]:

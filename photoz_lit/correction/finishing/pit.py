@@ -15,6 +15,7 @@ calibrated.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,13 +107,14 @@ class PitMap:
         """Fraction of galaxies of a PIT below u, any shape."""
         values = np.asarray(u, dtype=np.float64)
         # The cubic is flat at worst, but rounding may turn it by 1e-17: p'(z) must not be negative.
-        return np.asarray((1 - self.uniform) * np.clip(self._curve()(values), 0, 1) + self.uniform * values)
+        return np.asarray((1 - self.uniform) * np.clip(self._curve(values), 0, 1) + self.uniform * values)
 
     def density(self, u: ArrayLike) -> Floats:
         """Density N of the PIT at u, any shape."""
-        curve = self._curve().derivative()
+        curve = self._curve.derivative()
         return np.asarray((1 - self.uniform) * np.maximum(curve(u), 0) + self.uniform)
 
+    @cached_property
     def _curve(self) -> Any:
         from scipy.interpolate import PchipInterpolator
 
@@ -128,7 +130,7 @@ def on_tensors(maps: Sequence[PitMap]) -> OnTensors:
     cubics = torch.zeros(len(maps), most - 1, 4, dtype=torch.float64)
     for i, one in enumerate(maps):
         starts[i, : len(one.knots) - 1] = torch.from_numpy(one.knots[:-1])
-        cubics[i, : len(one.knots) - 1] = torch.from_numpy(one._curve().c.T)
+        cubics[i, : len(one.knots) - 1] = torch.from_numpy(one._curve.c.T)
     uniform = torch.tensor([one.uniform for one in maps], dtype=torch.float64)
 
     def cdf(u: "Tensor", which: "Tensor") -> "Tensor":
