@@ -248,7 +248,7 @@ def trained(words: list[str], own: Mapping[str, str]) -> bytes:
         config = parse(composition(tuple(put)).settings, put)
         work(config)
     with TemporaryDirectory() as place, zipfile.ZipFile(content, "w") as archive:
-        export(open_model(config.folder("classifier")), Path(place))
+        export(open_model(config.folder("classifier")), Path(place), programs=())
         write_json(Path(place) / OPTIONS, own)
         for path in sorted(Path(place).iterdir()):
             archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
