@@ -4,16 +4,19 @@
     result = model.predict(cutouts, ebv, r)
     result.to_table()
 
+    model = photoz_lit.correct(vectors, spec_z, r)  # of any network, corrected
+
 `photoz_lit.ebv_at(ra, dec)` gives the dust before a galaxy, where nothing finer is at hand.
-`photoz_lit.api` has the details.
+`photoz_lit.api` and `photoz_lit.corrected` have the details.
 """
 
 import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Estimates", "Model", "ebv_at", "load"]
-_PLACES = {"ebv_at": "photoz_lit.data.dust"}  # others: photoz_lit.api
+__all__ = ["Estimates", "Model", "correct", "ebv_at", "load"]
+# `correct` trains, with all that it takes.
+_PLACES = {"correct": "photoz_lit.corrected", "ebv_at": "photoz_lit.data.dust"}  # others: photoz_lit.api
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("api", "report"),
     ("tracking",),
     ("stages",),
-    ("__main__", "rail", "usage"),
+    ("__main__", "corrected", "rail", "usage"),
 )
 MOST_LINES = 22_800
 STEP = {part: i for i, parts in enumerate(FLOW) for part in parts}
