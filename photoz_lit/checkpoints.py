@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from photoz_lit.config.folders import weights_file
 from photoz_lit.errors import DataError
 from photoz_lit.files import beside
 
@@ -30,9 +31,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def open_weights(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Return the file that holds a folder's network, and its `state_dict` and `settings`."""
-    path = folder / "model.safetensors"
-    if (folder / "model.ckpt").is_file() or not path.is_file():
-        return folder / "model.ckpt", load_checkpoint(folder / "model.ckpt")
+    path = weights_file(folder)
+    if path.suffix == ".ckpt":
+        return path, load_checkpoint(path)
     from safetensors import SafetensorError, safe_open
 
     try:

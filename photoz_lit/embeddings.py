@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photoz_lit.config import Config, TrainerConfig
+from photoz_lit.config.folders import weights_file
 from photoz_lit.data.splits import draw, object_names
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs
@@ -87,7 +88,7 @@ def embeddings_of(
     run they are there before the new outputs are, and have its digest.
     """
     folder = config.folder("representation")
-    encoder_from = Path(config.representation or folder) / "model.ckpt"
+    encoder_from = weights_file(Path(config.representation or folder))
     key = digest_of([digest(encoder_from), store.folder.name])
     shape = (inputs.n_views, len(store.catalogue), net.encoder.n_features)
     cache = EmbeddingCache(folder / f"embeddings-{key}", shape)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit.config import Config
+from photoz_lit.config.folders import weights_file
 from photoz_lit.errors import ConfigError, PhotozError
 from photoz_lit.files import beside, digest, locked, read_json, write_json
 from photoz_lit.frozen import write_frozen
@@ -45,7 +46,7 @@ def origin_of(config: Config, stage: str, store: str) -> dict[str, str]:
     """
     origin = {"store": store}
     if config.representation:
-        origin["encoder"] = digest(Path(config.representation) / "model.ckpt")
+        origin["encoder"] = digest(weights_file(Path(config.representation)))
     if stage == "classifier":
         origin["representation"] = digest(config.folder("representation") / "model.ckpt")
     return origin

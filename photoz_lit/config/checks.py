@@ -121,7 +121,8 @@ def check_borrowed(c: Config, theirs: Config) -> None:
     _require(
         bool(set(kinds) & set(given)),
         f"{words} (encoder={theirs.encoder.name}) reads {' or '.join(kinds)} but data={c.data.source} has "
-        f"{' or '.join(given)}: choose other data, or a representation of such",
+        f"{' or '.join(given)}: choose other data, or a representation of such, as sdss_main is of cutouts "
+        "and sdss_main_magnitudes of magnitudes",
     )
     for key in ("bands", "pixels", "pixel_scale") if "images" in kinds else ("bands",):
         one, other = getattr(theirs.survey, key), getattr(c.survey, key)

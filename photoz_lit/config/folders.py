@@ -160,19 +160,43 @@ def _joined(named: dict[str, str]) -> str:
 
 
 def other_representation(named: str) -> Path:
-    """Return the folder that `representation` names; ConfigError unless it is of a finished one."""
-    folder, done = Path(named).expanduser().absolute(), {}
+    """Return the folder that `representation` names; ConfigError unless it is of a finished one.
+
+    It is that of a finished stage=representation, one that stage=export wrote, or the name of a model that
+    comes with the package, of which it is the first member.
+    """
+    folder, done = (_packaged(named) or [Path(named).expanduser().absolute()])[0], {}
     if (folder / "done.json").is_file():
         done = read_json(folder / "done.json")
-    if done.get("stage") == "representation":
+    if done.get("stage") in ("representation", "export"):
         return folder
     what = "no such folder" if not folder.is_dir() else "no finished run is there"
     if done:
         what = f"that is a run of stage={done.get('stage')}"
     raise ConfigError(
         f"representation={named}: {what}. Name the folder of a finished stage=representation, e.g. "
-        f"representation=runs/main/representation/head=multi,seed=1 (relative paths start at {Path.cwd()})"
+        f"representation=runs/main/representation/head=multi,seed=1 (relative paths start at {Path.cwd()}), "
+        f"or one that comes with the package: {', '.join(packaged())}"
     )
+
+
+def packaged() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.name for path in PRETRAINED.iterdir() if (path / "1").is_dir())
+
+
+def _packaged(named: str) -> list[Path]:
+    """Return the members of a model that comes with the package, unless a folder here has its name."""
+    path = Path(named).expanduser()
+    if path not in (Path(path.name), Path(path.name).absolute()) or path.is_dir():
+        return []
+    return sorted(member for member in (PRETRAINED / path.name).glob("*") if member.is_dir())
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the file that holds a folder's network: a checkpoint, or what was exported."""
+    path, exported = folder / "model.ckpt", folder / "model.safetensors"
+    return exported if exported.is_file() and not path.is_file() else path
 
 
 def finished_runs(pattern: str) -> list[Path]:
@@ -181,9 +205,8 @@ def finished_runs(pattern: str) -> list[Path]:
     So does the name of a model that comes with the package.
     """
     path = Path(pattern).expanduser()
-    own = PRETRAINED / path.name
-    if path in (Path(path.name), Path(path.name).absolute()) and own.is_dir() and not path.is_dir():
-        found = sorted(member for member in own.iterdir() if member.is_dir())
+    if own := _packaged(pattern):
+        found = own
     elif path.is_dir() or "*" not in pattern:
         found = [path]
     else:  # names of run folders may hold brackets: only * is special here

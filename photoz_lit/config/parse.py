@@ -180,7 +180,7 @@ def _borrow(config: Config, words: list[str]) -> None:
     if own := [word for word in words if re.match(r"encoder\b", word) and word != name]:
         raise ConfigError(f"{own[0]}: the encoder is that of representation={folder} ({name}): leave it out")
     check_borrowed(config, theirs)
-    config.encoder = theirs.encoder
+    config.encoder, config.representation = theirs.encoder, str(folder)
 
 
 def of_representation(config: Config) -> Config:

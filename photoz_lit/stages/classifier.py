@@ -16,14 +16,16 @@ from photoz_lit import products
 from photoz_lit.checkpoints import save_checkpoint
 from photoz_lit.config import Config, to_container
 from photoz_lit.correction.finishing.chain import FILE, Chain, fit_chain
-from photoz_lit.correction.finishing.link import Facts, Galaxies
+from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.splits import object_names
 from photoz_lit.embeddings import embeddings_of, write_reference
+from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import link, locked, write_arrays
 from photoz_lit.fitting import Embedded, Fitted, Task, fit_step2, fit_step3, member_subset, predict, rescaled
 from photoz_lit.grids import Floats, Ints, cell_counts
-from photoz_lit.models.heads import AnyHead, Ensemble, Head, Mean, PhotozNet
+from photoz_lit.inference import open_model
+from photoz_lit.models.heads import FARTHEST, AnyHead, Ensemble, Head, Mean, PhotozNet
 from photoz_lit.network import inputs_of, load
 from photoz_lit.runs import Run, check_origin, finish, finish_again, opened, origin_of, require_representation
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
@@ -32,10 +34,14 @@ from photoz_lit.tracking import tracked
 
 log = logging.getLogger(__name__)
 
+HEADS = ("mean", "scale", "hidden.weight", "hidden.bias", "redshift.weight", "redshift.bias")
+
 
 def run(config: Config) -> None:
     """Fit a corrected classifier on the representation and write the run folder."""
     products.check(config.format)
+    if "borrowed" in dict(config.correction.links):
+        heads_of(config)  # or stop before anything is trained
     if config.fit_missing or config.encoder.name == "precomputed" or config.representation:
         fit_missing(config)  # of vectors, or with another run's encoder, only a first head, in seconds
     require_representation(config)
@@ -65,6 +71,7 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
         finish_again(config, run, label, store.catalogue[test_rows], spec_z[train_rows], responses)
         return
     net, inputs = load(config, store.kind, store.inputs.shape), inputs_of(config, store.kind)
+    borrowed = heads_of(config) if "borrowed" in dict(c.links) else {}
 
     # The galaxies of each head: a balanced subset, at most `threshold` of each (z bin, r slice) cell, or all.
     names = object_names(store.catalogue[train_rows])
@@ -112,6 +119,7 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
             grid,
             slices,
             priors,
+            borrowed,
             rng=np.random.default_rng([config.seed, 9]),
         ),
     )
@@ -138,6 +146,21 @@ def fit_member(task: Task, head: AnyHead) -> Fitted:
     if c.step3:
         fitted = fit_step3(task, fitted.head)
     return fitted
+
+
+def heads_of(config: Config) -> Arrays:
+    """Return the heads of the model that `representation` names, as `finishing.borrowed` reads them."""
+    try:
+        theirs = open_model(Path(config.representation or ""))
+        members = [f"head.members.{m}." for m in range(theirs.config.correction.members)]
+        heads = {n: np.stack([theirs.weights[m + n].numpy() for m in members]) for n in HEADS}
+        return {**heads, "farthest": np.array(FARTHEST), "edges": theirs.grid.edges}
+    except (DataError, KeyError) as error:
+        raise ConfigError(
+            f"correction={config.correction.name} mixes in p(z) of the model whose representation is taken, "
+            f"but representation={config.representation} has none: type representation=sdss_main or "
+            "sdss_main_magnitudes, or a folder of stage=export of correction=best"
+        ) from error
 
 
 def sample_of(config: Config, data: Embedded, heads: Sequence[AnyHead], rows_of: Sequence[Ints]) -> Galaxies:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from photoz_lit import config as settings
 from photoz_lit import products
-from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from photoz_lit.checkpoints import load_weights, open_weights, save_checkpoint
 from photoz_lit.config import Config
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
@@ -113,9 +113,9 @@ def fit_first_head(
     config: Config, store: Store, net: PhotozNet, inputs: Inputs, spec_z: Floats, rows: tuple[Ints, Ints]
 ) -> None:
     """Take the encoder of another run, fit the head alone on its embeddings, and write `model.ckpt`."""
-    path, folder = Path(str(config.representation)) / "model.ckpt", config.folder("representation")
-    part, theirs = "encoder.", load_checkpoint(path)["state_dict"]
-    weights = {key.removeprefix(part): v for key, v in theirs.items() if key.startswith(part)}
+    (path, theirs), folder = open_weights(Path(str(config.representation))), config.folder("representation")
+    part = "encoder."
+    weights = {k.removeprefix(part): v for k, v in theirs["state_dict"].items() if k.startswith(part)}
     own = net.encoder.state_dict()
     if wrong := [key for key, v in weights.items() if key in own and own[key].shape != v.shape]:
         raise DataError(

@@ -1,25 +1,23 @@
-"""How few spec_z are enough: real SDSS magnitudes, with and without what a simulated survey has taught.
+"""How few spec_z are enough: real SDSS magnitudes, with and without what the package's model knows.
 
-    python tests/bench/few_labels.py --real sdss_mgs.csv --simulated catalogue.fits --output FOLDER [--quick]
+    python tests/bench/few_labels.py --real sdss_mgs.csv --output FOLDER [--quick]
 
-Both are tables with spec_z, mag_u .. mag_z and mag_err_u .. mag_err_z. Settings were tuned on the first half
-of the real table. Heads are fitted to n galaxies of the first half, in several draws, and judged on the
-second. Writes few_labels.svg, .png and .json, and prints a table. The estimate is the median.
+The table has spec_z, mag_u .. mag_z and mag_err_u .. mag_err_z. Settings were tuned on its first half. In
+each draw 1,000 galaxies of the second half are judged, and n of all others have spec_z. Writes files
+few_labels.svg, .png and .json, and prints a table. The estimate is the median.
 
-The ways: `scratch` (an mlp and its head on n labels), `simulated` (outputs behind a hidden layer, on the
-frozen embedding of an mlp of simulated galaxies and on the errors, added to that mlp's own logits; its p(z)
-is averaged with that of `scratch`),
-`self-supervised` (an mlp that learnt to mend magnitudes of the first half, without labels, fine-tuned with a
-head), `trees` and `neighbours` (scikit-learn).
+The ways: `simulated` (`experiment=few_spectra`: heads on sdss_main_magnitudes, mixed with its own p(z)),
+`scratch` (an mlp and its head on n labels, with errors), `trees` and `neighbours` (scikit-learn).
 """
 
 import argparse
-import copy
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,25 +28,29 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command import run_well
+
+import photoz_lit
 from photoz_lit import metrics
+from photoz_lit.config import saved
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.report.figures import style
+from photoz_lit.results import read_pdf
 
 Floats, Ints = NDArray[np.float64], NDArray[np.int64]
 BANDS = "ugriz"
-NUMBERS: tuple[int, ...] = (100, 200, 300, 500, 1000, 2000, 2500)
+NUMBERS: tuple[int, ...] = (100, 300, 1000, 3000)
+MODEL = "sdss_main_magnitudes"
+N_TEST = 1000
 GRID = RedshiftGrid(0.0, 0.4, 120)
 HIDDEN = [128, 128]
-STEPS = 2500  # of the mlp of simulated galaxies
-WORTH = 1500  # labels: what the simulated survey counts for
-FOLDS, SHARES = 5, (0.0, 0.25, 0.5, 0.75, 1.0)
 LOOKS = {
     "scratch": (style.VERMILION, "o"),
     "simulated": (style.BLUE, "*"),
-    "self-supervised": (style.GREEN, "D"),
     "trees": (style.ORANGE, "s"),
     "neighbours": (style.GREY, "^"),
 }
@@ -85,18 +87,6 @@ def features(magnitudes: Tensor, errors: Tensor | None = None) -> Tensor:
     """Return magnitudes, colours and, if given, the logarithms of errors."""
     parts = [magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]]
     return torch.cat(parts if errors is None else [*parts, errors.log()], dim=1)
-
-
-def of_size(data: Galaxies) -> Tensor:
-    """Return what the error in r says beyond the magnitudes, (n, 1): large galaxies have more sky in them.
-
-    In units of its scatter in this survey: simulated and real errors are not of one scale.
-    """
-    m = data.magnitudes - 17.5
-    known = torch.cat([torch.ones(len(m), 1), m, m**2, m[:, :1] * m[:, 2:3]], dim=1)
-    error = data.errors[:, 2:3].log()
-    rest = error - known @ torch.linalg.lstsq(known, error).solution
-    return (rest / (1.4826 * rest.abs().median())).clamp(-3, 3)
 
 
 def labels(spec_z: Floats) -> Tensor:
@@ -181,100 +171,6 @@ def _mean(nets: list[PhotozNet], columns: Tensor) -> Floats:
     return np.asarray(np.mean([pdf_of(logits_of(net, columns)) for net in nets], axis=0))
 
 
-def simulated(data: Galaxies, seed: int) -> PhotozNet:
-    """Train the mlp of simulated galaxies; their errors are not enough like real ones to be features."""
-    size, target = of_size(data), labels(data.spec_z)
-    net = new_network(torch.cat([features(data.magnitudes), size], dim=1), seed)
-
-    def loss(rows: Tensor, generator: torch.Generator) -> Tensor:
-        m, _ = data.noisy(rows, 0.5, generator)
-        return cross_entropy(logits_of(net, torch.cat([features(m), size[rows]], dim=1)), target[rows])
-
-    descend([net], loss, len(size), steps=STEPS, lr=3e-3, weight_decay=0.01, batch=256, seed=seed)
-    return net.eval()
-
-
-def known_of(data: Galaxies) -> Galaxies:
-    """Return galaxies with what the mlp of simulated ones reads, of a whole survey, as their magnitudes."""
-    return Galaxies(torch.cat([features(data.magnitudes), of_size(data)], dim=1), data.errors, data.spec_z)
-
-
-def on_simulated(nets: list[PhotozNet], train: Galaxies, test: Galaxies, seed: int) -> Floats:
-    """Outputs that start from nothing, added to the logits of each frozen mlp; their p(z) are averaged."""
-    return np.asarray(np.mean([_beside(net, train, test, seed) for net in nets], axis=0))
-
-
-def blend(of_simulated: Floats, of_labels: Floats, n: int) -> Floats:
-    """Return the mean of two p(z): n labels count as much as `WORTH` of them for the simulated survey."""
-    return np.asarray((WORTH * of_simulated + n * of_labels) / (WORTH + n))
-
-
-def _beside(net: PhotozNet, train: Galaxies, test: Galaxies, seed: int) -> Floats:
-    def frozen(data: Galaxies) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            x = net.encoder(data.magnitudes, torch.zeros(len(data.spec_z)))
-            return torch.cat([x, data.errors.log()], dim=1), net.head(x)[0][:, 0]
-
-    (x, base), (x_test, base_test), target = frozen(train), frozen(test), labels(train.spec_z)
-    mean, scale = x.mean(dim=0), x.std(dim=0) + 1e-6
-
-    def corrections(rows: Ints, wanted: Tensor) -> Tensor:
-        """Fit outputs to some of the labels, and return what they add to the logits of others."""
-        torch.manual_seed(seed)
-        more = nn.Sequential(nn.Linear(x.shape[1], 64), nn.GELU(), last := nn.Linear(64, GRID.n_bins))
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-
-        def added(inputs: Tensor) -> Tensor:
-            correction: Tensor = more(((inputs - mean) / scale).clamp(-5, 5))
-            return correction
-
-        def loss(picked: Tensor, generator: torch.Generator) -> Tensor:
-            return cross_entropy(base[rows][picked] + added(x[rows][picked]), target[rows][picked])
-
-        # Few labels move little: with more steps the outputs learn 300 galaxies by heart.
-        n = len(rows)
-        steps, lr = min(2 * n // 5, 800), min(3e-3, 3e-6 * n)
-        descend([more], loss, n, steps=steps, lr=lr, weight_decay=0.1, seed=seed)
-        with torch.no_grad():
-            return added(wanted)
-
-    # How much of the correction is taken, labels that it was not fitted to say.
-    number = np.arange(len(x))
-    apart = torch.zeros_like(base)
-    for fold in range(FOLDS):
-        apart[number % FOLDS == fold] = corrections(number[number % FOLDS != fold], x[number % FOLDS == fold])
-    crps = [metrics.crps(pdf_of(base + share * apart), train.spec_z, GRID).mean() for share in SHARES]
-    share = SHARES[int(np.argmin(crps))]
-    return pdf_of(base_test + share * corrections(number, x_test))
-
-
-def mended(data: Galaxies, seed: int) -> PhotozNet:
-    """Teach an mlp without labels: to tell all magnitudes and colours where one band is hidden."""
-    columns = features(data.magnitudes, data.errors)
-    net, usual = new_network(columns, seed), data.magnitudes.mean(dim=0)
-    target = (columns - columns.mean(dim=0)) / columns.std(dim=0)
-    tell = nn.Linear(net.encoder.n_features, columns.shape[1])
-
-    def loss(rows: Tensor, generator: torch.Generator) -> Tensor:
-        m, e = data.noisy(rows, 1.0, generator)
-        hidden = torch.randint(len(BANDS), (len(rows),), generator=generator)
-        hide = nn.functional.one_hot(hidden, len(BANDS)).bool()
-        x = net.encoder(features(torch.where(hide, usual, m), e), torch.zeros(len(rows)))
-        return nn.functional.mse_loss(tell(x), target[rows])
-
-    descend([net.encoder, tell], loss, len(data.spec_z), steps=2000, lr=2e-3, weight_decay=0.01, seed=seed)
-    return net
-
-
-def self_supervised(nets: list[PhotozNet], train: Galaxies, test: Galaxies, seed: int) -> Floats:
-    """The mlps that learnt without labels, fine-tuned with a head; their p(z) are averaged."""
-    nets = copy.deepcopy(nets)
-    for net in nets:
-        fit(net, train, True, 1.0, steps=700, lr=2e-3, weight_decay=0.1, seed=seed)
-    return _mean(nets, features(test.magnitudes, test.errors))
-
-
 def of_residuals(estimate: Floats, spread: Floats) -> Floats:
     """Return Gaussian p(z) about estimates, on the bins."""
     p = np.exp(-0.5 * ((GRID.centres - estimate[:, None]) / spread[:, None]) ** 2) + 1e-12
@@ -307,40 +203,61 @@ def by_sklearn(name: str, train: Galaxies, test: Galaxies, seed: int) -> Floats:
     return of_residuals(model.fit(x, train.spec_z).predict(x_test), spread)
 
 
-def scores(pdf: Floats, spec_z: Floats) -> dict[str, float]:
+def with_model(table: Table, train: Ints, test: Ints, seed: int) -> tuple[Floats, RedshiftGrid]:
+    """Run `experiment=few_spectra` on these rows, and return p(z) of the test rows, and its bins."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for rows, file in ((train, "train.csv"), (test, "test.csv")):
+            table[rows].write(folder / file)
+        words = [f"data.path={folder / 'train.csv'}", f"data.test_path={folder / 'test.csv'}", f"seed={seed}"]
+        words += [f"output_dir={folder / 'runs'}", f"data_dir={folder / 'data'}", "logger=none"]
+        own = [*words, "data.columns.object_id=object_id", "trainer.threads=1", "n_bootstrap=2"]
+        run_well("experiment=few_spectra", "fit_missing=true", *own)
+        done = next(folder.glob("runs/*/classifier/*/done.json")).parent
+        pdf, place = np.concatenate(list(read_pdf(done))), Table.read(done / "photo_z.fits")["object_id"]
+        order = {one: i for i, one in enumerate(np.asarray(place).tolist())}
+        ours = [order[one] for one in np.asarray(table["object_id"][test]).tolist()]
+        return np.asarray(pdf[ours], dtype=np.float64), saved(done / "config.yaml").output_grid()
+
+
+def scores(pdf: Floats, spec_z: Floats, grid: RedshiftGrid = GRID) -> dict[str, float]:
     """Judge p(z) and its median."""
-    dz = metrics.residual(spec_z, metrics.median(pdf, GRID))
+    dz = metrics.residual(spec_z, metrics.median(pdf, grid))
     return {
         "sigma_mad": metrics.sigma_mad(dz),
-        "crps": float(metrics.crps(pdf, spec_z, GRID).mean()),
+        "crps": float(metrics.crps(pdf, spec_z, grid).mean()),
         "bias": metrics.bias(dz),
         "outlier_fraction": metrics.outlier_fraction(dz, 0.05),
     }
 
 
-def curves(real: Galaxies, sim: Galaxies, numbers: tuple[int, ...], draws: int, half: int) -> dict[str, Any]:
+def rows_of(draw: int, n_rows: int, quick: bool) -> tuple[Ints, Ints]:
+    """Return the rows with spec_z, in order of their choice, and those that are judged."""
+    rng, half = np.random.default_rng(draw), n_rows // 2
+    judged = rng.permutation(half)[:N_TEST] if quick else half + rng.permutation(n_rows - half)[:N_TEST]
+    pool = np.setdiff1d(np.arange(half if quick else n_rows), judged)
+    return rng.permutation(pool), judged
+
+
+def curves(path: Path, numbers: tuple[int, ...], draws: int, quick: bool) -> dict[str, Any]:
     """Judge every way with so many labels, in several draws of them: lists of scores by way and number."""
-    pool, test = real[:half], real[half:]
-    nets, whole = [simulated(sim, seed) for seed in range(4)], known_of(real)
-    learnt = [mended(pool, seed) for seed in (0, 1)]
-    known, known_test = whole[:half], whole[half:]
-    zero = _mean(nets, known_test.magnitudes)
-    ways: dict[str, Callable[[Ints, int], Floats]] = {
-        "scratch": lambda own, seed: scratch(pool[own], test, seed),
-        "simulated": lambda own, seed: blend(
-            on_simulated(nets, known[own], known_test, seed), scratch(pool[own], test, seed), len(own)
-        ),
-        "self-supervised": lambda own, seed: self_supervised(learnt, pool[own], test, seed),
-        "trees": lambda own, seed: by_sklearn("trees", pool[own], test, seed),
-        "neighbours": lambda own, seed: by_sklearn("neighbours", pool[own], test, seed),
-    }
-    found: dict[str, Any] = defaultdict(lambda: defaultdict(list))
+    table, real, model = Table.read(path), read(path), photoz_lit.load(MODEL, device="cpu")
+    table["object_id"], found = np.arange(len(table)), defaultdict(lambda: defaultdict(list))
+    zero: list[dict[str, float]] = []
     for draw in range(draws):
-        order = np.random.default_rng(draw).permutation(half)
+        order, judged = rows_of(draw, len(table), quick)
+        test = real[judged]
+        alone = model.predict(table[judged], 0.0, table["mag_r"][judged])
+        zero.append(scores(alone.pdf.astype(np.float64), test.spec_z, alone.grid))
         for n in numbers:
-            for name, way in ways.items():
-                found[name][n].append(scores(way(order[:n], draw), test.spec_z))
-    return {"zero": scores(zero, test.spec_z), "ways": found}
+            own, train = order[:n], real[order[:n]]
+            pdf, grid = with_model(table, own, judged, draw)
+            found["simulated"][n].append(scores(pdf, test.spec_z, grid))
+            found["scratch"][n].append(scores(scratch(train, test, draw), test.spec_z))
+            for name in ("trees", "neighbours"):
+                found[name][n].append(scores(by_sklearn(name, train, test, draw), test.spec_z))
+            print(draw, n, {name: by[n][-1]["sigma_mad"] for name, by in found.items()}, flush=True)
+    return {"zero": zero, "ways": found}
 
 
 def draw_curves(found: dict[str, Any]) -> Figure:
@@ -354,7 +271,12 @@ def draw_curves(found: dict[str, Any]) -> Figure:
             values = np.array([[one[key] for one in by_number[n]] for n in by_number])
             means, spread = values.mean(axis=1), values.std(axis=1)
             ax.errorbar(list(by_number), means, spread, color=colour, marker=marker, label=name, capsize=2)
-        ax.axhline(found["zero"][key], color=style.BLUE, linestyle="--", label="simulated survey alone")
+        ax.axhline(
+            np.mean([one[key] for one in found["zero"]]),
+            color=style.BLUE,
+            linestyle="--",
+            label="sdss_main_magnitudes alone",
+        )
         ax.set(xscale="log", xlabel="real galaxies with spec_z", title=word)
         ticks = list(next(iter(found["ways"].values())))
         ax.set_xticks(ticks, [f"{n}" for n in ticks], rotation=45)
@@ -366,27 +288,20 @@ def draw_curves(found: dict[str, Any]) -> Figure:
 def main() -> None:
     """Run it all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name in ("real", "simulated", "output"):
+    for name in ("real", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="tune: the first half alone, 1,900 for 600")
+    parser.add_argument("--quick", action="store_true", help="tune: the first half alone")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    real, half, numbers = read(asked.real), 2500, NUMBERS
-    if asked.quick:
-        rows = np.random.default_rng(0).permutation(2500)
-        real, half, numbers = real[rows], 1900, (300, 1000)
-    found = curves(real, read(asked.simulated), numbers, asked.draws, half)
+    found = curves(asked.real, (300, 1000) if asked.quick else NUMBERS, asked.draws, asked.quick)
     asked.output.mkdir(parents=True, exist_ok=True)
     (asked.output / "few_labels.json").write_text(json.dumps(found, indent=1))
     with rc_context(style.STYLE):
         figure = draw_curves(found)
         (asked.output / "few_labels.svg").write_bytes(style.as_svg(figure))
         (asked.output / "few_labels.png").write_bytes(style.as_png(figure))
-    zero = found["zero"]
-    print(f"{'simulated survey alone':22s}     0  {zero['sigma_mad']:.4f}         {zero['crps']:.5f}", end="")
-    print(f"         bias {zero['bias']:+.4f}")
-    for name, by_number in found["ways"].items():
+    for name, by_number in {MODEL: {0: found["zero"]}, **found["ways"]}.items():
         for n, each in by_number.items():
             s, c, b = (np.array([one[key] for one in each]) for key in ("sigma_mad", "crps", "bias"))
             print(f"{name:22s} {n:5d}  {s.mean():.4f}+-{s.std():.4f} {c.mean():.5f}+-{c.std():.5f} ", end="")

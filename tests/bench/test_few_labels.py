@@ -1,45 +1,30 @@
 """What the curves of few labels are made of."""
 
+from pathlib import Path
+
 import few_labels
 import numpy as np
 import pytest
-import torch
-from few_labels import Galaxies, blend, known_of, of_size, on_simulated, scores, simulated
+from command import magnitude_table
 
 
-def galaxies(n: int, seed: int) -> Galaxies:
-    """Magnitudes that redshift makes red and faint, with errors of galaxies of several sizes."""
-    rng = np.random.default_rng(seed)
-    z = rng.uniform(0.02, 0.3, n)
-    magnitudes = 17 + 3 * z[:, None] + np.linspace(2, -1, 5) * (0.3 + 3 * z[:, None])
-    magnitudes += 0.05 * rng.standard_normal((n, 5))
-    errors = 0.01 * 10 ** (0.2 * (magnitudes - 17)) * np.exp(0.2 * rng.standard_normal((n, 1)))
-    return Galaxies(torch.tensor(magnitudes).float(), torch.tensor(errors).float(), z)
+def test_no_galaxy_is_judged_that_was_learnt_from() -> None:
+    for draw in range(3):
+        for quick, least in ((False, 2500), (True, 0)):
+            order, judged = few_labels.rows_of(draw, 5000, quick)
+            assert not np.intersect1d(order, judged).size
+            assert len(np.unique(order)) == len(order) == (1500 if quick else 4000)
+            assert len(judged) == few_labels.N_TEST
+            assert judged.min() >= least
+            assert not quick or max(judged.max(), order.max()) < 2500
 
 
-def test_what_errors_say_of_size_is_not_what_magnitudes_say() -> None:
-    data = galaxies(500, 0)
-    size = of_size(data)[:, 0].numpy()
-    true = np.log(data.errors[:, 2].numpy()) - 0.2 * np.log(10) * (data.magnitudes[:, 2].numpy() - 17)
-    assert np.corrcoef(size, true)[0, 1] > 0.99
-    assert abs(np.corrcoef(size, data.magnitudes[:, 2].numpy())[0, 1]) < 0.01
-
-
-def test_labels_count_by_their_number() -> None:
-    a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-    np.testing.assert_allclose(blend(a, b, 0), a)
-    np.testing.assert_allclose(blend(a, b, few_labels.WORTH), [[0.5, 0.5]])
-
-
-def test_few_labels_do_no_harm_to_a_right_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_labels, "HIDDEN", [32])
-    monkeypatch.setattr(few_labels, "STEPS", 300)
-    net = simulated(galaxies(2000, 1), 0)
-    real = known_of(galaxies(600, 2))
-    own, test = real[:60], real[60:]
-    alone = few_labels._mean([net], test.magnitudes)
-    helped = on_simulated([net], own, test, 0)
-    np.testing.assert_allclose(helped.sum(axis=1), 1, rtol=1e-5)
-    before, after = (scores(pdf, test.spec_z)["crps"] for pdf in (alone, helped))
-    assert 0 < before < 0.02
-    assert after < 1.02 * before
+@pytest.mark.slow
+def test_every_way_is_judged_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_labels, "N_TEST", 30)
+    magnitude_table(160).write(tmp_path / "real.csv")
+    found = few_labels.curves(tmp_path / "real.csv", (60,), 1, False)
+    assert set(found["ways"]) == set(few_labels.LOOKS)
+    for by_number in found["ways"].values():
+        assert np.isfinite([one["crps"] for one in by_number[60]]).all()
+    assert len(few_labels.draw_curves(found).axes) == 2

@@ -10,6 +10,7 @@ import pytest
 import torch
 from astropy.table import Table
 from command import (
+    QUICK,
     Finished,
     catalogue_words,
     magnitude_table,
@@ -20,6 +21,10 @@ from command import (
     run_well,
     state,
 )
+
+from photoz_lit import metrics
+from photoz_lit.checkpoints import open_weights
+from photoz_lit.config.folders import PRETRAINED
 
 COARSE = ("survey.n_bins=10", "survey.extend_left=5", "survey.extend_right=5")
 
@@ -142,3 +147,61 @@ def test_a_folder_of_something_else_is_refused(catalogue_run: Finished, tmp_path
         (classifier, "that is a run of stage=classifier"),
     ):
         assert said in run("stage=classifier", f"representation={folder}", *words).message
+
+
+@pytest.fixture(scope="module")
+def few_words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Words that fit heads to few galaxies on the package's model of magnitudes."""
+    folder = tmp_path_factory.mktemp("few")
+    magnitude_table(60, seed=5).write(folder / "real.csv")
+    own = [w for w in catalogue_words(folder / "real.csv") if not w.startswith(("encoder", "experiment"))]
+    steps = ("training.representation.max_steps=4", "training.representation.check_every=4", "n_bootstrap=5")
+    heads = ("training.hidden.max_steps=4", "training.hidden.check_every=4")
+    return ("experiment=few_spectra", *own, *steps, *heads, "survey.n_bins=30")
+
+
+def test_the_packages_model_is_taken_by_its_name(few_words: tuple[str, ...], tmp_path: Path) -> None:
+    run_well(*few_words, *places(tmp_path))
+    folder = only(tmp_path / "runs", "classifier/correction=few,*")
+    theirs = PRETRAINED / "sdss_main_magnitudes" / "1"
+    _, packaged = open_weights(theirs)
+    for key, value in packaged["state_dict"].items():
+        if key.startswith("encoder."):
+            assert torch.equal(weights(folder)[key], value), key
+    with np.load(folder / "finishing.npz") as arrays:
+        assert 0 <= arrays["0.borrowed.share"] <= 1
+    data = [word for word in few_words if word.startswith("data")]
+    run_well("stage=predict", f"model={folder}", *data, *places(tmp_path))
+    tested = Table.read(folder / "photo_z.fits")
+    again = Table.read(only(tmp_path / "runs", "predict/*/*/photo_z.fits"))
+    np.testing.assert_allclose(again["photo_z"][tested["object_id"]], tested["photo_z"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["representation=sdss_main"], "sdss_main is of cutouts and sdss_main_magnitudes of magnitudes"),
+        (["representation=sdss"], "no such folder. Name the folder"),
+        (["representation=sdss"], "one that comes with the package: sdss_main, sdss_main_magnitudes"),
+        (
+            ["representation=null", "encoder.noise=0"],
+            "has none: type representation=sdss_main or sdss_main_magnitudes",
+        ),
+    ],
+)
+def test_a_name_that_does_not_fit_is_told_those_that_do(
+    words: list[str], said: str, few_words: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert said in run(*few_words, *words, *places(tmp_path)).message
+
+
+def test_cutouts_take_the_packages_model_of_cutouts(tmp_path: Path) -> None:
+    words = (*QUICK, "data.n_galaxies=60", "data.mock_seed=9", "logger=none", "survey.n_bins=30")
+    steps = ("training.hidden.max_steps=4", "training.hidden.check_every=4")
+    own = ("stage=classifier", "correction=few", "representation=sdss_main", "survey.pixels=64")
+    run_well(*own, *words, *steps, *places(tmp_path))
+    table = Table.read(only(tmp_path / "runs", "classifier/*/photo_z.fits"))
+    with np.load(only(tmp_path / "runs", "classifier/*/finishing.npz")) as arrays:
+        assert arrays["0.borrowed.share"] > 0.5
+    dz = metrics.residual(np.asarray(table["spec_z"]), np.asarray(table["photo_z"]))
+    assert np.median(abs(dz)) < 0.03

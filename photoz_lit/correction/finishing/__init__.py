@@ -12,6 +12,7 @@ LINKS = {
     "prior": "photoz_lit.correction.finishing.prior",
     "temperature": "photoz_lit.correction.finishing.temperature",
     "pit": "photoz_lit.correction.finishing.pit",
+    "borrowed": "photoz_lit.correction.finishing.borrowed",
     "response": "photoz_lit.correction.finishing.response",
 }
 

@@ -35,6 +35,7 @@ class Facts:
     grid: RedshiftGrid  # of p(z), extension included
     slices: MagnitudeSlices
     priors: Priors | None = None  # of p(z), after the links before
+    borrowed: Arrays = field(default_factory=dict)  # heads of the model whose representation it is
     rng: np.random.Generator = field(default_factory=np.random.default_rng)  # divides galaxies into folds
 
 
