@@ -55,6 +55,12 @@ def run(config: Config) -> None:
 
     models = [open_model(folder) for folder in folders]
     p = target.predict
+    if p.prior == "none" and all(model.config.data.source == "mock" for model in models):
+        log.info(
+            "the model has seen simulated galaxies alone: p(z) have the n(z) of the simulated survey, by "
+            "slice of r, for prior. predict.prior=TABLE gives them another; with a few spec_z, train "
+            "correction=few"
+        )
     prior = read_prior(p.prior, models[0].grid)
     store = prepare(target)
     if len(store.catalogue) == 0:
