@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import Finished, parsed, run, run_well
+from command import Finished, only, parsed, run, run_well
 from numpy.typing import NDArray
 
 from photoz_lit.api import Model
@@ -114,12 +114,12 @@ def test_a_link_without_a_form_leaves_p_of_z_unfinished_and_the_card_says_so(
 ) -> None:
     copied = catalogue_run.copy(tmp_path)
     run_well("stage=classifier", "correction=local_pit", *copied.words)
-    (folder,) = copied.folder.glob("runs/main/classifier/correction=local_pit*")
+    folder = only(copied.folder / "runs", "classifier/correction=local_pit*/done.json").parent
     program = Program([open_model(folder)])
     assert program.left_out == ["pit"]
     run_well("stage=export", f"model={folder}", f"output_dir={tmp_path}", "run=out")
-    (card,) = tmp_path.glob("out/export/*/card.md")
-    assert "`model.pt2`, not finished: pit has no such form." in card.read_text()
+    card = only(tmp_path, "out/export/*/card.md").read_text()
+    assert "`model.pt2`, not finished: pit has no such form." in card
 
 
 def test_of_vectors_there_is_none(tmp_path: Path) -> None:
