@@ -20,6 +20,7 @@ PAGES = sorted(
     for path in (
         *ROOT.glob("*.md"),
         *ROOT.glob("conf/*/*.md"),
+        *ROOT.glob("photoz_lit/*/*.md"),
         *ROOT.glob("data/*.md"),
         *ROOT.glob(".github/*.md"),
     )
