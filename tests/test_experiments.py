@@ -147,7 +147,8 @@ def test_baseline_joins_a_sweep_by_a_word(mock_run: Finished, tmp_path: Path) ->
 def test_one_sweep_names_every_correction() -> None:
     conf, sweep = CONF, OmegaConf.load(CONF / "experiment" / "alternatives.yaml")
     named = sweep.hydra.sweeper.params.correction.split(",")
-    assert sorted(named) == sorted(path.stem for path in (conf / "correction").glob("*.yaml"))
+    known = {path.stem for path in (conf / "correction").glob("*.yaml")}
+    assert sorted(named) == sorted(known - {"few"})  # which needs another model
 
 
 def test_blind_surveys_are_five_that_no_setting_was_chosen_on() -> None:

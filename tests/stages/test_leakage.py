@@ -67,7 +67,11 @@ def classified(survey: Finished, correction: str) -> Path:
     called = "none,head=single" if correction == "baseline" else correction  # it has its own representation
     pattern = f"classifier/correction={called},settings=*/done.json"
     if not list((survey.folder / "runs").rglob(pattern)):
-        run_well("stage=classifier", f"correction={correction}", "fit_missing=true", *survey.words)
+        words = list(survey.words)
+        if correction == "few":  # on another model
+            words = [w for w in words if not w.startswith("encoder.")]
+            words.append("representation=sdss_main_magnitudes")
+        run_well("stage=classifier", f"correction={correction}", "fit_missing=true", *words)
     return only(survey.folder / "runs", pattern).parent
 
 
