@@ -58,6 +58,7 @@ def test_numbers_are_those_of_the_command(tmp_path: Path) -> None:
     assert state(tmp_path / "own") == before
 
 
+@pytest.mark.slow
 def test_other_galaxies_are_another_run_of_a_folder(tmp_path: Path) -> None:
     vectors, z, r = galaxies()
     one, other = (

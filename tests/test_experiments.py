@@ -105,6 +105,7 @@ def test_an_experiment_is_one_command_that_goes_on(
     assert not re.search(r"^(training|fitting) ", outcome.out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_label_errors_are_the_same_in_every_stage_and_spare_the_test_split(
     mock_run: Finished, tmp_path: Path
 ) -> None:

@@ -225,6 +225,7 @@ def test_experiment_demo_runs(tmp_path: Path) -> None:
     assert check_run(tmp_path)["n"] == 24
 
 
+@pytest.mark.slow
 def test_experiment_real_catalogue_runs(tmp_path: Path) -> None:
     path = write_catalogue(tmp_path, "galaxies.ecsv")
     words = ("experiment=real_catalogue", *QUICK[1:], *TWO_STEPS, f"data.path={path}", *places(tmp_path))
@@ -256,7 +257,7 @@ def test_cfhtls_does_not_go_with_the_simulated_survey(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("logger", ["csv", "wandb", "none"])
+@pytest.mark.parametrize("logger", ["csv", pytest.param("wandb", marks=pytest.mark.slow), "none"])
 def test_loggers_run(logger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     words = [w for w in catalogue_words(write_catalogue(tmp_path)) if not w.startswith("logger=")]

@@ -19,6 +19,7 @@ def test_numbers_are_set_and_given_back() -> None:
         np.testing.assert_array_equal(ARRAYS[name], values)
 
 
+@pytest.mark.slow
 def test_a_sample_is_like_itself_and_a_fit_finds_what_differs() -> None:
     pytest.importorskip("sklearn")
     survey = calibrate_survey.Survey(np.arange(N), np.random.default_rng(0).normal(0, 0.02, (N, 5)))

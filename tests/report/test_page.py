@@ -342,6 +342,7 @@ def test_template_ships_with_the_package() -> None:
     assert files("photoz_lit.report").joinpath("page.html.jinja").is_file()
 
 
+@pytest.mark.slow
 def test_page_of_another_quantity_never_speaks_of_redshift(tmp_path: Path) -> None:
     for kind in (KINDS[0], KINDS[-1]):
         write_run(tmp_path, kind, 1, n=300, target=MASS)

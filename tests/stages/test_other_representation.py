@@ -195,6 +195,7 @@ def test_a_name_that_does_not_fit_is_told_those_that_do(
     assert said in run(*few_words, *words, *places(tmp_path)).message
 
 
+@pytest.mark.slow
 def test_cutouts_take_the_packages_model_of_cutouts(tmp_path: Path) -> None:
     words = (*QUICK, "data.n_galaxies=60", "data.mock_seed=9", "logger=none", "survey.n_bins=30")
     steps = ("training.hidden.max_steps=4", "training.hidden.check_every=4")

@@ -119,6 +119,7 @@ def test_again_it_is_finished_and_the_line_stands(finished: tuple[Path, tuple[st
     assert {name: digest for name, (_, digest) in after.items()} == {n: d for n, (_, d) in before.items()}
 
 
+@pytest.mark.slow
 def test_plain_frames_and_compressed_ones_say_the_same(
     frames: Path, finished: tuple[Path, tuple[str, ...], Outcome], tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_what_is_missing_from_the_table_is_named(survey: Survey, tmp_path: Path)
     assert "needs data.path" in run(*command).message
 
 
+@pytest.mark.slow
 def test_columns_that_are_not_the_survey_s_stop_nothing_where_they_are_not_used(
     survey: Survey, tmp_path: Path
 ) -> None:
@@ -92,7 +93,7 @@ def test_pixel_positions_may_be_unknown_but_must_be_numbers(survey: Survey, tmp_
     assert "column rowc holds text where numbers are needed" in message
 
 
-@pytest.mark.parametrize("ebv", [False, True])
+@pytest.mark.parametrize("ebv", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_frames_without_ebv_are_marked(survey: Survey, tmp_path: Path, ebv: bool) -> None:
     table = survey.photo.copy()
     table["ebv"] = 0.05
