@@ -13,8 +13,8 @@ help:  ## Show this list
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("photoz_lit needs Python 3.11 or newer: type make PYTHON=python3.12, say" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --no-compile --quiet --upgrade pip
+	$(BIN)/python -m pip install --no-compile --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 install: $(VENV)/installed  ## Make .venv and install the package, its checks and its tests
