@@ -284,3 +284,10 @@ def read_edges(folder: Path) -> NDArray[np.float64]:
             return np.asarray(file[BINS][0], np.float64)
     except (OSError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({error}): delete its folder and run again") from error
+
+
+def read_grid(folder: Path, bins: RedshiftGrid) -> RedshiftGrid:
+    """Return the bins of p(z) of a run folder: the survey's own, with those that Step 3 added to them."""
+    edges = read_edges(folder)
+    left = round((bins.z_min - edges[0]) / bins.width)
+    return bins.extended(left, len(edges) - 1 - bins.n_bins - left)

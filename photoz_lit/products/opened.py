@@ -11,7 +11,7 @@ from astropy.table import Table
 from photoz_lit.errors import DataError
 from photoz_lit.files import read_json
 from photoz_lit.grids import Floats, RedshiftGrid
-from photoz_lit.results import read_edges, read_pdf
+from photoz_lit.results import read_grid, read_pdf
 
 CHUNK = 16384  # galaxies at a time
 
@@ -44,9 +44,7 @@ def opened(folder: Path, form: str) -> Opened:
         header, dtype = hdus[1].header, hdus[1].data.dtype
     if "photo_z_median" not in dtype.names:
         raise DataError(f"{folder}: format={form} has names for redshifts alone: leave it out")
-    edges, bins = read_edges(folder), RedshiftGrid(header["Z_MIN"], header["Z_MAX"], header["N_BINS"])
-    left = round((bins.z_min - edges[0]) / bins.width)
-    grid = bins.extended(left, len(edges) - 1 - bins.n_bins - left)
+    grid = read_grid(folder, RedshiftGrid(header["Z_MIN"], header["Z_MAX"], header["N_BINS"]))
     return Opened(folder, header["NAXIS2"], grid, dtype.newbyteorder("="))
 
 

@@ -11,7 +11,7 @@ from photoz_lit.errors import DataError
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.report.runs import Run
 from photoz_lit.report.table import COLLAPSE, CRPS, OUTLIERS, PLAIN, PLAIN_BULK, RMS, SCATTER, medians
-from photoz_lit.results import read_edges, read_pdf
+from photoz_lit.results import read_grid, read_pdf
 
 REFERENCES = ("Baseline", "Step 1", "none")  # the first that there is
 DRAWS = 100
@@ -70,10 +70,8 @@ def _statistic(run: Run) -> Callable[[Ints], list[float]]:
 
 def _crps(run: Run) -> Floats:
     """Return the CRPS of each galaxy (n,); NaN where p(z) are gone or are of other galaxies too."""
-    grid = run.survey.grid
     try:
-        pdf, first = np.concatenate(list(read_pdf(run.folder))), read_edges(run.folder)[0]
-        left = round((grid.z_min - first) / grid.width)
-        return metrics.crps(pdf, run.spec_z, grid.extended(left, pdf.shape[1] - grid.n_bins - left))
+        pdf = np.concatenate(list(read_pdf(run.folder)))
+        return metrics.crps(pdf, run.spec_z, read_grid(run.folder, run.survey.grid))
     except (DataError, ValueError):
         return np.full(run.spec_z.size, np.nan)

@@ -48,7 +48,7 @@ def _drawn(
     from photoz_lit.results import read_pdf
 
     table = Table.read(folder / "photo_z.fits", mask_invalid=False, character_as_bytes=False)
-    pdf = np.concatenate(list(read_pdf(folder))).astype(np.float64)
+    pdf = np.concatenate(list(read_pdf(folder)))
     cut = Manifest(store.folder / "manifest.csv", store.catalogue["object_id"]).lines
     reference, training, lines = models[0].reference, predictor.priors.training.sum(axis=0), []
     distances = np.empty(0)
