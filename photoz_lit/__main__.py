@@ -49,9 +49,9 @@ def work(config: "Config") -> None:
 
         quieten()
     if "torch" in sys.modules:
-        from photoz_lit.device import use_threads
+        from photoz_lit.device import prepare
 
-        use_threads(config.trainer.threads)
+        prepare(config.trainer)
     stage.run(config)
 
 

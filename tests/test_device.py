@@ -1,8 +1,11 @@
+import platform
+import resource
+
 import pytest
 import torch
 
 from photoz_lit.config import TrainerConfig
-from photoz_lit.device import autocast, device_of, precision_of, use_threads
+from photoz_lit.device import autocast, device_of, keep_memory, precision_of, prepare
 from photoz_lit.errors import ConfigError
 
 
@@ -32,9 +35,21 @@ def test_precision_follows_the_hardware_or_the_settings(
 def test_threads_are_as_many_as_asked_for() -> None:
     before = torch.get_num_threads()
     try:
-        use_threads(2)
+        prepare(TrainerConfig(threads=2))
         assert torch.get_num_threads() == 2
-        use_threads(None)
+        prepare(TrainerConfig(threads=None))
         assert torch.get_num_threads() == 2
     finally:
-        use_threads(before)
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_memory_that_was_freed_is_not_mapped_afresh() -> None:
+    def new_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(8_000_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_memory()
+    torch.ones(8_000_000)
+    assert new_pages() < 100  # of 7,813
