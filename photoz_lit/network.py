@@ -23,7 +23,7 @@ def build(config: Config, kind: str, shape: tuple[int, ...]) -> PhotozNet:
         raise ConfigError(
             f"encoder={e.name} cannot read {kind}: type encoder={' or encoder='.join(readers(kind))}"
         )
-    n_columns = inputs_of(config, kind)(torch.zeros(1, *shape[1:]), torch.zeros(1)).shape[1]
+    n_columns = inputs_of(config, kind)(torch.zeros(1, *shape[1:]), None).shape[1]
     encoder = build_encoder(e.name, n_columns, s.pixels, e, generator)
     n_outputs = membership(config).shape[1]
     head = Head(encoder.n_features, n_outputs, s.n_bins, generator=generator)

@@ -1,12 +1,14 @@
 """What happens to a batch on its way into the network, on the device."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 N_SYMMETRIES = 8
+CHUNK = 8  # images at a time: what a processor's cache takes
 
 
 def stretch(x: Tensor, scale: float = 1.0) -> Tensor:
@@ -15,20 +17,24 @@ def stretch(x: Tensor, scale: float = 1.0) -> Tensor:
     return x.abs().div_(scale).add_(1).sqrt_().sub_(1).copysign_(x)
 
 
+@cache
+def places(pixels: int, device: torch.device) -> Tensor:
+    """Return where each pixel of a turned square image comes from, (8, pixels^2), by symmetry."""
+    with torch.inference_mode(False):  # to be used outside of it too
+        square = torch.arange(pixels**2, device=device).view(pixels, pixels)
+        transposed = [square, square.T]
+        flips = [[axis for axis, bit in ((0, 2), (1, 4)) if s & bit] for s in range(N_SYMMETRIES)]
+        return torch.stack([transposed[s & 1].flip(flips[s]).flatten() for s in range(N_SYMMETRIES)])
+
+
 def apply_symmetry(images: Tensor, symmetry: Tensor) -> Tensor:
     """Turn and mirror images (n, bands, pixels, pixels), each by one of the symmetries of the square, (n,).
 
-    Of three bits, 1 transposes, 2 flips rows, 4 flips columns; 0 leaves the image as it is.
+    Of three bits, 1 transposes, 2 flips rows, 4 flips columns; 0 leaves the image as it is. Pixels are
+    gathered by index: a device need not tell the processor how many images have which symmetry.
     """
-    out = torch.empty_like(images)
-    for s in range(N_SYMMETRIES):
-        members = (symmetry == s).nonzero()[:, 0]
-        turned = images[members]
-        if s & 1:
-            turned = turned.transpose(-1, -2)
-        axes = [axis for axis, bit in ((-2, 2), (-1, 4)) if s & bit]
-        out[members] = turned.flip(axes) if axes else turned
-    return out
+    where = places(images.shape[-1], images.device)[symmetry][:, None]
+    return images.flatten(2).gather(2, where.expand(-1, images.shape[1], -1)).view_as(images)
 
 
 class Inputs(Protocol):
@@ -56,8 +62,18 @@ class ImageInputs:
     n_views: int = N_SYMMETRIES
 
     def __call__(self, inputs: Tensor, view: Tensor | None, unit: Tensor | None = None) -> Tensor:
-        """Return the network's input in the given views."""
-        return stretch((inputs if view is None else apply_symmetry(inputs, view)).float(), self.scale)
+        """Return the network's input in the given views, channels last."""
+        if inputs.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._made(inputs, view).contiguous(memory_format=torch.channels_last)
+        shape = inputs.shape
+        out = torch.empty(shape, dtype=torch.float32, memory_format=torch.channels_last)
+        for part in (slice(i, i + CHUNK) for i in range(0, shape[0], CHUNK)):
+            out[part] = self._made(inputs[part], None if view is None else view[part])
+        return out
+
+    def _made(self, inputs: Tensor, view: Tensor | None) -> Tensor:
+        stretched = stretch(inputs.float(), self.scale)
+        return stretched if view is None else apply_symmetry(stretched, view)
 
 
 @dataclass(frozen=True)
