@@ -83,7 +83,7 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=training.check_every,
+        log_every_n_steps=1,  # losses are told at the end of an epoch alone
         use_distributed_sampler=False,
         default_root_dir=folder,
     )
@@ -120,11 +120,12 @@ class Pace(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin at the step that a resumed training stands at."""
         pace = counted("steps", trainer.global_step, self.max_steps, self.wanted and trainer.global_rank == 0)
-        self.tick = self.showing.enter_context(pace)
+        self.tick, self.at = self.showing.enter_context(pace), trainer.global_step
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Go one step on."""
-        self.tick(1)
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Go the steps of a block on."""
+        self.tick(trainer.global_step - self.at)
+        self.at = trainer.global_step
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the bar away, whatever ended the training."""

@@ -163,6 +163,12 @@ def _check_training(c: Config) -> None:
             f"training.{name}.max_steps={t.max_steps} must be a multiple of "
             f"training.{name}.check_every={t.check_every}",
         )
+    batch, devices = c.training.representation.batch_size, c.trainer.devices
+    _require(
+        c.stage.name != "representation" or batch % devices == 0,
+        f"trainer.devices={devices} cannot share training.representation.batch_size={batch} evenly: each "
+        "gets its part of every batch. Type another batch size or number of devices",
+    )
 
 
 def _check_combinations(c: Config) -> None:

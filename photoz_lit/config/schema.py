@@ -156,7 +156,8 @@ class TrainerConfig:
     devices: int = setting(1, least=1)
     precision: str = setting("auto", choices=("auto", "bf16-mixed", "32-true"))
     compile: bool = False
-    num_workers: int = setting(0, least=0)  # processes that read cutouts; 0: the main process
+    # Processes that read cutouts; 0: the main process; null: as many as serve.
+    num_workers: int | None = setting(None, least=0)
     threads: int | None = setting(None, least=1)  # of the CPU; null: the libraries' own choice
     progress: bool = True  # progress bars, where there is a terminal
 

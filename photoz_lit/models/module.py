@@ -1,5 +1,6 @@
 """The LightningModule: a network, its labels, its optimiser. Stages differ by these, not by branches."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -69,6 +70,8 @@ class PhotozModule(pl.LightningModule):
         self.settings = settings or {}
         self.register_buffer("membership", membership, persistent=False)
         self.loss_function = loss_function
+        self.automatic_optimization = False
+        self.sums: dict[str, tuple[Any, int]] = {}  # of losses and weights, by kind
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the logits of redshift outputs (n, R, K) and gate (n, R)."""
@@ -85,20 +88,37 @@ class PhotozModule(pl.LightningModule):
         """Mean loss of a batch (Lin et al. 2022, section 4)."""
         return self.loss_function(self(batch), batch | {"member": self.membership[batch["r_slice"]]})
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of a training batch."""
-        return self._logged("train_loss", batch)
+    def training_step(self, block: dict[str, Tensor], batch_idx: int) -> None:
+        """Take the steps of a block of batches, (steps, n, ...), at once: a step of Lightning costs 2 ms."""
+        optimiser, scheduler = self.optimizers(), self.lr_schedulers()
+        for i in range(len(block["ebv"])):
+            self.begin_step()
+            loss = self.loss({name: values[i] for name, values in block.items()})
+            optimiser.zero_grad()  # type: ignore[union-attr]
+            self.manual_backward(loss)
+            optimiser.step()  # type: ignore[union-attr]
+            scheduler.step()  # type: ignore[union-attr]
+            torch.clear_autocast_cache()  # of weights as they were before this step
+            self.tally(loss, 1)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the loss of a validation batch."""
-        self._logged("val_loss", batch)
+        """Note the loss of a validation batch."""
+        self.tally(self.loss(batch), len(batch["ebv"]))
 
-    def _logged(self, name: str, batch: dict[str, Tensor]) -> Tensor:
-        loss, n = self.loss(batch), len(batch["ebv"])
-        self.log(name, loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=n)
-        return loss
+    def tally(self, loss: Tensor, weight: int) -> None:
+        """Add a loss to the mean, on the device: nothing waits for it."""
+        kind = "train" if self.training else "val"
+        total, weights = self.sums.get(kind, (0.0, 0))
+        self.sums[kind] = (total + weight * loss.detach().double(), weights + weight)
 
-    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def tell(self, kind: str) -> float:
+        """Log the mean loss since the last time, and return it."""
+        total, weights = self.sums.pop(kind)
+        loss = total / weights
+        self.log_dict({f"{kind}_loss": loss, "step": float(self.global_step)}, sync_dist=True)
+        return float(loss)
+
+    def begin_step(self) -> None:
         """Make what is random in this step a function of (seed, step): a resumed run is the same.
 
         Not once an epoch: loaders draw from the same generator, and others when a run is resumed.
@@ -109,12 +129,16 @@ class PhotozModule(pl.LightningModule):
         else:
             torch.manual_seed(seed)
 
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss."""
+        self.tell("train")
+
     def on_validation_epoch_end(self) -> None:
-        """Stop a training that has diverged, while its last good checkpoint stands."""
-        loss = self.trainer.callback_metrics.get("val_loss")
-        if loss is not None and not bool(torch.isfinite(loss)):
+        """Log the loss, and stop a training that has diverged while its last good checkpoint stands."""
+        loss = self.tell("val")
+        if not math.isfinite(loss):
             raise DataError(
-                f"the validation loss is {float(loss)} at step {self.global_step}: training has diverged. "
+                f"the validation loss is {loss} at step {self.global_step}: training has diverged. "
                 f"Lower its learning rate ({self.training_config.lr:g}), or type trainer.precision=32-true"
             )
 
@@ -126,7 +150,7 @@ class PhotozModule(pl.LightningModule):
         """Adam with decoupled weight decay over what trains, with the schedule of the settings."""
         t = self.training_config
         parameters = [p for p in self.net.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(parameters, lr=t.lr, weight_decay=t.weight_decay)
+        optimiser = torch.optim.AdamW(parameters, lr=t.lr, weight_decay=t.weight_decay, fused=True)
         scheduler: torch.optim.lr_scheduler.LRScheduler
         match t.schedule:
             case "one_cycle":

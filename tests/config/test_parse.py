@@ -191,6 +191,7 @@ def assert_holds(held: Any, written: Any) -> None:
             ["trainer.strategy", "under 'trainer'"],
         ),
         (["stage=representation", "trainer.devices=0"], ["trainer.devices=0"]),
+        (["stage=representation", "trainer.devices=3"], ["trainer.devices=3", "batch_size=128", "evenly"]),
         (["stage=representation", "trainer.threads=0"], ["trainer.threads=0"]),
         (["stage=representation", "trainer.num_workers=-1"], ["trainer.num_workers=-1"]),
         (["stage=representation", *MAGNITUDES, "encoder.hidden=[0]"], ["encoder.hidden=[0]"]),

@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream, in_order, loader
+from photoz_lit.data.datamodule import BLOCK, Galaxies, GalaxyData, Stream, in_order, loader
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -98,8 +98,32 @@ def test_validation_is_every_galaxy_once_in_order_and_unturned() -> None:
     assert not np.concatenate([v for _, v in order]).any()
 
 
-def test_data_module_gives_the_stream_and_the_validation_split() -> None:
+def test_data_module_gives_the_stream_in_blocks_and_the_validation_split() -> None:
     data = GalaxyData(galaxies(), galaxies(9), stream=Stream(50, 8, 10, 3, 8))
     train = list(data.train_dataloader())
-    assert [b["number"].tolist() for b in train] == [m.tolist() for m, _ in batches()]
+    assert [b["number"].shape for b in train] == [(10, 8)]
+    assert train[0]["number"].tolist() == [m.tolist() for m, _ in batches()]
     assert [b["number"].tolist() for b in data.val_dataloader()] == [list(range(9))]
+
+
+@pytest.mark.parametrize(("room", "steps"), [(1e9, 10), (8 * 24 * 7, 5), (8 * 24, 1), (1, 1)])
+def test_blocks_divide_an_epoch_and_fit_in_their_room(
+    room: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BLOCK, "cpu", room)  # of 8 galaxies of 24 bytes
+    data = GalaxyData(galaxies(), galaxies(9), stream=Stream(50, 8, 10, 3, 8))
+    assert {b["number"].shape for b in data.train_dataloader()} == {(steps, 8)}
+
+
+@pytest.mark.parametrize("views_first", [False, True])
+def test_galaxies_on_a_device_are_the_same(views_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("photoz_lit.data.datamodule.READ", 7)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(8, 60, 3) if views_first else (60, 2, 3)).astype(np.float16)
+    some = Galaxies(inputs, {"number": np.arange(50)}, rng.permutation(60)[:50], views_first)
+    picks = rng.integers(0, 50, (4, 8)), rng.integers(0, 8, (4, 8))
+    there = some.on(torch.device("cpu"))[picks]
+    assert there.keys() == some[picks].keys()
+    for name, values in some[picks].items():
+        assert torch.equal(there[name], values), name
+        assert there[name].dtype == values.dtype

@@ -105,7 +105,7 @@ def test_randomness_of_a_step_is_a_function_of_seed_and_step() -> None:
     one = module()
     drawn = []
     for _ in range(2):
-        one.on_train_batch_start(batch(), 0)
+        one.begin_step()
         drawn.append(torch.rand(3))
         torch.manual_seed(99)
     assert torch.equal(*drawn)
