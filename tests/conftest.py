@@ -21,6 +21,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what trials of compilation find out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def golden_folder() -> Path:
     """Folder with the golden arrays; another set of the same names can take its place."""
     return Path(os.environ.get("PHOTOZ_LIT_GOLDEN", ROOT / "tests" / "golden"))

@@ -155,7 +155,7 @@ class TrainerConfig:
     accelerator: str = setting("auto", choices=("auto", "cpu", "gpu", "cuda"))
     devices: int = setting(1, least=1)
     precision: str = setting("auto", choices=("auto", "bf16-mixed", "32-true"))
-    compile: bool = False
+    compile: bool | None = None  # encoders; null: by a short trial, where it can pay
     # Processes that read cutouts; 0: the main process; null: as many as serve.
     num_workers: int | None = setting(None, least=0)
     threads: int | None = setting(None, least=1)  # of the CPU; null: the libraries' own choice

@@ -1,6 +1,6 @@
 """Heads: embedding to p(z), a mixture of redshift outputs under a gate (Lin et al. 2022, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Self, cast
 
 import torch
@@ -150,11 +150,12 @@ class PhotozNet(nn.Module):
             )
         self.encoder = encoder
         self.head = head
+        self.compiled: Callable[[Tensor, Tensor], Tensor] | None = None  # the encoder, where that is faster
         self.set_trainable(trainable)
 
     def forward(self, image: Tensor, ebv: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map images (or catalogue columns) and E(B-V), mag, (n,) to the head's z_logits and gate_logits."""
-        logits: tuple[Tensor, Tensor | None] = self.head(self.encoder(image, ebv))
+        logits: tuple[Tensor, Tensor | None] = self.head((self.compiled or self.encoder)(image, ebv))
         return logits
 
     def set_trainable(self, trainable: Trainable) -> Self:

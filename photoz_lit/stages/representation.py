@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from photoz_lit import config as settings
 from photoz_lit import products
 from photoz_lit.checkpoints import load_weights, open_weights, save_checkpoint
+from photoz_lit.compiled import faster
 from photoz_lit.config import Config
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
@@ -92,8 +93,9 @@ def fit(
     )
     plain = settings.to_container(config)
     module = PhotozModule(net, torch.from_numpy(membership(config)), t, config.seed, inputs, settings=plain)
-    if config.trainer.compile:
-        net.encoder.compile()
+    one = inputs(torch.from_numpy(np.ascontiguousarray(array[:1])), None)
+    shape = (t.batch_size // config.trainer.devices, *one.shape[1:])
+    net.compiled = faster(net.encoder, shape, config.trainer, calls=t.max_steps, training=True)
     log.info("training %s, head=%s on %d galaxies", config.encoder.name, config.head, len(rows[0]))
     checkpoint = train(
         module,
