@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from photoz_lit import metrics
-from photoz_lit.checkpoints import load_weights
-from photoz_lit.config import Config, TrainerConfig, TrainingConfig, to_container
+from photoz_lit.config import Config, TrainerConfig, TrainingConfig
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table
 from photoz_lit.correction.losses import loss_module
 from photoz_lit.correction.losses.sample import Sample
@@ -22,17 +21,16 @@ from photoz_lit.correction.prior import smoothed_prior
 from photoz_lit.correction.rescaling import choose_tau, learnt_scales, tau_normalised
 from photoz_lit.correction.settings import PARTS
 from photoz_lit.correction.weights import LDS_SIGMA, galaxy_weights, lds_weights
-from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
+from photoz_lit.data.batches import Galaxies
 from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.splits import draw
 from photoz_lit.device import BATCH, device_of
 from photoz_lit.files import digest_of, locked
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.models.encoders.precomputed import Precomputed
-from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet, Trainable, mixture
-from photoz_lit.models.module import LossFunction, PhotozModule, SoftLabels
+from photoz_lit.models.heads import AnyHead, Head, HiddenHead, Trainable, mixture
+from photoz_lit.models.labels import LossFunction, SoftLabels
 from photoz_lit.network import membership, new_outputs
-from photoz_lit.training import train
+from photoz_lit.plain_training import train_head
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +44,6 @@ class Embedded:
     embeddings: NDArray[np.float32]
     spec_z: Floats
     r: Floats
-    ebv: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +89,7 @@ class Task:
         views = self.data.embeddings[: self.n_views]
         found = []
         for rows, sample, extra in zip((self.train_rows, self.val_rows), self.samples, own, strict=True):
-            columns: dict[str, NDArray[Any]] = {"ebv": self.data.ebv[rows], "r_slice": sample.r_slice}
-            found.append(Galaxies(views, columns | extra, rows, views_first=True))
+            found.append(Galaxies(views, {"r_slice": sample.r_slice, **extra}, rows))
         return found
 
 
@@ -201,25 +197,11 @@ def fit_head(
     `galaxies` are those to train on and to validate with. Checkpoints go to `folder`; a training that is
     finished there is taken from there.
     """
-    n_views, length = len(galaxies[0].inputs), len(galaxies[0])
-    stream = Stream(length, training.batch_size, training.check_every, config.seed, n_views)
-    net = PhotozNet(Precomputed(head.n_features), head, trainable)
-    members, settings = torch.from_numpy(membership(config)), to_container(config)
-    module = PhotozModule(net, members, training, config.seed, settings=settings, loss_function=loss_function)
+    for part in head.modules():
+        if isinstance(part, Head) and part.gate is not None:
+            part.gate.requires_grad_(trainable == "all")
     log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))
-    checkpoint = train(
-        module,
-        GalaxyData(*galaxies, stream=stream),
-        folder,
-        training=training,
-        trainer=replace(config.trainer, devices=1),  # seconds of work: not worth several
-        logger=config.logger,
-        name=f"{config.run} {config.names['classifier']} {folder.name}",
-    )
-    prefix = "net.head."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    load_weights(head, weights, folder / "result.ckpt")
-    return head
+    return train_head(config, head, loss_function, training, galaxies, folder)
 
 
 def rescaled(kind: Literal["tau", "learnt"], head: Head, train: Sample, val: Sample) -> Head:

@@ -25,12 +25,7 @@ def tracked(config: Config, folder: Path) -> Iterator[None]:
     Trainings write to `wandb.run`. In the end the numbers of `metrics.json` are its summary, and the figures
     that the report draws of a run stand beside them.
     """
-    from pytorch_lightning.utilities import rank_zero_only
-
-    online = config.logger.name == "wandb_online"
-    wanted = online or config.logger.name == "wandb"
-    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-    run = _begun(config, folder, online) if wanted and first else None
+    run = _begun(config, folder) if config.logger.name.startswith("wandb") else None
     if run is None:
         yield
         return
@@ -44,10 +39,14 @@ def tracked(config: Config, folder: Path) -> Iterator[None]:
         run.finish(exit_code=failed)
 
 
-def _begun(config: Config, folder: Path, online: bool) -> Any:
-    """Begin a run: of W&B where it answers, else kept offline, else none."""
+def _begun(config: Config, folder: Path) -> Any:
+    """Begin a run: of W&B where it answers, else kept offline, else none, as on a second device."""
     import wandb
+    from pytorch_lightning.utilities import rank_zero_only
 
+    if rank_zero_only.rank > 0:  # type: ignore[attr-defined]
+        return None
+    online = config.logger.name == "wandb_online"
     limits = {"init_timeout": PATIENCE, "login_timeout": PATIENCE, "finish_timeout": AT_THE_END}
     known: dict[str, Any] = {k: v for k, v in limits.items() if k in wandb.Settings.model_fields}
     stage, group = folder.parent.name, re.sub(r",seed=\d+$", "", folder.name)

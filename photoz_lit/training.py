@@ -1,24 +1,33 @@
 """One training with Lightning: device, precision, progress, logs, checkpoints, resume."""
 
 import logging
-import re
+import os
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from photoz_lit.checkpoints import load_checkpoint, save_checkpoint
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
-from photoz_lit.data.datamodule import GalaxyData
+from photoz_lit.data.batches import VAL_BATCH, Galaxies, Stream, in_order, loader
 from photoz_lit.device import device_of, precision_of
 from photoz_lit.errors import DataError
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.progress import counted
+
+BLOCK = {"cpu": 8e6, "cuda": 256e6}  # bytes of inputs that a device gets at once
+MOST_STEPS = 100  # of a block
+ON_GPU = 0.6  # of its free memory that training galaxies may take
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +49,58 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message, category)
     for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class GalaxyData(pl.LightningDataModule):
+    """Blocks of batches of training galaxies, as a stream gives them, and validation galaxies in order.
+
+    Where a GPU has room they are all in its memory. Else `num_workers` processes read them, None: as many
+    as serve.
+    """
+
+    def __init__(
+        self, train: Galaxies, val: Galaxies, *, stream: Stream, num_workers: int | None = None
+    ) -> None:
+        super().__init__()
+        self.train, self.val, self.stream, self.num_workers = train, val, stream, num_workers
+
+    def setup(self, stage: str) -> None:
+        """Bring the galaxies to the GPU, where they fit."""
+        device = self._device()
+        if device.type == "cuda" and isinstance(self.train.inputs, np.ndarray):
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(len(part) * part.row_bytes for part in (self.train, self.val)) < ON_GPU * free:
+                self.train, self.val = self.train.on(device), self.val.on(device)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Return this device's share of the stream."""
+        stream, t = self.stream, self.trainer
+        if t:
+            stream = replace(stream, rank=t.global_rank, world_size=t.world_size)
+        return loader(self.train, replace(stream, block=self._block(stream)), self._workers())
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Return the validation galaxies in order."""
+        return loader(self.val, in_order(len(self.val), VAL_BATCH), self._workers())
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def _block(self, stream: Stream) -> int:
+        """Return how many steps a device gets at once: several devices meet after each step."""
+        if stream.world_size > 1:
+            return 1
+        room = int(BLOCK[self._device().type] // (stream.batch_size * self.train.row_bytes))
+        most = max(1, min(MOST_STEPS, room, stream.steps_per_epoch))
+        return next(n for n in range(most, 0, -1) if stream.steps_per_epoch % n == 0)
+
+    def _workers(self) -> int:
+        if isinstance(self.train.inputs, Tensor):
+            return 0
+        if self.num_workers is not None:
+            return self.num_workers
+        # On a CPU the network takes all cores.
+        return min(8, (os.cpu_count() or 2) // 2) if self._device().type == "cuda" else 0
 
 
 def train(
@@ -143,7 +204,6 @@ def _logger(config: LoggerConfig, folder: Path) -> Logger | bool:
 
             if wandb.run is None:  # W&B cannot be used, or this is not the first device
                 return False
-            step = re.sub("^training|-[0-9a-f]{12}$", "", folder.name)  # of several trainings of one run
-            return WandbLogger(experiment=wandb.run, prefix=step)
+            return WandbLogger(experiment=wandb.run)
         case _:
             return False

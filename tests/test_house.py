@@ -15,7 +15,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("config",),
     ("checkpoints", "device"),
     ("compiled",),
-    ("network", "embeddings", "fitting", "training", "inference"),
+    ("network", "embeddings", "fitting", "plain_training", "training", "inference"),
     ("estimates", "frozen", "hub", "program", "results", "runs", "scores"),
     ("products",),
     ("api", "report"),

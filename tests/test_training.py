@@ -10,13 +10,13 @@ import torch
 from command import QUICK, begin
 
 from photoz_lit.config import LoggerConfig, TrainerConfig, TrainingConfig
-from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
+from photoz_lit.data.batches import Galaxies, Stream
 from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
-from photoz_lit.training import quieten, train
+from photoz_lit.training import BLOCK, GalaxyData, quieten, train
 
 
 def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 0) -> dict[str, Any]:
@@ -109,3 +109,25 @@ def test_two_devices_train_as_one_does_with_the_same_batches(tmp_path: Path) -> 
         assert len(list((tmp_path / str(devices)).rglob("photo_z.fits"))) == 1
     assert np.isfinite(losses[0]).sum() == 8  # of two epochs a step, and a loss of each kind
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+def galaxy_data() -> GalaxyData:
+    columns, inputs = {"number": np.arange(50)}, np.zeros((50, 2, 3), "f4")
+    galaxies = Galaxies(inputs, columns, np.arange(50))
+    return GalaxyData(galaxies, replace(galaxies, rows=np.arange(9)), stream=Stream(50, 8, 10, 3, 8))
+
+
+def test_data_module_gives_the_stream_in_blocks_and_the_validation_split() -> None:
+    data = galaxy_data()
+    train = list(data.train_dataloader())
+    assert [b["number"].shape for b in train] == [(10, 8)]
+    assert train[0]["number"].tolist() == [m.tolist() for m, _ in data.stream]
+    assert [b["number"].tolist() for b in data.val_dataloader()] == [list(range(9))]
+
+
+@pytest.mark.parametrize(("room", "steps"), [(1e9, 10), (8 * 24 * 7, 5), (8 * 24, 1), (1, 1)])
+def test_blocks_divide_an_epoch_and_fit_in_their_room(
+    room: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BLOCK, "cpu", room)  # of 8 galaxies of 24 bytes
+    assert {b["number"].shape for b in galaxy_data().train_dataloader()} == {(steps, 8)}

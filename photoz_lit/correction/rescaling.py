@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from photoz_lit.correction import CHUNK
@@ -89,6 +88,8 @@ def _learnt_scale(x: Array, weight: Array, bias: Array, k: Array, member: Array,
         pull = scale - 1
         loss = loss / len(x) + penalty * float(pull @ pull) / n_bins
         return loss, gradient / len(x) + 2 * penalty * pull / n_bins
+
+    from scipy.optimize import minimize  # takes half a second to import
 
     options = {"maxiter": MOST_ITERATIONS}
     found = minimize(objective, np.ones(n_bins), jac=True, method="L-BFGS-B", options=options)

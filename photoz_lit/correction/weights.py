@@ -7,7 +7,6 @@ that the learning rate keeps its meaning.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.stats import gaussian_kde
 
 from photoz_lit.grids import Floats, RedshiftGrid
 
@@ -48,6 +47,8 @@ def dense_weights(spec_z: ArrayLike, alpha: float) -> Floats:
     (Steininger et al. 2021, Machine Learning 110, 2187). The kernel is as wide as in the authors' code,
     1.06 std n^(-1/5).
     """
+    from scipy.stats import gaussian_kde  # takes a second to import
+
     z = np.asarray(spec_z, dtype=np.float64)
     if z.size < 2 or z.min() == z.max():
         raise ValueError(f"DenseWeight needs different redshifts, got {z.size} that are all the same")

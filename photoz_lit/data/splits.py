@@ -51,9 +51,6 @@ def with_ids(table: "Table") -> "Table":
 
 def same_object(table: "Table") -> Ints:
     """Number rows by object, (n,): equal for an equal object_id, and for positions (deg) at one place."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     _, group = np.unique(np.asarray(table["object_id"]), return_inverse=True)
     group = np.asarray(group.ravel(), dtype=np.int64)
     if not {"ra", "dec"} <= set(table.colnames):
@@ -66,6 +63,11 @@ def same_object(table: "Table") -> Ints:
     sky = SkyCoord(ra[known] * u.deg, dec[known] * u.deg)
     first, second, _, _ = search_around_sky(sky, sky, SAME_PLACE * u.arcsec)
     first, second, n = group[known[first]], group[known[second]], int(group.max()) + 1
+    if np.array_equal(first, second):
+        return group
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(first.size), (first, second)), shape=(n, n))
     _, joined = connected_components(links, directed=False)
     return np.asarray(joined[group], dtype=np.int64)

@@ -36,10 +36,10 @@ def training_labels(
     Galaxies of the training and validation splits have one error each, from the seed: every stage is told the
     same. No label leaves the survey's range: clipped ones would pile up at its ends. Test galaxies have none.
     """
-    from scipy.stats import truncnorm
-
     if error == 0:
         return true
+    from scipy.stats import truncnorm  # takes a second to import
+
     u = np.random.default_rng([seed, 17]).random(len(true))
     low, high = z_range
     told = truncnorm.ppf(u, (low - true) / error, (high - true) / error, true, error)

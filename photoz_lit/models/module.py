@@ -1,48 +1,14 @@
 """The LightningModule: a network, its labels, its optimiser. Stages differ by these, not by branches."""
 
-import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from photoz_lit.correction.losses.functions import hard_label_loss, soft_label_loss
 from photoz_lit.data.transforms import Inputs
-from photoz_lit.errors import DataError
 from photoz_lit.models.heads import PhotozNet
-
-LossFunction = Callable[[tuple[Tensor, Tensor | None], dict[str, Tensor]], Tensor]
-"""Maps z_logits (n, R, K) and gate_logits (n, R) or None, and a batch with `member` (n, R), to a scalar."""
-
-
-class Training(Protocol):
-    """Length and optimiser; schedule: `one_cycle`, `halfway_drop` (the paper's) or `constant`."""
-
-    max_steps: int
-    lr: float
-    weight_decay: float
-    schedule: str
-
-
-def hard_labels(logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
-    """Loss of the Baseline and of Step 1: one-hot labels."""
-    return hard_label_loss(*logits, batch["z_bin"], batch["member"])
-
-
-class SoftLabels(nn.Module):
-    """Loss of Step 3: soft labels (n_cells, R, n_bins) of occupied cells, indexed by the batch's `cell`."""
-
-    targets: Tensor
-
-    def __init__(self, targets: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("targets", targets, persistent=False)
-
-    def forward(self, logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
-        """Map logits and a batch to a scalar."""
-        return soft_label_loss(*logits, self.targets[batch["cell"]], batch["member"])
+from photoz_lit.models.labels import LossFunction, Training, check_loss, hard_labels, rate
 
 
 class PhotozModule(pl.LightningModule):
@@ -135,12 +101,7 @@ class PhotozModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss, and stop a training that has diverged while its last good checkpoint stands."""
-        loss = self.tell("val")
-        if not math.isfinite(loss):
-            raise DataError(
-                f"the validation loss is {loss} at step {self.global_step}: training has diverged. "
-                f"Lower its learning rate ({self.training_config.lr:g}), or type trainer.precision=32-true"
-            )
+        check_loss(self.tell("val"), self.global_step, self.training_config.lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the resolved settings beside the weights."""
@@ -151,16 +112,5 @@ class PhotozModule(pl.LightningModule):
         t = self.training_config
         parameters = [p for p in self.net.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(parameters, lr=t.lr, weight_decay=t.weight_decay, fused=True)
-        scheduler: torch.optim.lr_scheduler.LRScheduler
-        match t.schedule:
-            case "one_cycle":
-                # Of 5 steps none would be left to rise in: a division by zero.
-                total = max(t.max_steps + 1, 6)
-                scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                    optimiser, max_lr=t.lr, total_steps=total, pct_start=0.2, cycle_momentum=False
-                )
-            case "halfway_drop":
-                scheduler = torch.optim.lr_scheduler.StepLR(optimiser, max(1, t.max_steps // 2), gamma=0.2)
-            case _:
-                scheduler = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(t, step))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

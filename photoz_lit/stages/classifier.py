@@ -29,7 +29,6 @@ from photoz_lit.models.heads import FARTHEST, AnyHead, Ensemble, Head, Mean, Pho
 from photoz_lit.network import inputs_of, load
 from photoz_lit.runs import Run, check_origin, finish, finish_again, opened, origin_of, require_representation
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
-from photoz_lit.stages.representation import fit_missing
 from photoz_lit.tracking import tracked
 
 log = logging.getLogger(__name__)
@@ -43,6 +42,8 @@ def run(config: Config) -> None:
     if "borrowed" in dict(config.correction.links):
         heads_of(config)  # or stop before anything is trained
     if config.fit_missing or config.encoder.name == "precomputed" or config.representation:
+        from photoz_lit.stages.representation import fit_missing  # Lightning takes seconds to import
+
         fit_missing(config)  # of vectors, or with another run's encoder, only a first head, in seconds
     require_representation(config)
     store = store_folder(config).name
@@ -95,7 +96,7 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
         if not (representation / "reference.npz").is_file():
             write_reference(config, store, net, inputs, train_rows, val_rows)
     link(representation / "reference.npz", folder)  # the folder alone is enough to predict with, anywhere
-    galaxies = Embedded(embeddings, spec_z, r, np.asarray(store.catalogue["ebv"], dtype=np.float32))
+    galaxies = Embedded(embeddings, spec_z, r)
 
     # Steps 2 and 3, a head for each subset; an ensemble averages their p(z).
     fitted = [

@@ -19,7 +19,7 @@ from photoz_lit.checkpoints import load_weights, open_weights, save_checkpoint
 from photoz_lit.compiled import faster
 from photoz_lit.config import Config
 from photoz_lit.correction.prior import Priors
-from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
+from photoz_lit.data.batches import Galaxies, Stream
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs, VectorInputs
 from photoz_lit.device import BATCH, device_of
@@ -29,12 +29,13 @@ from photoz_lit.files import write_table
 from photoz_lit.fitting import fit_head, predict
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.models.module import PhotozModule, hard_labels
+from photoz_lit.models.labels import hard_labels
+from photoz_lit.models.module import PhotozModule
 from photoz_lit.network import build, inputs_of, membership
 from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.tracking import tracked
-from photoz_lit.training import train
+from photoz_lit.training import GalaxyData, train
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def fit(
     )
     plain = settings.to_container(config)
     module = PhotozModule(net, torch.from_numpy(membership(config)), t, config.seed, inputs, settings=plain)
-    one = inputs(torch.from_numpy(np.ascontiguousarray(array[:1])), None)
+    one = inputs(torch.from_numpy(np.array(array[:1])), None)
     shape = (t.batch_size // config.trainer.devices, *one.shape[1:])
     net.compiled = faster(net.encoder, shape, config.trainer, calls=t.max_steps, training=True)
     log.info("training %s, head=%s on %d galaxies", config.encoder.name, config.head, len(rows[0]))
@@ -128,7 +129,7 @@ def fit_first_head(
     load_weights(net.encoder, weights, path)
     embeddings_of(config, store, net, inputs, rows[0], inputs.n_views)
     embeddings = embeddings_of(config, store, net, inputs, rows[1], 1)
-    galaxies = galaxies_of(config, store, spec_z, rows, embeddings, views_first=True)
+    galaxies = galaxies_of(config, store, spec_z, rows, embeddings)
     training = config.training.representation
     net.head = fit_head(config, net.head, hard_labels, training, galaxies, folder / "training", "all")
     content = {"state_dict": net.state_dict(), "settings": settings.to_container(config)}
@@ -141,8 +142,6 @@ def galaxies_of(
     spec_z: Floats,
     rows: tuple[Ints, Ints],
     inputs: NDArray[Any],
-    *,
-    views_first: bool = False,
 ) -> list[Galaxies]:
     """Return what batches of training and validation are drawn from: inputs (N, ...) or (views, N, d)."""
     columns: dict[str, NDArray[Any]] = {
@@ -150,10 +149,7 @@ def galaxies_of(
         "z_bin": config.survey.grid().index(spec_z),
         "r_slice": config.survey.slices().index(store.catalogue["dered_petro_r"]),
     }
-    return [
-        Galaxies(inputs, {k: v[part] for k, v in columns.items()}, part, views_first=views_first)
-        for part in rows
-    ]
+    return [Galaxies(inputs, {k: v[part] for k, v in columns.items()}, part) for part in rows]
 
 
 @torch.inference_mode()

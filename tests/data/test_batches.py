@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from photoz_lit.data.datamodule import BLOCK, Galaxies, GalaxyData, Stream, in_order, loader
+from photoz_lit.data.batches import Galaxies, Stream, in_order, loader
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -84,13 +84,6 @@ def test_batches_are_the_same_whatever_the_workers(workers: int) -> None:
         assert torch.equal(batch["inputs"], torch.from_numpy(galaxies().inputs[members + 5]))
 
 
-def test_embeddings_are_taken_in_their_view() -> None:
-    array = np.random.default_rng(0).normal(size=(8, 20, 4)).astype(np.float32)
-    rows = np.array([3, 7, 11])
-    batch = Galaxies(array, {}, rows, views_first=True)[np.array([2, 0]), np.array([5, 1])]
-    assert torch.equal(batch["inputs"], torch.from_numpy(np.stack([array[5, 11], array[1, 3]])))
-
-
 def test_validation_is_every_galaxy_once_in_order_and_unturned() -> None:
     order = in_order(10, 4)
     assert len(order) == 3
@@ -98,29 +91,11 @@ def test_validation_is_every_galaxy_once_in_order_and_unturned() -> None:
     assert not np.concatenate([v for _, v in order]).any()
 
 
-def test_data_module_gives_the_stream_in_blocks_and_the_validation_split() -> None:
-    data = GalaxyData(galaxies(), galaxies(9), stream=Stream(50, 8, 10, 3, 8))
-    train = list(data.train_dataloader())
-    assert [b["number"].shape for b in train] == [(10, 8)]
-    assert train[0]["number"].tolist() == [m.tolist() for m, _ in batches()]
-    assert [b["number"].tolist() for b in data.val_dataloader()] == [list(range(9))]
-
-
-@pytest.mark.parametrize(("room", "steps"), [(1e9, 10), (8 * 24 * 7, 5), (8 * 24, 1), (1, 1)])
-def test_blocks_divide_an_epoch_and_fit_in_their_room(
-    room: float, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BLOCK, "cpu", room)  # of 8 galaxies of 24 bytes
-    data = GalaxyData(galaxies(), galaxies(9), stream=Stream(50, 8, 10, 3, 8))
-    assert {b["number"].shape for b in data.train_dataloader()} == {(steps, 8)}
-
-
-@pytest.mark.parametrize("views_first", [False, True])
-def test_galaxies_on_a_device_are_the_same(views_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("photoz_lit.data.datamodule.READ", 7)
+def test_galaxies_on_a_device_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("photoz_lit.data.batches.READ", 7)
     rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(8, 60, 3) if views_first else (60, 2, 3)).astype(np.float16)
-    some = Galaxies(inputs, {"number": np.arange(50)}, rng.permutation(60)[:50], views_first)
+    inputs = rng.normal(size=(60, 2, 3)).astype(np.float16)
+    some = Galaxies(inputs, {"number": np.arange(50)}, rng.permutation(60)[:50])
     picks = rng.integers(0, 50, (4, 8)), rng.integers(0, 8, (4, 8))
     there = some.on(torch.device("cpu"))[picks]
     assert there.keys() == some[picks].keys()

@@ -1,0 +1,154 @@
+"""Heads trained by the plain loop and by Lightning."""
+
+import copy
+import csv
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from photoz_lit.config import Config, LoggerConfig, TrainerConfig, TrainingConfig
+from photoz_lit.config.schema import SurveyConfig
+from photoz_lit.data.batches import Galaxies, Stream
+from photoz_lit.errors import DataError
+from photoz_lit.models.encoders.precomputed import Precomputed
+from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
+from photoz_lit.models.labels import LossFunction, SoftLabels, hard_labels
+from photoz_lit.models.module import PhotozModule
+from photoz_lit.network import membership
+from photoz_lit.plain_training import BLOCK, train_head
+from photoz_lit.training import GalaxyData, quieten, train
+
+N_BINS, N_FEATURES, N_VIEWS = 6, 5, 3
+RNG = np.random.default_rng(4)
+VECTORS = RNG.normal(size=(N_VIEWS, 50, N_FEATURES)).astype(np.float32)
+ROWS = np.split(RNG.permutation(50), [29])
+
+
+def settings(head: str = "multi", **trainer: object) -> Config:
+    """Settings of three slices of r, and two outputs, or one."""
+    trainer = {"accelerator": "cpu", "precision": "32-true", "progress": False} | trainer
+    survey = SurveyConfig(n_bins=N_BINS, n_slices=3)
+    given = {"survey": survey, "head": head, "logger": LoggerConfig("csv"), "seed": 7}
+    return Config(**given, trainer=TrainerConfig(**trainer))  # type: ignore[arg-type]
+
+
+def galaxies() -> list[Galaxies]:
+    """Galaxies to train on, and to validate with, of random labels."""
+    n = len(VECTORS[0])
+    columns = {"z_bin": np.arange(n) % N_BINS, "r_slice": np.arange(n) % 3, "cell": np.arange(n) % 4}
+    return [Galaxies(VECTORS, {k: v[rows] for k, v in columns.items()}, rows) for rows in ROWS]
+
+
+def head_of(kind: str) -> AnyHead:
+    generator = torch.Generator().manual_seed(1)
+    if kind == "hidden":
+        head = HiddenHead(N_FEATURES, N_BINS, 8, generator)
+        return head.start_from(torch.from_numpy(VECTORS[0]), torch.full((N_BINS,), 1 / N_BINS))
+    return Head(N_FEATURES, 2, N_BINS, generator)
+
+
+def loss_of(kind: str) -> LossFunction:
+    labels = torch.softmax(torch.randn(4, 1 if kind == "hidden" else 2, N_BINS), dim=-1)
+    return hard_labels if kind == "hard" else SoftLabels(labels)
+
+
+def by_lightning(
+    config: Config, head: AnyHead, loss: LossFunction, training: TrainingConfig, folder: Path
+) -> AnyHead:
+    """Train the redshift outputs with Lightning, on the same galaxies: each with its views side by side."""
+
+    def in_view(x: Tensor, view: Tensor, unit: Tensor | None) -> Tensor:
+        return x[torch.arange(len(x)), view]
+
+    train_on, val = (
+        replace(g, inputs=np.swapaxes(VECTORS, 0, 1), columns=g.columns | {"ebv": np.zeros(len(g), "f4")})
+        for g in galaxies()
+    )
+    net = PhotozNet(Precomputed(N_FEATURES), head, "redshift_outputs")
+    covers = torch.from_numpy(membership(config))
+    module = PhotozModule(net, covers, training, 7, in_view, loss_function=loss)  # type: ignore[arg-type]
+    stream = Stream(len(train_on), training.batch_size, training.check_every, 7, N_VIEWS)
+    with warnings.catch_warnings():
+        quieten()
+        train(
+            module,
+            GalaxyData(train_on, val, stream=stream),
+            folder,
+            training=training,
+            trainer=config.trainer,
+            logger=config.logger,
+            name="",
+        )
+    best = torch.load(folder / "result.ckpt", weights_only=True)["state_dict"]
+    head.load_state_dict({k.removeprefix("net.head."): v for k, v in best.items() if "net.head." in k})
+    return head
+
+
+def losses(folder: Path) -> NDArray[np.float64]:
+    """Rows of training and validation loss at the checks, in order."""
+    with next(folder.rglob("metrics.csv")).open() as file:
+        rows = list(csv.DictReader(file))
+    return np.array([[float(r[k]) for r in rows if r[k]] for k in ("train_loss", "val_loss")])
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "halfway_drop", "constant"])
+@pytest.mark.parametrize("kind", ["soft", "hard", "hidden"])
+def test_the_loop_trains_as_lightning_does(kind: str, schedule: str, tmp_path: Path) -> None:
+    training = TrainingConfig(40, 10, 8, 0.05, 0.01, schedule)
+    config, head, loss = settings("single" if kind == "hidden" else "multi"), head_of(kind), loss_of(kind)
+    for part in head.modules():
+        if isinstance(part, Head) and part.gate is not None:
+            part.gate.requires_grad_(False)
+    start = copy.deepcopy(head.state_dict())
+    theirs = by_lightning(config, copy.deepcopy(head), loss, training, tmp_path / "lightning")
+    ours = train_head(config, head, loss, training, galaxies(), tmp_path / "plain")
+    for key, values in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], values, rtol=1e-4, atol=1e-6, msg=key)
+        frozen = key.startswith("gate") or key in ("mean", "scale")
+        assert torch.equal(values, start[key]) == frozen, key
+    np.testing.assert_allclose(losses(tmp_path / "plain"), losses(tmp_path / "lightning"), rtol=1e-5)
+    found = torch.load(tmp_path / "plain" / "result.ckpt", weights_only=True)
+    assert {"net.head." + key for key in ours.state_dict()} == found["state_dict"].keys()
+
+
+def test_batches_may_be_larger_than_what_is_gathered_together(tmp_path: Path) -> None:
+    training = TrainingConfig(2, 1, BLOCK + 5, 0.05)
+    ours = train_head(settings(), head_of("hard"), hard_labels, training, galaxies(), tmp_path / "plain")
+    theirs = by_lightning(settings(), head_of("hard"), hard_labels, training, tmp_path / "lightning")
+    torch.testing.assert_close(ours.redshift.weight, theirs.redshift.weight, rtol=1e-4, atol=1e-6)
+
+
+def test_a_training_that_is_finished_is_not_repeated_and_one_that_is_not_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = TrainingConfig(20, 5, 8, 0.05)
+    whole = train_head(settings(), head_of("hard"), hard_labels, training, galaxies(), tmp_path / "whole")
+    asked = []
+
+    def cut(logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
+        asked.append(len(batch["z_bin"]))
+        if len(asked) > 15:
+            raise KeyboardInterrupt
+        return hard_labels(logits, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_head(settings(), head_of("hard"), cut, training, galaxies(), tmp_path / "cut")
+    again = train_head(settings(), head_of("hard"), hard_labels, training, galaxies(), tmp_path / "cut")
+    assert torch.equal(again.redshift.weight, whole.redshift.weight)
+    done = train_head(settings(), head_of("hard"), cut, training, galaxies(), tmp_path / "cut")
+    assert torch.equal(done.redshift.weight, whole.redshift.weight)
+
+
+def test_a_training_that_diverges_stops(tmp_path: Path) -> None:
+    def broken(logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
+        return hard_labels(logits, batch) * torch.inf
+
+    with pytest.raises(DataError, match=r"nan at step 5: training has diverged. Lower its learning rate"):
+        train_head(settings(), head_of("hard"), broken, TrainingConfig(20, 5, 8), galaxies(), tmp_path)
+    assert not (tmp_path / "result.ckpt").exists()
