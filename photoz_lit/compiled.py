@@ -4,6 +4,7 @@ Compiling takes a minute or two. Where a training or a prediction is too short t
 tried. What a trial found is kept in the user's cache, by encoder, shape, precision, device and PyTorch.
 """
 
+import copy
 import logging
 import os
 import time
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from photoz_lit.config import TrainerConfig
-from photoz_lit.device import autocast, device_of, precision_of
+from photoz_lit.device import BATCH, autocast, device_of, precision_of
 from photoz_lit.errors import DataError
 from photoz_lit.files import digest_of, read_json, write_json
 from photoz_lit.models.encoders.layers import Encoder
@@ -25,6 +26,7 @@ Encode = Callable[[Tensor, Tensor], Tensor]
 COST = 90.0  # s that compiling takes, until a trial has told
 MOST_GAIN = {"cpu": 0.25, "cuda": 0.6}  # of the time; a shorter work than this would save is not tried
 ROUNDS = 3
+CPU_IMAGES = 64  # that a CPU encodes at once
 # CUDA graphs spare small kernels their launches; what they return is overwritten at the next call.
 MODES = {("cuda", True): "reduce-overhead"}
 
@@ -39,7 +41,7 @@ def faster(
     Inputs of another shape go to the encoder as it is: nothing is compiled twice. `trainer.compile` decides
     without a trial where it is true or false.
     """
-    if trainer.compile is False:
+    if trainer.compile is False or next(encoder.parameters(), None) is None:
         return None
     device = device_of(trainer)
     if trainer.compile is None:
@@ -52,6 +54,25 @@ def faster(
         if known is None or calls * (known["eager"] - known["compiled"]) <= known["cost"]:
             return None
     return _compiled(encoder, shape, device.type, training)
+
+
+def for_inference(encoder: Encoder, shape: tuple[int, ...], trainer: TrainerConfig, n: int) -> Encode:
+    """Return what encodes n galaxies, each of a shape, in evaluation mode, as fast as this machine can.
+
+    The encoder stays as it is: where bfloat16 is computed in, a copy of it has weights of that.
+    """
+    if precision_of(trainer) == "bf16-mixed":
+        encoder = copy.deepcopy(encoder)
+        for layer in encoder.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):  # what autocast would turn again for each batch
+                layer.bfloat16()
+    size = piece(len(shape) + 1, trainer)
+    return faster(encoder, (size, *shape), trainer, calls=n // size, training=False) or encoder
+
+
+def piece(n_axes: int, trainer: TrainerConfig) -> int:
+    """Return how many galaxies are encoded at once: images fill the cache of a processor soon."""
+    return CPU_IMAGES if n_axes == 4 and device_of(trainer).type == "cpu" else BATCH
 
 
 def _compiled(encoder: Encoder, shape: tuple[int, ...], device: str, training: bool) -> Encode:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from photoz_lit.compiled import Encode, for_inference, piece
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.config.folders import weights_file
 from photoz_lit.data.splits import draw, object_names
@@ -19,10 +20,9 @@ from photoz_lit.device import BATCH, autocast, device_of
 from photoz_lit.errors import DataError
 from photoz_lit.files import beside, digest, digest_of, reserve, write_arrays
 from photoz_lit.grids import Floats, Ints
-from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import PhotozNet
 
-Encode = Callable[[Ints, int], Iterator[tuple[Ints, NDArray[np.float32]]]]
+Fill = Callable[[Ints, int], Iterator[tuple[Ints, NDArray[np.float32]]]]
 
 SAVE_EVERY = 60.0  # s: how much work an interruption loses
 NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
@@ -53,7 +53,7 @@ class EmbeddingCache:
         if [getattr(a, "shape", None) for a in (self.array, self.filled)] != [shape, shape[:2]]:
             raise DataError(f"{folder}: embeddings of another shape: delete it and run again")
 
-    def ensure(self, rows: Ints, n_views: int, encode: Encode) -> None:
+    def ensure(self, rows: Ints, n_views: int, encode: Fill) -> None:
         """Fill what is missing of `rows` of the store in the first `n_views` views.
 
         `encode`, given sorted rows and the number of views, yields (rows, embeddings (views, m, d)).
@@ -93,11 +93,13 @@ def embeddings_of(
     shape = (inputs.n_views, len(store.catalogue), net.encoder.n_features)
     cache = EmbeddingCache(folder / f"embeddings-{key}", shape)
     device = device_of(config.trainer)
-    encoder = net.encoder.to(device).eval()
     ebv = np.asarray(store.catalogue["ebv"], dtype=np.float32)
 
     @torch.inference_mode()
     def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
+        encoder, one = net.encoder.to(device).eval(), torch.from_numpy(np.array(store.inputs[:1])).to(device)
+        of_one = tuple(network_inputs(inputs, one, 0).shape[1:])
+        fastest = for_inference(encoder, of_one, config.trainer, views * len(wanted))
         for start in range(0, len(wanted), BATCH):
             part = wanted[start : start + BATCH]
             raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)
@@ -105,7 +107,7 @@ def embeddings_of(
             out = np.empty((views, len(part), shape[2]), dtype=np.float32)
             for view in range(views):
                 unit = row_noise(part, view, raw.shape[2]).to(device) if raw.ndim == 3 else None
-                out[view] = embed(encoder, inputs, raw, part_ebv, view, config.trainer, unit).cpu().numpy()
+                out[view] = embed(fastest, inputs, raw, part_ebv, view, config.trainer, unit).cpu().numpy()
             yield part, out
 
     cache.ensure(rows, n_views, encode)
@@ -113,7 +115,7 @@ def embeddings_of(
 
 
 def embed(
-    encoder: Encoder,
+    encoder: Encode,
     inputs: Inputs,
     raw: Tensor,
     ebv: Tensor,
@@ -131,11 +133,12 @@ def network_inputs(inputs: Inputs, raw: Tensor, view: int, unit: Tensor | None =
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
-def encoded(encoder: Encoder, x: Tensor, ebv: Tensor, trainer: TrainerConfig) -> Tensor:
+def encoded(encoder: Encode, x: Tensor, ebv: Tensor, trainer: TrainerConfig) -> Tensor:
     """Return the embeddings (n, d), float32, of what a network reads."""
+    size = piece(x.ndim, trainer)
     with autocast(trainer):
-        embeddings: Tensor = encoder(x, ebv)
-    return embeddings.float()
+        parts = [encoder(*part) for part in zip(torch.split(x, size), torch.split(ebv, size), strict=True)]
+    return torch.cat(parts).float()
 
 
 def write_reference(

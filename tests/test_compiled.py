@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from photoz_lit import compiled
-from photoz_lit.compiled import faster
+from photoz_lit.compiled import faster, for_inference
 from photoz_lit.config import TrainerConfig
+from photoz_lit.device import autocast
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.layers import Encoder
 
@@ -132,3 +133,18 @@ def test_what_is_compiled_gives_the_same_and_only_its_own_shape_is(encoder: Enco
         with torch.inference_mode():
             torch.testing.assert_close(found(x, ebv), encoder(x, ebv), rtol=1e-5, atol=1e-6)
     assert faster(encoder, SHAPE, TrainerConfig(compile=False), calls=MANY, training=True) is None
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_inference_takes_weights_in_the_precision_it_computes_in(
+    has_bf16: bool, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    trainer = TrainerConfig(accelerator="cpu")
+    found = for_inference(encoder.eval(), SHAPE[1:], trainer, 100)
+    rng = torch.Generator().manual_seed(1)
+    x, ebv = torch.randn(SHAPE, generator=rng), torch.rand(SHAPE[0], generator=rng)
+    with torch.inference_mode(), autocast(trainer):
+        assert torch.equal(found(x, ebv), encoder(x, ebv))
+    assert (found is encoder) is not has_bf16
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
