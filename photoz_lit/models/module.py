@@ -59,8 +59,8 @@ class PhotozModule(pl.LightningModule):
         optimiser, scheduler = self.optimizers(), self.lr_schedulers()
         for i in range(len(block["ebv"])):
             self.begin_step()
-            loss = self.loss({name: values[i] for name, values in block.items()})
             optimiser.zero_grad()  # type: ignore[union-attr]
+            loss = self.loss({name: values[i] for name, values in block.items()})
             self.manual_backward(loss)
             optimiser.step()  # type: ignore[union-attr]
             scheduler.step()  # type: ignore[union-attr]
@@ -94,6 +94,8 @@ class PhotozModule(pl.LightningModule):
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
+            if self.net.compiled is not None:  # what a CUDA graph returned may be overwritten
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss."""
