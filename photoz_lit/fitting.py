@@ -28,7 +28,7 @@ from photoz_lit.device import BATCH, device_of
 from photoz_lit.files import digest_of, locked
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, Trainable, mixture
-from photoz_lit.models.labels import LossFunction, SoftLabels
+from photoz_lit.models.objective import LossFunction, SoftLabels
 from photoz_lit.network import membership, new_outputs
 from photoz_lit.plain_training import train_head
 

@@ -21,7 +21,7 @@ from photoz_lit.device import autocast, device_of
 from photoz_lit.files import beside
 from photoz_lit.grids import Bools
 from photoz_lit.models.heads import AnyHead
-from photoz_lit.models.labels import LossFunction, check_loss, rate
+from photoz_lit.models.objective import LossFunction, check_loss, rate
 from photoz_lit.network import membership
 from photoz_lit.progress import counted
 

@@ -18,8 +18,8 @@ from photoz_lit.data.batches import Galaxies, Stream
 from photoz_lit.errors import DataError
 from photoz_lit.models.encoders.precomputed import Precomputed
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
-from photoz_lit.models.labels import LossFunction, SoftLabels, hard_labels
 from photoz_lit.models.module import PhotozModule
+from photoz_lit.models.objective import LossFunction, SoftLabels, hard_labels
 from photoz_lit.network import membership
 from photoz_lit.plain_training import BLOCK, train_head
 from photoz_lit.training import GalaxyData, quieten, train

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.models.labels import LossFunction, Training, check_loss, hard_labels, rate
+from photoz_lit.models.objective import LossFunction, Training, check_loss, hard_labels, rate
 
 
 class PhotozModule(pl.LightningModule):

@@ -29,8 +29,8 @@ from photoz_lit.files import write_table
 from photoz_lit.fitting import fit_head, predict
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.heads import PhotozNet
-from photoz_lit.models.labels import hard_labels
 from photoz_lit.models.module import PhotozModule
+from photoz_lit.models.objective import hard_labels
 from photoz_lit.network import build, inputs_of, membership
 from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels

@@ -8,8 +8,8 @@ from photoz_lit.data.transforms import CatalogueInputs
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
-from photoz_lit.models.labels import LossFunction, SoftLabels, hard_labels
 from photoz_lit.models.module import PhotozModule
+from photoz_lit.models.objective import LossFunction, SoftLabels, hard_labels
 
 MEMBERSHIP = torch.tensor([[True, False], [True, True], [False, True]])
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from photoz_lit.config import TrainingConfig
-from photoz_lit.models.labels import rate
+from photoz_lit.models.objective import rate
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 6, 10, 200, 999])
