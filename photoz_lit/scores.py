@@ -36,9 +36,9 @@ def write_scores(
     resampled: dict[str, Any] = {"outlier_cut": s.outlier_cut, "n_bootstrap": n, "relative": target.relative}
     of_all: dict[str, Any] = {"slices": slices, "z_high": s.slope_high_from, **resampled}
 
-    rng = np.random.default_rng([config.seed, 5])
-    numbers = metrics.evaluate(spec_z, photo_z, r, pdf, grid, rng=rng, **of_all)
-    numbers |= write_n_of_z(folder, spec_z, r, pdf, grid, priors)
+    of_pdf, rng = metrics.pdf_scores(pdf, spec_z, grid), np.random.default_rng([config.seed, 5])
+    of_estimate = metrics.evaluate(spec_z, photo_z, r, of_pdf, grid, rng=rng, **of_all)
+    numbers = of_estimate | write_n_of_z(folder, spec_z, r, pdf, grid, priors)
     write_json(folder / "metrics.json", numbers)
     everyone = metrics.trainz(spec_z_train, own, len(spec_z))
     estimate = getattr(metrics, config.estimate)(everyone, own)
@@ -54,13 +54,18 @@ def write_scores(
         has, rng = np.isfinite(point), np.random.default_rng([config.seed, 5])
         if not has.any():
             continue
-        of_point = metrics.evaluate(spec_z[has], point[has], r[has], None, own, rng=rng, **of_all)
+        if np.array_equal(point, photo_z):  # measured already
+            of_point = of_estimate | {
+                k: np.nan for k in of_estimate if k.removesuffix("_err") in metrics.OF_PDF
+            }
+        else:
+            of_point = metrics.evaluate(spec_z[has], point[has], r[has], None, own, rng=rng, **of_all)
         if (error := f"{column}_err") in table.colnames:
             within = np.abs(point - spec_z)[has] <= np.asarray(table[error])[has]
             of_point["within_error"] = float(within.mean())
         write_json(folder / f"metrics_{kind}.json", of_point)
 
-    of_pdf, rng = metrics.pdf_scores(pdf, spec_z, grid), np.random.default_rng([config.seed, 6])
+    rng = np.random.default_rng([config.seed, 6])
     by_r = metrics.by_magnitude(spec_z, photo_z, r, slices.edges, rng=rng, **resampled) | metrics.by_group(
         of_pdf.summary, slices.index(r), slices.n_slices, rng=rng, n_bootstrap=n
     )

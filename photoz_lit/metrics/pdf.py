@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.grids import Bools, Floats, Ints, RedshiftGrid, n_of_z
-from photoz_lit.metrics.point import bias
+from photoz_lit.metrics import draws
 
+OF_PDF = ("crps", "pit_ks", "pit_cvm", "cde_loss", "coverage_68", "coverage_95")
 CHUNK = 4096  # galaxies whose p(z) is integrated at a time: bounds the memory, not the result
 
 
@@ -129,11 +130,7 @@ def pit(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
 
 def pit_ks(pit_values: ArrayLike) -> float:
     """Kolmogorov-Smirnov distance of the PIT values from the uniform distribution."""
-    u = np.sort(np.asarray(pit_values, dtype=np.float64))
-    if u.size == 0:
-        return np.nan
-    steps = np.arange(len(u) + 1) / len(u)
-    return float(max(np.max(steps[1:] - u), np.max(u - steps[:-1])))
+    return draws.of_one(lambda u: draws.ks_and_cvm(u)[0], pit_values)
 
 
 def pit_cvm(pit_values: ArrayLike) -> float:
@@ -141,11 +138,7 @@ def pit_cvm(pit_values: ArrayLike) -> float:
 
     So samples of any size compare: 1/3 where all values are 0, and 1 / (6 n) on average for uniform values.
     """
-    u = np.sort(np.asarray(pit_values, dtype=np.float64))
-    if u.size == 0:
-        return np.nan
-    middle = (np.arange(len(u)) + 0.5) / len(u)
-    return float(np.mean((middle - u) ** 2) + 1 / (12 * len(u) ** 2))
+    return draws.of_one(lambda u: draws.ks_and_cvm(u)[1], pit_values)
 
 
 def cde_loss(pdf: ArrayLike, spec_z: ArrayLike, grid: RedshiftGrid) -> Floats:
@@ -182,16 +175,12 @@ class PdfScores:
     covered_68: Floats  # 1 where spec_z lies in the central 68 % interval, else 0
     covered_95: Floats
 
-    def summary(self, members: Ints) -> dict[str, float]:
-        """Return the numbers of some galaxies, given by their rows, which may repeat; NaN for none."""
-        return {
-            "crps": bias(self.crps[members]),
-            "pit_ks": pit_ks(self.pit[members]),
-            "pit_cvm": pit_cvm(self.pit[members]),
-            "cde_loss": bias(self.cde_loss[members]),
-            "coverage_68": bias(self.covered_68[members]),
-            "coverage_95": bias(self.covered_95[members]),
-        }
+    def summary(self, rows: Ints) -> dict[str, Floats]:
+        """Return the numbers of samples of galaxies, given by their rows (b, n), which may repeat."""
+        means = (self.crps, self.cde_loss, self.covered_68, self.covered_95)
+        crps, loss, *coverage = (draws.mean(values[rows]) for values in means)
+        found = (crps, *draws.ks_and_cvm(self.pit[rows]), loss, *coverage)
+        return dict(zip(OF_PDF, found, strict=True))
 
 
 def pdf_scores(pdf: ArrayLike | None, spec_z: ArrayLike, grid: RedshiftGrid) -> PdfScores:

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from photoz_lit.grids import Floats, Ints, RedshiftGrid
-
-MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+from photoz_lit.metrics import draws
 
 
 def residual(spec_z: ArrayLike, photo_z: ArrayLike, relative: bool = True) -> Floats:
@@ -25,14 +24,12 @@ def unit(z: Floats, relative: bool) -> Floats:
 
 def bias(dz: ArrayLike) -> float:
     """Mean of residuals, or of any other values."""
-    return float(np.asarray(dz, dtype=np.float64).mean()) if np.size(dz) else np.nan
+    return draws.of_one(draws.mean, dz)
 
 
 def sigma_mad(dz: ArrayLike) -> float:
     """1.4826 median|dz - median(dz)|."""
-    values = np.asarray(dz, dtype=np.float64)
-    distance = np.abs(values - np.median(values)) if values.size else np.nan
-    return float(MAD_TO_SIGMA * np.median(distance))
+    return draws.of_one(draws.sigma_mad, dz)
 
 
 def outlier_fraction(dz: ArrayLike, cut: float) -> float:
@@ -53,7 +50,7 @@ def wasserstein(spec_z: ArrayLike, photo_z: ArrayLike) -> float:
 
     Of two samples of one size it is simpler, and far faster in a bootstrap, than scipy.stats makes it.
     """
-    return float(np.mean(np.abs(np.sort(spec_z) - np.sort(photo_z)))) if np.size(spec_z) else np.nan
+    return draws.of_one(draws.wasserstein, spec_z, photo_z)
 
 
 def bootstrap(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from photoz_lit.grids import Floats, Ints, MagnitudeSlices, RedshiftGrid, bin_of, cell_counts
+from photoz_lit.metrics import draws
 from photoz_lit.metrics.point import residual, total_variation, unit
 
 WIDE_BINS = 40
@@ -48,12 +49,22 @@ def residuals_by_spec_z(
     1 / sqrt(sum of weights).
     """
     z, bins = np.asarray(spec_z, dtype=np.float64), wide(grid)
-    dz, k = residual(z, photo_z, relative), bins.index(z)
     weight = unit(z, relative) ** 2 / np.asarray(variance, dtype=np.float64)
-    count, total = np.bincount(k, minlength=WIDE_BINS), np.bincount(k, weights=weight, minlength=WIDE_BINS)
-    filled = np.flatnonzero(count)
-    average = np.bincount(k, weights=weight * dz, minlength=WIDE_BINS)[filled] / total[filled]
-    return BinnedResiduals(bins.centres[filled], average, 1 / np.sqrt(total[filled]), count[filled])
+    k, dz = bins.index(z), residual(z, photo_z, relative)
+    return _filled(bins.centres, *means_by_spec_z(k[None], dz[None], weight[None]))
+
+
+def means_by_spec_z(k: Ints, dz: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
+    """Weighted mean, its error and the count in each wide bin, (b, WIDE_BINS), of samples (b, n)."""
+    total = draws.counts(k, WIDE_BINS, weight)
+    mean = draws.over(draws.counts(k, WIDE_BINS, weight * dz), total)
+    return mean, draws.over(np.ones(1), total) ** 0.5, draws.counts(k, WIDE_BINS)
+
+
+def _filled(centre: Floats, mean: Floats, error: Floats, count: Floats) -> BinnedResiduals:
+    """Return the bins of one sample that have a mean."""
+    has = np.isfinite(mean[0])
+    return BinnedResiduals(centre[has], mean[0][has], error[0][has], count[0][has].astype(np.int64))
 
 
 def residuals_by_photo_z(
@@ -64,17 +75,30 @@ def residuals_by_photo_z(
     Bins hold `min_count` galaxies or more, at least two, because the error is std / sqrt(count - 1); where
     all residuals of a bin are equal, it is that of the fine bin's width, w / sqrt(12 count).
     """
-    estimate, width = np.asarray(photo_z, dtype=np.float64), wide(grid).width
-    dz = residual(spec_z, estimate, relative)
-    bins, k, count = np.unique(bin_of(estimate, grid.z_min, width), return_inverse=True, return_counts=True)
-    average = np.bincount(k, weights=dz) / count
-    square = np.bincount(k, weights=(dz - average[k]) ** 2) / count
-    enough = count >= max(min_count, 2)
-    count, average, std = count[enough], average[enough], np.sqrt(square[enough])
+    k, centres = bins_of_photo_z(photo_z, grid)
+    dz = residual(spec_z, photo_z, relative)
+    return _filled(centres, *means_by_photo_z(k[None], dz[None], len(centres), min_count, grid.width))
+
+
+def bins_of_photo_z(photo_z: ArrayLike, grid: RedshiftGrid) -> tuple[Ints, Floats]:
+    """Wide bin of each photo_z, counted among those that are populated, (n,), and the centres of these."""
+    width = wide(grid).width
+    bins, k = np.unique(bin_of(photo_z, grid.z_min, width), return_inverse=True)
+    return k, grid.z_min + (bins.astype(np.float64) + 0.5) * width
+
+
+def means_by_photo_z(
+    k: Ints, dz: Floats, n_bins: int, min_count: int, width: float
+) -> tuple[Floats, Floats, Floats]:
+    """Plain mean, its error and the count in each bin, (b, n_bins), of samples (b, n); NaN in bins of few."""
+    count = draws.counts(k, n_bins)
+    mean = draws.over(draws.counts(k, n_bins, dz), count)
+    square = draws.counts(k, n_bins, (dz - mean[np.arange(len(k))[:, None], k]) ** 2)
+    std, enough = np.sqrt(draws.over(square, count)), count >= max(min_count, 2)
     # Residuals that are equal but for rounding are as good as equal.
-    error = np.where(std > 1e-12, std / np.sqrt(count - 1), grid.width / np.sqrt(12 * count))
-    centre = grid.z_min + (bins[enough].astype(np.float64) + 0.5) * width
-    return BinnedResiduals(centre, average, error, count)
+    narrow = draws.over(np.full(1, width**2), 12 * count) ** 0.5
+    error = np.where(std > 1e-12, draws.over(std, np.sqrt(np.maximum(count - 1, 0))), narrow)
+    return np.where(enough, mean, np.nan), error, count
 
 
 def bulk_bias(spec_z: ArrayLike, photo_z: ArrayLike, grid: RedshiftGrid, relative: bool) -> dict[str, float]:
@@ -110,17 +134,7 @@ def plain_slope(x: ArrayLike, y: ArrayLike) -> float:
     With a that of photo_z - spec_z against spec_z, b against photo_z and r their correlation, exactly
     (1 + a)(1 - b) = r^2: what flattens one tilts the other.
     """
-    values = np.asarray(x, dtype=np.float64)
-    if values.size == 0 or np.ptp(values) == 0:  # whose mean, and so offset, rounding may change
-        return np.nan
-    offset = values - values.mean()
-    return float(offset @ np.asarray(y, dtype=np.float64)) / float(offset @ offset)
-
-
-def steepest(spec_z: Floats, photo_z: Floats, r_slice: Ints, among: Ints) -> float:
-    """Slope of photo_z - spec_z against spec_z in the slice, of some, where it is the steepest; or NaN."""
-    slopes = [plain_slope(spec_z[r_slice == i], (photo_z - spec_z)[r_slice == i]) for i in among]
-    return max(slopes, key=abs, default=np.nan)
+    return draws.of_one(draws.plain_slope, x, y)
 
 
 def simulated_residuals(

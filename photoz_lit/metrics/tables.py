@@ -12,24 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz_lit.dispersion import variances
 from photoz_lit.grids import Floats, Ints, MagnitudeSlices, RedshiftGrid, on_edges
-from photoz_lit.metrics.pdf import PdfScores, pdf_scores
-from photoz_lit.metrics.point import (
-    bias,
-    bootstrap,
-    outlier_fraction,
-    residual,
-    sigma_mad,
-    standard_error,
-    total_variation,
-    wasserstein,
-)
+from photoz_lit.metrics import draws
+from photoz_lit.metrics.pdf import OF_PDF, PdfScores, pdf_scores
+from photoz_lit.metrics.point import residual, standard_error, unit
 from photoz_lit.metrics.residuals import (
-    fit_line,
-    plain_slope,
-    residuals_by_photo_z,
-    residuals_by_spec_z,
-    steepest,
+    bins_of_photo_z,
+    means_by_photo_z,
+    means_by_spec_z,
     total_variation_floor,
+    wide,
 )
 
 # Fewest galaxies of a photo_z bin in `evaluate`. The standard error that a few give to their mean may be near
@@ -39,7 +30,7 @@ CROWDED = 500  # galaxies of a slice above which its own slope is looked at
 
 POINTS = ("mode", "median", "individual")  # estimates of one p(z), given side by side
 
-Statistics = Callable[[Ints], dict[str, float]]  # of rows of galaxies, which may repeat or be none
+Statistics = Callable[[Ints], dict[str, Floats]]  # (b,) of rows of galaxies (b, n), which may repeat
 
 
 def by_group(
@@ -54,9 +45,12 @@ def by_group(
 def _with_errors(
     statistics: Statistics, rows: Ints, n_bootstrap: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    values, n_draws = statistics(rows), n_bootstrap if len(rows) else 0
-    draws = bootstrap(lambda draw: list(statistics(rows[draw]).values()), len(rows), n_draws, rng)
-    errors = standard_error(draws.reshape(-1, len(values))).tolist()
+    values = {key: float(found[0]) for key, found in statistics(rows[None]).items()}
+    parts = [
+        np.stack(list(statistics(rows[some]).values()), axis=1)
+        for some in draws.drawn(len(rows), n_bootstrap if len(rows) else 0, rng)
+    ]
+    errors = standard_error(np.concatenate([np.empty((0, len(values))), *parts])).tolist()
     return values | {f"{key}_err": error for key, error in zip(values, errors, strict=True)}
 
 
@@ -79,10 +73,11 @@ def by_magnitude(
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     dz = residual(z, estimate, relative)
 
-    def statistics(members: Ints) -> dict[str, float]:
-        own = {"r": bias(r[members])} | _of_residuals(dz[members], outlier_cut)
-        slope = plain_slope(z[members], estimate[members] - z[members])
-        return own | {"wasserstein": wasserstein(z[members], estimate[members]), "slope_spec_z_plain": slope}
+    def statistics(rows: Ints) -> dict[str, Floats]:
+        own = {"r": draws.mean(r[rows])} | _of_residuals(dz[rows], outlier_cut)
+        spec, photo = z[rows], estimate[rows]
+        distance, slope = draws.wasserstein(spec, photo), draws.plain_slope(spec, photo - spec)
+        return own | {"wasserstein": distance, "slope_spec_z_plain": slope}
 
     return by_group(statistics, *_row_of(r, edges), rng=rng, n_bootstrap=n_bootstrap)
 
@@ -109,17 +104,17 @@ def by_redshift(
     """
     z, dz = np.asarray(spec_z, dtype=np.float64), residual(spec_z, photo_z, relative)
 
-    def statistics(members: Ints) -> dict[str, float]:
-        own = {"spec_z": bias(z[members])} | _of_residuals(dz[members], outlier_cut)
-        return own | scores.summary(members)
+    def statistics(rows: Ints) -> dict[str, Floats]:
+        own = {"spec_z": draws.mean(z[rows])} | _of_residuals(dz[rows], outlier_cut)
+        return own | scores.summary(rows)
 
     return by_group(statistics, *_row_of(z, edges), rng=rng, n_bootstrap=n_bootstrap)
 
 
-def _of_residuals(dz: Floats, outlier_cut: float) -> dict[str, float]:
-    fraction = outlier_fraction(dz, outlier_cut)
-    rms = float(np.sqrt(bias(dz**2)))
-    return {"bias": bias(dz), "sigma_mad": sigma_mad(dz), "rms": rms, "outlier_fraction": fraction}
+def _of_residuals(dz: Floats, outlier_cut: float) -> dict[str, Floats]:
+    outliers = draws.mean((np.abs(dz) > outlier_cut).astype(np.float64))
+    of_size = {"sigma_mad": draws.sigma_mad(dz), "rms": np.sqrt(draws.mean(dz**2))}
+    return {"bias": draws.mean(dz), **of_size, "outlier_fraction": outliers}
 
 
 def _row_of(values: Floats, edges: ArrayLike) -> tuple[Ints, int]:
@@ -133,7 +128,7 @@ def evaluate(
     spec_z: ArrayLike,
     photo_z: ArrayLike,
     dered_petro_r: ArrayLike,
-    pdf: ArrayLike | None,
+    pdf: ArrayLike | PdfScores | None,
     grid: RedshiftGrid,
     slices: MagnitudeSlices,
     *,
@@ -145,12 +140,12 @@ def evaluate(
 ) -> dict[str, float]:
     """Compute the headline numbers of one sample, by the names of their functions.
 
-    photo_z may lie outside the survey's range. `pdf` (n, n_outputs) is on `grid`; without it, the numbers of
-    p(z) are NaN. Slopes use all populated bins of spec_z, of which `slope_spec_z_high` those above `z_high`
-    (0.15 for SDSS), and the bins of photo_z with 10 galaxies or more; plain ones are those of ordinary least
-    squares, and `slope_slices` is the steepest plain one, against spec_z, in slices of r with more than 500
-    galaxies. The variance that weights is held fixed in the bootstrap; the error of the TV floor is the
-    scatter of its `n_bootstrap` draws.
+    photo_z may lie outside the survey's range. `pdf` (n, n_outputs) is on `grid`, or scored already; without
+    it, the numbers of p(z) are NaN. Slopes use all populated bins of spec_z, of which `slope_spec_z_high`
+    those above `z_high` (0.15 for SDSS), and the bins of photo_z with 10 galaxies or more; plain ones are
+    those of ordinary least squares, and `slope_slices` is the steepest plain one, against spec_z, in slices
+    of r with more than 500 galaxies. The variance that weights is held fixed in the bootstrap; the error of
+    the TV floor is the scatter of its `n_bootstrap` draws.
     """
     z, estimate, r = (np.asarray(a, dtype=np.float64) for a in (spec_z, photo_z, dered_petro_r))
     same = z.size > 0 and z.shape == estimate.shape == r.shape
@@ -159,25 +154,29 @@ def evaluate(
     if n_bootstrap < 1:
         raise ValueError(f"n_bootstrap must be at least 1, got {n_bootstrap}")
     variance, _ = variances(z, estimate, r, grid, slices)
-    scores = pdf_scores(pdf, z, grid)
-    r_slice = slices.index(r)
+    scores, bins = pdf if isinstance(pdf, PdfScores) else pdf_scores(pdf, z, grid), wide(grid)
+    r_slice, (in_photo_z, centres) = slices.index(r), bins_of_photo_z(estimate, grid)
     crowded = np.flatnonzero(np.bincount(r_slice) > CROWDED)
+    dz, weight = residual(z, estimate, relative), unit(z, relative) ** 2 / variance
+    in_spec_z, fine, high = bins.index(z), (grid.index(estimate), grid.index(z)), bins.centres > z_high
 
-    def statistics(draw: Ints) -> dict[str, float]:
-        spec, photo = z[draw], estimate[draw]
-        by_spec_z = residuals_by_spec_z(spec, photo, variance[draw], grid, relative)
-        by_photo_z = residuals_by_photo_z(spec, photo, grid, MIN_COUNT, relative)
+    def statistics(rows: Ints) -> dict[str, Floats]:
+        spec, photo, own = z[rows], estimate[rows], dz[rows]
+        mean, error, _ = means_by_spec_z(in_spec_z[rows], own, weight[rows])
+        bulk = means_by_photo_z(in_photo_z[rows], own, len(centres), MIN_COUNT, grid.width)
+        n_photo, n_spec = (draws.counts(k[rows], grid.n_bins) for k in fine)
+        nothing = dict.fromkeys(OF_PDF, np.full(len(rows), np.nan))
         return {
-            **_of_residuals(residual(spec, photo, relative), outlier_cut),
-            **scores.summary(draw),
-            "slope_spec_z": fit_line(by_spec_z).slope,
-            "slope_spec_z_high": fit_line(by_spec_z, z_high).slope,
-            "slope_photo_z": fit_line(by_photo_z).slope,
-            "slope_spec_z_plain": plain_slope(spec, photo - spec),
-            "slope_photo_z_plain": plain_slope(photo, photo - spec),
-            "slope_slices": steepest(spec, photo, r_slice[draw], crowded),
-            "total_variation": total_variation(spec, photo, grid),
-            "wasserstein": wasserstein(spec, photo),
+            **_of_residuals(own, outlier_cut),
+            **(nothing if pdf is None else scores.summary(rows)),
+            "slope_spec_z": draws.line_slope(bins.centres, mean, error),
+            "slope_spec_z_high": draws.line_slope(bins.centres[high], mean[:, high], error[:, high]),
+            "slope_photo_z": draws.line_slope(centres, *bulk[:2]),
+            "slope_spec_z_plain": draws.plain_slope(spec, photo - spec),
+            "slope_photo_z_plain": draws.plain_slope(photo, photo - spec),
+            "slope_slices": draws.steepest(spec, photo - spec, r_slice[rows], crowded),
+            "total_variation": 0.5 * np.abs(n_photo - n_spec).sum(axis=1) / rows.shape[1],
+            "wasserstein": draws.wasserstein(spec, photo),
         }
 
     numbers = _with_errors(statistics, np.arange(len(z)), n_bootstrap, rng)

@@ -48,7 +48,7 @@ def test_nothing_is_undefined_loudly() -> None:
     assert np.isnan(metrics.total_variation_floor([], [], [], GRID, np.random.default_rng(0))).all()
     assert metrics.crps(np.empty((0, 40)), [], GRID).shape == (0,)
     assert metrics.cde_loss(np.empty((0, 40)), [], GRID).shape == (0,)
-    nothing = metrics.pdf_scores(np.empty((0, 40)), [], GRID).summary(np.arange(0))
+    nothing = metrics.pdf_scores(np.empty((0, 40)), [], GRID).summary(np.empty((1, 0), dtype=np.int64))
     assert np.isnan(list(nothing.values())).all()
     assert metrics.median(np.empty((0, 40)), GRID).shape == (0,)
 
