@@ -11,9 +11,11 @@ from photoz_lit.models.encoders import build_encoder, encoder_class
 from photoz_lit.models.encoders.fast import (
     CHUNK,
     N_APERTURES,
+    STEADY,
     AdaptivePhotometry,
     MeasuredInputs,
-    greatest_of_3x3,
+    median,
+    of_3x3,
 )
 from photoz_lit.models.encoders.settings import PhotometrySettings
 
@@ -96,9 +98,17 @@ def test_adaptive_photometry_stays_float32_under_autocast() -> None:
     torch.testing.assert_close(columns, photometry(image))
 
 
-def test_greatest_of_3x3_is_a_max_pool() -> None:
-    maps = torch.randn(2, 1, 5, 6, generator=torch.Generator().manual_seed(7))
-    assert torch.equal(greatest_of_3x3(maps), F.max_pool2d(maps, 3, stride=1, padding=1))
+def test_of_3x3_pools() -> None:
+    maps = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(7))
+    pools = {"max": of_3x3(maps, torch.maximum, -np.inf), "mean": of_3x3(maps, torch.add, 0.0) / 9}
+    assert torch.equal(pools["max"], F.max_pool2d(maps, 3, stride=1, padding=1))
+    torch.testing.assert_close(pools["mean"], F.avg_pool2d(maps, 3, stride=1, padding=1))
+
+
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_median_is_that_of_torch(n: int) -> None:
+    values = torch.randn(3, 2, n, generator=torch.Generator().manual_seed(7))
+    assert torch.equal(median(values), values.median(dim=-1).values)
 
 
 def test_measuring_does_not_depend_on_the_batch() -> None:
@@ -113,6 +123,9 @@ def test_steady_columns_are_of_one_aperture() -> None:
     magnitude = torch.asinh(torch.tensor([50.0, 100.0, 250.0]) * 0.8 / 2)  # of s^2 / (1 + s^2), s = 2
     expected = [float(magnitude[1]), *magnitude.diff().tolist(), np.log(4.0), 0.6]
     assert columns[0].tolist() == pytest.approx(expected, abs=0.05)
+    of_all = parts_of(measure(image), 3)
+    same = [of_all["magnitudes"][:, 3 * STEADY + 1, None], of_all["colours"][:, 2 * STEADY : 2 * STEADY + 2]]
+    torch.testing.assert_close(columns, torch.cat([*same, of_all["own"]], dim=1), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fast", "steady"])
