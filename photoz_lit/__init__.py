@@ -11,10 +11,14 @@
 """
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["Estimates", "Model", "correct", "ebv_at", "load"]
+# Read when PyTorch is first imported. OpenMP's threads wait for each other in a loop that keeps their cores
+# busy: beside another busy process ten times as long as the work itself. After microseconds they now sleep.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # `correct` trains, with all that it takes.
 _PLACES = {"correct": "photoz_lit.corrected", "ebv_at": "photoz_lit.data.dust"}  # others: photoz_lit.api
 

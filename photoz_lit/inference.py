@@ -11,9 +11,9 @@ Several models are an ensemble. Nothing outside their folders is read, and no sp
 import copy
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photoz_lit import config as settings
+from photoz_lit.ahead import in_order
 from photoz_lit.checkpoints import load_weights, open_weights
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.finishing.chain import Chain
@@ -45,10 +46,12 @@ from photoz_lit.network import build, inputs_of, new_outputs
 log = logging.getLogger(__name__)
 
 CHUNK = 8192  # galaxies at a time: what an interruption loses
+LEAST_BATCH = 64  # of a thread: with less it waits for its turn between operations
 NEIGHBOURS = 5  # the distance to the training galaxies is that to so many of them
 FAR = 0.99  # quantile of the validation galaxies' distances; what lies beyond it is far
 
-Batches = Iterable[tuple[int, NDArray[np.floating[Any]]]]
+Read = Callable[[int, int], NDArray[np.floating[Any]]]  # inputs from a row to another
+Columns = tuple[Bools, NDArray[np.float32], Floats]  # whether to estimate, E(B-V) and r, mag, of all rows
 Estimates = tuple[NDArray[np.float32], NDArray[np.float32]]
 Tick = Callable[[int], None]
 
@@ -157,6 +160,9 @@ class Predictor:
         self.branches = list(_branches(models, kind, shape, prior is not None))
         most = max(branch.inputs.n_views for branch in self.branches)
         self.n_views = min(n_views, most) if kind == "images" else 1
+        # Networks of images use all threads for a batch; small operations want a batch a thread.
+        on_cpu = self.device.type == "cpu"
+        self.small = on_cpu and all(branch.inputs.once or kind != "images" for branch in self.branches)
         self.neighbours = _neighbours(models[0])
         self.threshold = self.neighbours.threshold if self.neighbours else np.inf  # beyond, a galaxy is far
         heads = [head for branch in self.branches for head, _, _ in branch.members]
@@ -167,32 +173,62 @@ class Predictor:
     def __call__(self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None) -> Estimates:
         """Return p(z) (n, n_outputs) and distance (n,), from inputs (n, ...), E(B-V) and r (n,), mag."""
         n = len(inputs)
-        batches = ((first, inputs[first : first + BATCH]) for first in range(0, n, BATCH))
         known = np.full(n, np.nan) if r is None else np.asarray(r, dtype=np.float64)
-        return self._fill(batches, np.ones(n, dtype=bool), np.asarray(ebv, dtype=np.float32), known)
+        columns = np.ones(n, dtype=bool), np.asarray(ebv, dtype=np.float32), known
+        return next(self._chunks([slice(0, n)], lambda start, stop: inputs[start:stop], columns))
 
-    def rows(self, store: Store, start: int, stop: int, usable: Bools, tick: Tick | None = None) -> Estimates:
-        """Return p(z) and distance of rows of a store, zeros and NaN where `usable` (N,) is false."""
-        part = slice(start, stop)
-        ebv = np.nan_to_num(np.asarray(store.catalogue["ebv"][part], dtype=np.float32))
-        batches = _read_ahead(store, start, stop)
-        return self._fill(batches, usable[part], ebv, store.column("dered_petro_r")[part], tick)
+    def chunks(
+        self, store: Store, start: int, stop: int, usable: Bools, tick: Tick | None = None
+    ) -> Generator[Estimates]:
+        """Yield p(z) and distance of rows of a store, CHUNK at a time; the next are in work by then.
+
+        They are zeros and NaN where `usable` (N,) is false.
+        """
+        ebv = np.nan_to_num(np.asarray(store.catalogue["ebv"], dtype=np.float32))
+        parts = [slice(i, min(i + CHUNK, stop)) for i in range(start, stop, CHUNK)]
+        return self._chunks(parts, store.read, (usable, ebv, store.column("dered_petro_r")), tick)
+
+    def _chunks(
+        self, chunks: Sequence[slice], read: Read, columns: Columns, tick: Tick | None = None
+    ) -> Generator[Estimates]:
+        """Give the estimates of chunks of rows, each made of batches in threads."""
+
+        def inputs_of(part: slice) -> NDArray[Any] | None:
+            return read(part.start, part.stop) if columns[0][part].any() else None
+
+        def estimate(part: slice, raw: NDArray[Any] | None) -> Estimates:
+            used, ebv, r = columns
+            return self._batch(raw, used[part], ebv[part], r[part])
+
+        batches = (batch for chunk in chunks for batch in self._batches(chunk))
+        made = in_order(batches, inputs_of, estimate, apart=self.small)
+        with closing(made):
+            for chunk in chunks:
+                done = []
+                for _ in self._batches(chunk):
+                    done.append(next(made))
+                    if tick:
+                        tick(len(done[-1][1]))
+                pdf, distance = (np.concatenate(parts) for parts in zip(*done, strict=True))
+                yield pdf, distance
+
+    def _batches(self, chunk: slice) -> list[slice]:
+        """Part a chunk of rows so that all threads have some."""
+        n = chunk.stop - chunk.start
+        size = min(BATCH, max(LEAST_BATCH, -(-n // torch.get_num_threads()))) if self.small else BATCH
+        starts = range(chunk.start, max(chunk.stop, chunk.start + 1), size)
+        return [slice(start, min(start + size, chunk.stop)) for start in starts]
 
     @torch.inference_mode()
-    def _fill(
-        self, batches: Batches, usable: Bools, ebv: NDArray[np.float32], r: Floats, tick: Tick | None = None
-    ) -> Estimates:
-        pdf = torch.zeros(len(usable), self.grid.n_outputs, device=self.device)
-        distance = torch.full((len(usable),), torch.nan, device=self.device)
-        for first, raw in batches:
-            members = np.flatnonzero(usable[first : first + len(raw)])
-            if members.size:
-                place = first + members
-                inputs, at = map(self._on_device, (raw if members.size == len(raw) else raw[members], place))
-                pdf[at], distance[at] = self._estimate(inputs, self._on_device(ebv[place]), r[place])
-            if tick:
-                tick(len(raw))
-        return pdf.cpu().numpy(), distance.cpu().numpy()
+    def _batch(self, raw: NDArray[Any] | None, used: Bools, ebv: NDArray[np.float32], r: Floats) -> Estimates:
+        """Return p(z) and distance of a batch, zeros and NaN where it is not `used`."""
+        pdf = np.zeros((len(used), self.grid.n_outputs), np.float32)
+        distance = np.full(len(used), np.nan, np.float32)
+        if raw is not None:
+            rows = slice(None) if used.all() else used  # a view: cutouts are large
+            found = self._estimate(self._on_device(raw[rows]), self._on_device(ebv[rows]), r[rows])
+            pdf[rows], distance[rows] = (values.cpu().numpy() for values in found)
+        return pdf, distance
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
@@ -216,17 +252,6 @@ class Predictor:
                     pdf = self._on_device(converted.astype(np.float32))
                 pdfs.append(pdf)
         return torch.stack(pdfs).mean(dim=0), distance
-
-
-def _read_ahead(store: Store, start: int, stop: int) -> Batches:
-    """Yield (row after start, inputs) of batches; the next is read while one is in work."""
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(store.read, start, min(start + BATCH, stop))
-        for first in range(start, stop, BATCH):
-            raw, following = ahead.result(), first + BATCH
-            if following < stop:
-                ahead = reader.submit(store.read, following, min(following + BATCH, stop))
-            yield first - start, raw
 
 
 def _branches(models: Sequence[Trained], kind: str, shape: tuple[int, ...], swaps: bool) -> Iterable[Branch]:
@@ -328,10 +353,12 @@ def flux_ratio(store: Store, usable: Bools, model: Trained) -> float:
     return float(np.median(ours[theirs > 0] / theirs[theirs > 0]))
 
 
-def trained_on(store: Store, models: Sequence[Trained]) -> Bools:
-    """Whether each galaxy, (n,), is by its name one that a model was trained on."""
-    objects, known = objects_of(store), [m.reference.get("objects", np.empty(0, np.uint64)) for m in models]
-    return np.asarray(np.isin(objects, np.concatenate(known)) & (objects != 0))
+def trained_on(store: Store, models: Sequence[Trained]) -> int:
+    """Return how many galaxies are by their names ones that a model was trained on."""
+    known = np.concatenate([model.reference.get("objects", np.empty(0, np.uint64)) for model in models])
+    starts = range(0, len(store.catalogue) if known.size else 0, 8 * CHUNK)  # names take memory
+    parts = (objects_of(replace(store, catalogue=store.catalogue[i : i + 8 * CHUNK])) for i in starts)
+    return sum(int((np.isin(part, known) & (part != 0)).sum()) for part in parts)
 
 
 def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | Literal["flat"] | None:

@@ -13,7 +13,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("data",),
     ("models",),
     ("config",),
-    ("checkpoints", "device"),
+    ("ahead", "checkpoints", "device"),
     ("compiled",),
     ("network", "embeddings", "fitting", "plain_training", "training", "inference"),
     ("estimates", "frozen", "hub", "program", "results", "runs", "scores"),

@@ -170,7 +170,7 @@ def test_model_is_used_from_python_without_settings(trained: Finished, tmp_path:
     assert (distance > predictor.threshold).mean() < 0.2
     usable = np.ones(len(pdf), dtype=bool)
     usable[5] = False
-    rows, far = predictor.rows(store, 3, 20, usable)
+    rows, far = next(predictor.chunks(store, 3, 20, usable))
     np.testing.assert_array_equal(rows[[0, 1, *range(3, 17)]], pdf[[3, 4, *range(6, 20)]])
     assert (rows[2] == 0).all()
     assert np.isnan(far[2])

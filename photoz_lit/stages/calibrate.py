@@ -33,7 +33,7 @@ from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, locked, read_arrays, read_json, write_arrays, write_json, write_table
 from photoz_lit.fitting import member_subset
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.inference import CHUNK, Predictor, Trained, open_model
+from photoz_lit.inference import Predictor, Trained, open_model
 from photoz_lit.progress import counted
 from photoz_lit.report.figures.residuals import Curve, figure_residuals
 from photoz_lit.results import read_pdf
@@ -265,10 +265,11 @@ def training_estimates(
             [model], store.kind, store.inputs.shape[1:], n_views=n_views, trainer=own.trainer
         )
         with counted("galaxies", 0, len(usable), own.trainer.progress) as tick:
-            for start in range(0, len(usable), CHUNK):
-                pdf, _ = predictor.rows(store, start, min(start + CHUNK, len(usable)), usable, tick)
-                mine = np.flatnonzero(usable[start : start + CHUNK])
+            start = 0
+            for pdf, _ in predictor.chunks(store, 0, len(usable), usable, tick):
+                mine = np.flatnonzero(usable[start : start + len(pdf)])
                 photo_z[start + mine] = getattr(metrics, estimate)(pdf[mine], model.grid)
+                start += len(pdf)
         write_arrays(path, {"photo_z": photo_z})
     return read_arrays(path)["photo_z"]
 

@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,7 +192,7 @@ def estimate_all(
 ) -> None:
     """Fill the files of a run folder, from the first galaxy that is not in them yet, and complete it."""
     from photoz_lit.data.store import ESTIMATED
-    from photoz_lit.inference import CHUNK, ebv_known, flags_of, flux_ratio, trained_on
+    from photoz_lit.inference import ebv_known, flags_of, flux_ratio, trained_on
     from photoz_lit.progress import counted
     from photoz_lit.results import Results
 
@@ -199,7 +200,7 @@ def estimate_all(
     flags, known = flags_of(store, models), ebv_known(store)
     usable = np.isin(flags, ESTIMATED)
     if getattr(config.data, "position", None) is None:  # of single ones `tell` says it
-        warn(store, flags, flux_ratio(store, usable, models[0]), int(trained_on(store, models).sum()))
+        warn(store, flags, flux_ratio(store, usable, models[0]), trained_on(store, models))
     galaxies = store.catalogue.copy(copy_data=False)
     galaxies["ebv"] = np.where(known, galaxies["ebv"], np.nan)
     said = {
@@ -212,11 +213,13 @@ def estimate_all(
     )
     if results.rows:
         log.info("going on at galaxy %d of %d", results.rows, len(flags))
-    with counted("galaxies", results.rows, len(flags), config.trainer.progress) as tick:
-        for start in range(results.rows, len(flags), CHUNK):
-            part = slice(start, min(start + CHUNK, len(flags)))
-            pdf, distance = predictor.rows(store, part.start, part.stop, usable, tick)
-            results.append(pdf, np.where(distance > predictor.threshold, "far", flags[part]), distance)
+    with (
+        counted("galaxies", results.rows, len(flags), config.trainer.progress) as tick,
+        closing(predictor.chunks(store, results.rows, len(flags), usable, tick)) as chunks,
+    ):
+        for pdf, distance in chunks:
+            of_inputs = flags[results.rows : results.rows + len(pdf)]
+            results.append(pdf, np.where(distance > predictor.threshold, "far", of_inputs), distance)
     results.finish()
     complete(config, folder, models, results.counts, time.monotonic() - began)
     results.forget()
