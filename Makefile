@@ -1,6 +1,6 @@
 # Every target installs first when it needs to. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all lint format typecheck wheel clean
+.PHONY: help install demo bench paper-size test test-slow test-all lint format typecheck wheel clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,12 @@ demo: $(VENV)/installed  ## The whole method on the simulated survey: about six 
 	$(DEMO) stage=representation encoder=mlp  # of the same galaxies' magnitudes alone
 	$(DEMO) --multirun stage=classifier correction=none,balanced,hard,unshifted,skip_balanced,full
 	$(DEMO) stage=report
+
+bench: $(VENV)/installed  ## How fast it is here, against what is plain: minutes. with="--write" keeps the table
+	$(BIN)/python tests/bench/speed.py $(with)
+
+paper-size: $(VENV)/installed  ## The paper's experiment at its size, for a GPU; scale=0.01 for a CPU, minutes=8 a piece
+	$(BIN)/python tests/bench/paper_size.py --scale $(or $(scale),$(SCALE),1) $(if $(minutes),--minutes $(minutes)) $(with)
 
 test: $(VENV)/installed  ## Fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

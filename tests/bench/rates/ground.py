@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from api_rate import drawn
 from astropy.table import Table
+
 from rates.turns import Taken, command
 
 BLOCK = 1024  # cutouts drawn at a time
@@ -45,7 +46,11 @@ def machine(clock: str) -> dict[str, str]:
     """Say what the numbers were measured on."""
     name, sets = processor()
     facts = {"GPU": torch.cuda.get_device_name()} if on_gpu() else {}
-    facts |= {"CPU": f"{name} ({sets})", "cores": str(os.cpu_count()), "threads": str(torch.get_num_threads())}
+    facts |= {
+        "CPU": f"{name} ({sets})",
+        "cores": f"{os.cpu_count()}",
+        "threads": f"{torch.get_num_threads()}",
+    }
     facts |= {"torch": torch.__version__, "precision": half_type()}
     return facts | ({} if clock == "wall" else {"time": "of the processors"})
 
@@ -86,7 +91,8 @@ class Ground:
             np.save(images, np.load(self.cutouts, mmap_mode="r")[:n])
         self.table(len(np.load(images, mmap_mode="r"))).write(path, overwrite=True)
         places = [f"output_dir={self.folder / 'runs'}", f"data_dir={self.folder / 'data'}"]
-        return [f"data.path={path}", f"data.images={images}", *places, "trainer.progress=false", "data=arrays"]
+        own = ["data=arrays", f"data.path={path}", f"data.images={images}"]
+        return [*own, *places, "trainer.progress=false"]
 
     @cached_property
     def fast(self) -> list[str]:
@@ -127,6 +133,17 @@ class Ground:
             yield place
         finally:
             shutil.rmtree(place)
+
+    def predicted(self, model: Path, store: Path, n: int, to: str, *words: str) -> Taken:
+        """Give a store's n galaxies photo_z."""
+        own = (
+            "stage=predict",
+            f"model={model}",
+            "data=store",
+            f"data.path={store}",
+            "trainer.progress=false",
+        )
+        return command(*own, f"output_dir={self.folder / to}", *words, done=n)
 
     def rates(self, taken: list[Taken]) -> list[float]:
         """Return units a second of each turn."""

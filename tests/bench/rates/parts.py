@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from rates import plain
 from rates.ground import Ground, half_type, on_gpu
 from rates.table import Row
 from rates.turns import Runner, Taken, alternate, command, program
-from torch.utils.flop_counter import FlopCounterMode
 
 PAPER = (
     *("training.representation.max_steps=120000", "training.representation.check_every=120000"),
@@ -57,7 +58,7 @@ def one_encoder(g: Ground, name: str, peak: Runner) -> Iterator[Row]:
     """Return the rows of one encoder."""
     path, batch, times = str(g.cutouts), str(BATCHES[name]), GPU_TIMES if on_gpu() else 1
     slow, quickly, several = (n * times for n in UNITS[name])
-    words = (*g.words(), *PAPER, f"training.representation.batch_size={batch}", f"encoder={name}", "run=steps")
+    words = (*g.words(), *PAPER, f"encoder={name}", f"training.representation.batch_size={batch}")
     many = quickly or slow
     with ExitStack() as stack:
 
@@ -135,8 +136,8 @@ def heads(g: Ground) -> Iterator[Row]:
     names = ("fast",) if g.quick else ("fast", "net_p")
     with ExitStack() as stack:
         runners = [Runner("rates.plain", "heads", n, str(g.cutouts), "256") for n in names]
-        turns = [partial(stack.enter_context(r).turn, 2 if n == "fast" else 1) for r, n in zip(runners, names)]  # noqa: B905
-        ours, *theirs = alternate(2 if g.quick else g.rounds, again, *turns)
+        turns = [partial(stack.enter_context(runner).turn, 1) for runner in runners]
+        ours, *theirs = alternate(min(g.rounds, 3), again, *turns)
     for name, taken in zip(names, theirs, strict=True):
         others = [steps / s for s in g.seconds(ours)]
         what = f"Steps 2 and 3 on embeddings, start-up included (`{name}`)"
@@ -184,20 +185,22 @@ def mock(g: Ground) -> Iterator[Row]:
 def predict(g: Ground) -> Iterator[Row]:
     """`stage=predict` from a store to files, against the encoder alone; memory at two sizes."""
     few, many = min(4096, g.galaxies // 4), g.galaxies
-    model, runs, rounds = g.model("fast"), count(), 1 if many > 200_000 else min(g.rounds, 3)
+    model, runs, rounds = g.model("fast"), count(), 1 if many > 500_000 else min(g.rounds, 3)
 
     def given(store: Path, n: int) -> Taken:
-        words = ("stage=predict", f"model={model}", "data=store", f"data.path={store}", "trainer.progress=false")
-        return command(*words, f"output_dir={g.folder / f'predicted{next(runs)}'}", done=n)
+        return g.predicted(model, store, n, f"predicted{next(runs)}")
 
     with ExitStack() as stack:
         stores = [stack.enter_context(g.store(n)) for n in (few, many)]
         turns = [partial(given, *pair) for pair in zip(stores, (few, many), strict=True)]
         alone = stack.enter_context(Runner("rates.shipped", "encoder", "fast", str(g.cutouts), "1024"))
         small, large, other = alternate(rounds, *turns, partial(alone.turn, max(4, few // 1024)))
+    written = [f for f in g.folder.glob("predicted1/**/*") if f.is_file()]  # of the first large run
+    size = sum(f.stat().st_size for f in written) / many
     row = ("predict", f"`stage=predict`, {many:,} galaxies, after start-up", "galaxies/s")
     yield Row(*row, g.slopes(small, large), "`fast` alone", g.rates(other), 0.92)
     yield Row("predict", "the same, start-up included", "galaxies/s", g.rates(large))
+    yield Row("predict", "bytes written a galaxy", "B", [size])
     for n, each in ((few, small), (many, large)):
         held = [one.memory / 1e9 for one in each]
         row = ("predict", f"memory, {n:,} galaxies", "GB", held)
@@ -210,18 +213,17 @@ def busy(g: Ground) -> Iterator[Row]:
     model = g.model("fast")
 
     def given(store: Path, threads: int) -> Taken:
-        words = ("stage=predict", f"model={model}", "data=store", f"data.path={store}", "trainer.progress=false")
-        words += (f"trainer.threads={threads}",)
-        return command(*words, f"output_dir={g.folder / f'beside{next(runs)}'}", done=n)
+        return g.predicted(model, store, n, f"beside{next(runs)}", f"trainer.threads={threads}")
 
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         with g.store(n) as store:
-            all_of_them, one = alternate(min(g.rounds, 3), partial(given, store, cores), partial(given, store, 1))
+            both = [partial(given, store, threads) for threads in (cores, 1)]
+            many, one = alternate(min(g.rounds, 3), *both)
     finally:
         other.kill()
         other.wait()
-    row = ("busy", f"{cores} threads beside a busy process", "galaxies/s", [t.rate() for t in all_of_them])
+    row = ("busy", f"{cores} threads beside a busy process", "galaxies/s", [t.rate() for t in many])
     yield Row(*row, "one thread", [t.rate() for t in one], 1.0)
 
 

@@ -6,13 +6,15 @@ parts are named as the package's, so that weights can be handed over. Nothing of
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rates.turns import Turns
 from torch import Tensor, nn
+
+from rates.turns import Turns
 
 BINS = 180
 
@@ -126,7 +128,7 @@ class Fast(nn.Module):
     def __init__(self, n_columns: int = 133) -> None:
         super().__init__()
         widths = [n_columns + 1, 128, 128, 128]
-        layers = [[nn.Linear(a, b), nn.SiLU()] for a, b in zip(widths, widths[1:], strict=False)]
+        layers = [[nn.Linear(a, b), nn.SiLU()] for a, b in pairwise(widths)]
         self.layers = nn.Sequential(*(part for pair in layers for part in pair))
         self.mean, self.scale = torch.zeros(n_columns + 1), torch.ones(n_columns + 1)
 
@@ -144,7 +146,7 @@ def device() -> str:
 
 
 def batches(path: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return n stretched cutouts, E(B-V) and redshift bins, ready in memory: reading costs the port nothing."""
+    """Return n cutouts, E(B-V) and redshift bins, ready in memory: reading costs the port nothing."""
     x = torch.from_numpy(np.resize(np.load(path, mmap_mode="r")[:n], (n, 5, 64, 64)).astype(np.float32))
     where = device()
     return x.to(where), torch.full((n,), 0.05, device=where), torch.arange(n, device=where) % BINS

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rates.turns import Turns
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from photoz_lit.config import TrainerConfig
+from rates.turns import Turns
 
 
 def training(*words: str) -> None:
@@ -25,7 +26,7 @@ def training(*words: str) -> None:
             turns.tell(done * batch)
             wanted, done = turns.wait(), 0
 
-    torch.optim.optimizer.register_optimizer_step_post_hook(after_step)
+    register_optimizer_step_post_hook(after_step)
     sys.argv = ["photoz_lit", *words]
     __main__.main()
 

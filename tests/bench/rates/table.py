@@ -1,12 +1,10 @@
-"""What came out: rows with their medians and quartiles, as a table, as JSON, and in a page between two marks."""
+"""What came out: rows with medians and quartiles, as a table, as JSON, in a page between two marks."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 @dataclass
@@ -74,11 +72,11 @@ def table(rows: list[Row], machine: dict[str, Any]) -> str:
     return "\n".join([", ".join(f"{k} {v}" for k, v in machine.items()) + ".", "", *head, *map(line, rows)])
 
 
-def write(page: Path, content: str) -> None:
-    """Put a table between the marks of a page."""
-    text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def write(page: Path, name: str, content: str) -> None:
+    """Put a table between the marks of this name in a page."""
+    text, marks = page.read_text(), [f"<!-- {name}: {end} -->" for end in ("begin", "end")]
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise SystemExit(f"{page} has no {BEGIN} and {END} to write between")
-    page.write_text(f"{before}{BEGIN}\n{content}\n{END}{after}")
+        raise SystemExit(f"{page} has no {' and '.join(marks)} to write between")
+    page.write_text(f"{before}{marks[0]}\n{content}\n{marks[1]}{after}")

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Taken:
-    """What a turn took: units done (galaxies, mostly), seconds, seconds of all processors, bytes, what it said."""
+    """What a turn took: units done (galaxies, mostly), seconds, those of all processors, bytes, its words."""
 
     done: float
     wall: float
@@ -86,19 +87,14 @@ class Turns:
 
 
 class Runner:
-    """The side that asks: a process that works in turns. Its first turn, with all start-up, does not count."""
+    """The side that asks: a process that works in turns. Its first, with all start-up, does not count."""
 
     def __init__(self, *words: str, warm: int = 1, log: Path | None = None) -> None:
         self.words, self.log = words, log
-        err = open(log, "w") if log else subprocess.DEVNULL  # noqa: SIM115: the process keeps it
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *words],
-            env=ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=err,
-            text=True,
-        )
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with Path(log or os.devnull).open("w") as err:
+            command = [sys.executable, "-m", *words]
+            self.process = subprocess.Popen(command, env=ENVIRONMENT, stderr=err, **pipes)
         self.turn(warm)
 
     def turn(self, n: int = 1, *flags: str) -> Taken:
@@ -109,13 +105,15 @@ class Runner:
             print(n, *flags, file=self.process.stdin, flush=True)
             return Taken(**json.loads(self.process.stdout.readline()))
         except (OSError, ValueError) as error:
+            self.close()
             tail = self.log.read_text()[-2000:] if self.log and self.log.is_file() else ""
             raise RuntimeError(f"{' '.join(self.words)} ended\n{tail}") from error
 
     def close(self) -> None:
         """End it."""
         self.process.kill()
-        self.process.communicate()
+        with suppress(OSError, ValueError):  # what was not read of it
+            self.process.communicate()
 
     def __enter__(self) -> "Runner":
         return self
