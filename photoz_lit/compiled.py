@@ -26,6 +26,7 @@ Encode = Callable[[Tensor, Tensor], Tensor]
 COST = 90.0  # s that compiling takes, until a trial has told
 MOST_GAIN = {"cpu": 0.25, "cuda": 0.6}  # of the time; a shorter work than this would save is not tried
 ROUNDS = 3
+LEAST_CALLS = 50 * ROUNDS  # that are worth a trial of the encoder as it is
 CPU_IMAGES = 64  # that a CPU encodes at once
 # CUDA graphs spare small kernels their launches; what they return is overwritten at the next call.
 MODES = {("cuda", True): "reduce-overhead"}
@@ -41,7 +42,8 @@ def faster(
     Inputs of another shape go to the encoder as it is: nothing is compiled twice. `trainer.compile` decides
     without a trial where it is true or false.
     """
-    if trainer.compile is False or next(encoder.parameters(), None) is None:
+    wanted = calls >= LEAST_CALLS if trainer.compile is None else trainer.compile
+    if not wanted or next(encoder.parameters(), None) is None:
         return None
     device = device_of(trainer)
     if trainer.compile is None:

@@ -26,10 +26,10 @@ from torch import Tensor
 from photoz_lit import config as settings
 from photoz_lit.ahead import in_order
 from photoz_lit.checkpoints import load_weights, open_weights
+from photoz_lit.compiled import for_inference
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.finishing.chain import Chain
 from photoz_lit.correction.prior import Priors, mean_priors
-from photoz_lit.data.columns import numbers
 from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
 from photoz_lit.device import BATCH, device_of
@@ -135,7 +135,8 @@ class Predictor:
     p(z) is the arithmetic mean over models and, of images, `n_views` symmetries; `prior`, an n(z)
     (n_outputs,) or "flat", is what each model's is converted to first. Distances are the first model's, in
     view 0 (`models.neighbours`).
-    `kind` is that of the galaxies' store (`photoz_lit.data.store.Store`), `shape` that of one of them.
+    `kind` is that of the galaxies' store (`photoz_lit.data.store.Store`), `shape` that of one of them. For
+    `n` galaxies, where they are many, encoders may be compiled.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Predictor:
         prior: Floats | Literal["flat"] | None = None,
         n_views: int = 1,
         trainer: TrainerConfig | None = None,
+        n: int = 0,
     ) -> None:
         check_agreement(models)
         self.trainer = trainer or TrainerConfig()
@@ -169,6 +171,12 @@ class Predictor:
         for module in (self.neighbours, *(branch.encoder for branch in self.branches), *heads):
             if module is not None:
                 module.to(self.device).eval()
+        one = torch.zeros(1, *shape, device=self.device)
+        shapes = [tuple(network_inputs(branch.inputs, one, 0).shape[1:]) for branch in self.branches]
+        self.encoders = [
+            for_inference(branch.encoder, of_one, self.trainer, n * self.n_views)
+            for branch, of_one in zip(self.branches, shapes, strict=True)
+        ]
 
     def __call__(self, inputs: NDArray[Any], ebv: NDArray[Any], r: NDArray[Any] | None = None) -> Estimates:
         """Return p(z) (n, n_outputs) and distance (n,), from inputs (n, ...), E(B-V) and r (n,), mag."""
@@ -237,10 +245,10 @@ class Predictor:
         """Return p(z) (m, n_outputs) and distance (m,) of a batch; finishing needs r (m,), mag."""
         pdfs, distance = [], torch.full((len(inputs),), torch.nan, device=self.device)
         made: dict[tuple[Inputs, int], Tensor] = {}  # encoders that read the same share it
-        for branch in self.branches:
+        for branch, encoder in zip(self.branches, self.encoders, strict=True):
             keys = [(branch.inputs, view) for view in range(min(self.n_views, branch.inputs.n_views))]
             made |= {key: network_inputs(key[0], inputs, key[1]) for key in keys if key not in made}
-            views = [encoded(branch.encoder, made[key], ebv, self.trainer) for key in keys]
+            views = [encoded(encoder, made[key], ebv, self.trainer) for key in keys]
             if self.neighbours is not None and branch is self.branches[0]:
                 distance = self.neighbours(views[0])
             for head, finishing, old in branch.members:
@@ -359,39 +367,3 @@ def trained_on(store: Store, models: Sequence[Trained]) -> int:
     starts = range(0, len(store.catalogue) if known.size else 0, 8 * CHUNK)  # names take memory
     parts = (objects_of(replace(store, catalogue=store.catalogue[i : i + 8 * CHUNK])) for i in starts)
     return sum(int((np.isin(part, known) & (part != 0)).sum()) for part in parts)
-
-
-def read_prior(wanted: str, grid: RedshiftGrid) -> Floats | Literal["flat"] | None:
-    """Return the n(z) that `predict.prior` names, (n_outputs,), or None where p(z) stay as they are.
-
-    It is "none"; "flat", over all bins of p(z) in each slice of r; or the path of a table with columns `z`
-    and `n_of_z`, a density of any scale, linear between its rows and zero beyond. DataError where it is no
-    n(z) on the bins.
-    """
-    if wanted == "none":
-        return None
-    if wanted == "flat":
-        return "flat"
-    from photoz_lit.data.formats import read_table
-
-    path = Path(wanted).expanduser()
-    table = read_table(path)
-    if not {"z", "n_of_z"} <= set(table.colnames):
-        raise DataError(
-            f"{path} has the columns {', '.join(table.colnames)}: predict.prior is flat, none or a table "
-            "with z and n_of_z"
-        )
-    z, n = (numbers(table, name, str(path)) for name in ("z", "n_of_z"))
-    faulty = ~np.isfinite(z) | ~np.isfinite(n) | (n < 0) | (np.diff(z, prepend=-np.inf) <= 0)
-    if faulty.any():
-        row = int(faulty.argmax())
-        raise DataError(
-            f"{path}: z={z[row]:g}, n_of_z={n[row]:g} in row {row}: z must rise from row to row, n_of_z must "
-            "be a number and not negative"
-        )
-    if not (on_bins := np.interp(grid.centres, z, n, left=0, right=0)).any():
-        raise DataError(
-            f"{path}: n_of_z is zero on the range of p(z), {grid.edges[0]:g} to {grid.edges[-1]:g}: bring "
-            "that of the galaxies to predict for"
-        )
-    return np.asarray(on_bins / on_bins.sum())

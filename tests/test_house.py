@@ -15,7 +15,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("config",),
     ("ahead", "checkpoints", "device"),
     ("compiled",),
-    ("network", "embeddings", "fitting", "plain_training", "training", "inference"),
+    ("network", "embeddings", "fitting", "plain_training", "training", "inference", "n_of_z"),
     ("estimates", "frozen", "hub", "program", "results", "runs", "scores"),
     ("products",),
     ("api", "report"),

@@ -11,7 +11,8 @@ from photoz_lit.correction.prior import Priors
 from photoz_lit.data.store import open_store
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
-from photoz_lit.inference import Predictor, open_model, read_prior
+from photoz_lit.inference import Predictor, open_model
+from photoz_lit.n_of_z import read_prior
 from photoz_lit.results import read_pdf
 
 GRID = RedshiftGrid(0.0, 0.4, 8, 2, 2)

@@ -51,7 +51,8 @@ def run(config: Config) -> None:
         with ThreadPoolExecutor(1) as beside:  # PyTorch takes seconds to import, and frames to decompress
             beside.submit(importlib.import_module, "torch")
             prepare(target)
-    from photoz_lit.inference import Predictor, open_model, read_prior
+    from photoz_lit.inference import Predictor, open_model
+    from photoz_lit.n_of_z import read_prior
     from photoz_lit.runs import check_origin, enter
 
     models = [open_model(folder) for folder in folders]
@@ -67,7 +68,15 @@ def run(config: Config) -> None:
     if len(store.catalogue) == 0:
         raise DataError(f"{store.folder}: there are no galaxies in it: look at data.path and data.images")
     shape, trainer = store.inputs.shape[1:], target.trainer
-    predictor = Predictor(models, store.kind, shape, prior=prior, n_views=p.symmetries, trainer=trainer)
+    predictor = Predictor(
+        models,
+        store.kind,
+        shape,
+        prior=prior,
+        n_views=p.symmetries,
+        trainer=trainer,
+        n=len(store.catalogue),
+    )
     if predictor.n_views < p.symmetries:
         name = models[0].config.encoder.name
         log.info("predict.symmetries=%d: encoder=%s does not see them, one view is used", p.symmetries, name)

@@ -74,6 +74,7 @@ def encoder(name: str, path: str, n: str) -> Callable[[], float]:
 def reading(path: str, batch: str) -> Callable[[], float]:
     """Give training batches of an array on disk, turned and stretched, on the device."""
     from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
+
     from photoz_lit.data.transforms import ImageInputs
     from photoz_lit.device import device_of
 
