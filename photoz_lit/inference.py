@@ -32,7 +32,7 @@ from photoz_lit.correction.finishing.chain import Chain
 from photoz_lit.correction.prior import Priors, mean_priors
 from photoz_lit.data.store import ESTIMATED, Store
 from photoz_lit.data.transforms import Inputs
-from photoz_lit.device import BATCH, device_of
+from photoz_lit.device import BATCH, device_of, keep_memory
 from photoz_lit.embeddings import REFERENCE_FLUX, encoded, network_inputs, objects_of, spaced, typical_flux
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, read_arrays
@@ -151,6 +151,7 @@ class Predictor:
         n: int = 0,
     ) -> None:
         check_agreement(models)
+        keep_memory()
         self.trainer = trainer or TrainerConfig()
         self.device, self.grid = device_of(self.trainer), models[0].grid
         self.priors = mean_priors([model.priors for model in models])
