@@ -125,6 +125,7 @@ def _fit(
         loss_function.to(device)
     parameters = [p for p in head.parameters() if p.requires_grad]
     adam, best, least, log = Adam(parameters, training.weight_decay), {}, torch.inf, _Log(config, folder)
+    precision = autocast(config.trainer)
     with counted("steps", 0, training.max_steps, config.trainer.progress) as tick:
         for epoch in range(training.max_steps // every):
             # The batches of all steps until the next check, one after the other.
@@ -133,13 +134,13 @@ def _fit(
             head.train()
             batches = train.batches(torch.from_numpy(members), torch.from_numpy(views), size)
             for step, batch in enumerate(batches, epoch * every):
-                with autocast(config.trainer):
+                with precision:
                     loss = loss_function(head(batch["inputs"]), batch)
                 adam.step(torch.autograd.grad(loss, parameters), training.lr * rate(training, step))
                 total += loss.detach()
                 tick(1)
             head.eval()
-            with torch.no_grad(), autocast(config.trainer):
+            with torch.no_grad(), precision:
                 for batch in val.batches(of_val, torch.zeros_like(of_val), VAL_BATCH):
                     loss_of_val += loss_function(head(batch["inputs"]), batch) * len(batch["member"])
             found = float(loss_of_val) / len(of_val)
