@@ -20,7 +20,6 @@ from photoz_lit.metrics.pdf import pit_cvm as pit_cvm
 from photoz_lit.metrics.pdf import pit_ks as pit_ks
 from photoz_lit.metrics.pdf import trainz as trainz
 from photoz_lit.metrics.point import bias as bias
-from photoz_lit.metrics.point import bootstrap as bootstrap
 from photoz_lit.metrics.point import outlier_fraction as outlier_fraction
 from photoz_lit.metrics.point import residual as residual
 from photoz_lit.metrics.point import sigma_mad as sigma_mad

@@ -1,11 +1,9 @@
 """Numbers of point estimates: bias, scatter, outliers, and distances between two distributions."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photoz_lit.grids import Floats, Ints, RedshiftGrid
+from photoz_lit.grids import Floats, RedshiftGrid
 from photoz_lit.metrics import draws
 
 
@@ -51,13 +49,6 @@ def wasserstein(spec_z: ArrayLike, photo_z: ArrayLike) -> float:
     Of two samples of one size it is simpler, and far faster in a bootstrap, than scipy.stats makes it.
     """
     return draws.of_one(draws.wasserstein, spec_z, photo_z)
-
-
-def bootstrap(
-    statistic: Callable[[Ints], ArrayLike], n: int, n_bootstrap: int, rng: np.random.Generator
-) -> Floats:
-    """Statistic of rows of n galaxies, drawn with replacement, of each draw: shape (n_bootstrap, ...)."""
-    return np.array([statistic(rng.integers(0, n, n)) for _ in range(n_bootstrap)], dtype=np.float64)
 
 
 def standard_error(samples: ArrayLike) -> Floats:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from photoz_lit.report import curves
+from photoz_lit.report.aside import aside
 from photoz_lit.report.figures.comparison import figure_biases, figure_calibrated, figure_pareto, figure_sweep
 from photoz_lit.report.figures.residuals import Curve, figure_residual_panels, figure_residuals
 from photoz_lit.report.figures.results import figure_density, figure_n_of_z, figure_pit, figure_sigma_mad
@@ -27,14 +28,15 @@ def build_blocks(corrections: dict[str, list[Run]]) -> list[Block]:
     target = next(iter(corrections.values()))[0].survey.target
     main = [label for label in HIGHLIGHTS if label in corrections]
     main = main if len(main) > 1 else list(corrections)[:3]
+    samples = aside(_sample_blocks, corrections, target)
     tilt, *panels_of_tilt = _residual_blocks(corrections, main, target)
-    collapse, *others = _sample_blocks(corrections, target)
     scatter = {label: curves.sigma_mad_by_magnitude(same) for label, same in corrections.items()}
     cost = Block(
         "Scatter by magnitude: what each correction costs",
         f"A cure should stay close to {main[0]}.",
         figures=(svg(figure_sigma_mad(scatter, main, target), "Scatter by magnitude"),),
     )
+    collapse, *others = samples()
     return [tilt, collapse, cost, *panels_of_tilt, *others]
 
 

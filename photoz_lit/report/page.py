@@ -14,6 +14,7 @@ from photoz_lit.errors import DataError
 from photoz_lit.report import paired
 from photoz_lit.report import table as tables
 from photoz_lit.report.answers import HEADINGS, answers, contestants
+from photoz_lit.report.aside import aside
 from photoz_lit.report.blocks import build_blocks, calibrated_block, comparison_blocks, sweep_block
 from photoz_lit.report.calibrated import CALIBRATED_COLUMNS, Calibrated, calibrated_rows, read_calibrated
 from photoz_lit.report.figures.labels import draw_labels
@@ -157,7 +158,7 @@ def build_section(name: str, runs: Sequence[Run], table: Rows, calibrated: Seque
     """Build the section of one set of runs from them, their rows of the table, and calibrated estimates."""
     corrections, target = tables.by_correction(runs), runs[0].survey.target
     before, after = calibrated_rows(calibrated, corrections)
-    sweeps = sweeps_of(runs)
+    sweeps, differences = sweeps_of(runs), aside(_paired_blocks, name, corrections, target)
     blocks = [sweep_block(sweep, target) for sweep in sweeps]
     # Numbers of different values do not compete: bins or galaxies differ, for trainz too.
     table, swept = contestants(table) if sweeps else table, bool(sweeps)
@@ -165,14 +166,15 @@ def build_section(name: str, runs: Sequence[Run], table: Rows, calibrated: Seque
     if swept:
         value, shown = reference_runs(sweeps[0])
         summary = f"Figures of every correction at {sweeps[0].key} = {value}"
-        compared = comparison_blocks(contestants(tables.corrections_table(shown)), target)
-        drawn = [Block(summary=summary, folded=(*compared, *build_blocks(tables.by_correction(shown))))]
+        against = comparison_blocks(contestants(tables.corrections_table(shown)), target)
+        drawn = [Block(summary=summary, folded=(*against, *build_blocks(tables.by_correction(shown))))]
     else:
         found = answers(table, after, target)
         blocks += [_answers_block(found)] if found else []
-        blocks += comparison_blocks(contestants(table), target)
+        compared = aside(comparison_blocks, contestants(table), target)
         drawn = build_blocks(corrections)
-    blocks += _paired_blocks(name, corrections, target)
+        blocks += compared()
+    blocks += differences()
     if before:
         blocks += [calibrated_block(before, after, target), _changes_block(before, after, target)]
     return Section(

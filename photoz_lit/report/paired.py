@@ -9,6 +9,7 @@ import numpy as np
 from photoz_lit import metrics
 from photoz_lit.errors import DataError
 from photoz_lit.grids import Floats, Ints
+from photoz_lit.metrics.draws import counts, drawn, mean, plain_slope, sigma_mad
 from photoz_lit.report.runs import Run
 from photoz_lit.report.table import COLLAPSE, CRPS, OUTLIERS, PLAIN, PLAIN_BULK, RMS, SCATTER, medians
 from photoz_lit.results import read_grid, read_pdf
@@ -50,20 +51,20 @@ def _alike(one: Run, other: Run) -> bool:
 def _samples(run: Run) -> Floats:
     """Return the numbers of all galaxies, then those of each draw, the same for all runs of a seed."""
     n, statistic, rng = run.spec_z.size, _statistic(run), np.random.default_rng([run.seed, 8])
-    return np.vstack([statistic(np.arange(n)), metrics.bootstrap(statistic, n, DRAWS, rng)])
+    return np.vstack([statistic(np.arange(n)[None]), *(statistic(some) for some in drawn(n, DRAWS, rng))])
 
 
-def _statistic(run: Run) -> Callable[[Ints], list[float]]:
+def _statistic(run: Run) -> Callable[[Ints], Floats]:
     grid, z, photo_z, cut = run.survey.grid, run.spec_z, run.photo_z, run.survey.outlier_cut
     dz, crps = metrics.residual(z, photo_z, run.survey.target.relative), _crps(run)
     bins, step = (grid.index(z), grid.index(photo_z)), photo_z - z
 
-    def statistic(draw: Ints) -> list[float]:
-        own, (true, estimated) = dz[draw], (np.bincount(k[draw], minlength=grid.n_bins) for k in bins)
-        slopes = (abs(metrics.plain_slope(x[draw], step[draw])) for x in (z, photo_z))
-        rms, tv = np.sqrt(metrics.bias(own**2)), 0.5 * np.abs(true - estimated).sum() / len(draw)
-        outliers = metrics.outlier_fraction(own, cut)
-        return [metrics.sigma_mad(own), rms, outliers, *slopes, tv, metrics.bias(crps[draw])]
+    def statistic(rows: Ints) -> Floats:
+        own, (true, estimated) = dz[rows], (counts(k[rows], grid.n_bins) for k in bins)
+        slopes = (np.abs(plain_slope(x[rows], step[rows])) for x in (z, photo_z))
+        rms, tv = np.sqrt(mean(own**2)), 0.5 * np.abs(true - estimated).sum(axis=1) / rows.shape[1]
+        outliers = mean((np.abs(own) > cut).astype(np.float64))
+        return np.stack([sigma_mad(own), rms, outliers, *slopes, tv, mean(crps[rows])], axis=1)
 
     return statistic
 

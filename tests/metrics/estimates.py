@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
 from photoz_lit import metrics
-from photoz_lit.grids import MagnitudeSlices, RedshiftGrid
+from photoz_lit.grids import Floats, Ints, MagnitudeSlices, RedshiftGrid
 
 GRID = RedshiftGrid(0.0, 0.4, 40)
 EXTENDED = GRID.extended(20, 20)
@@ -45,3 +46,8 @@ def sample(n: int, seed: int = 0) -> tuple[Any, Any, Any, Any]:
     spec_z = np.clip(rng.gamma(4.0, 0.03, n), 0.001, 0.399)
     photo_z = spec_z + rng.normal(0, 0.02, n)
     return spec_z, photo_z, rng.uniform(15, 18, n), gaussian_pdf(photo_z, 0.02, EXTENDED)
+
+
+def bootstrap(statistic: Callable[[Ints], Any], n: int, n_bootstrap: int, rng: np.random.Generator) -> Floats:
+    """Statistic of rows of n galaxies, drawn with replacement, of each draw: shape (n_bootstrap, ...)."""
+    return np.array([statistic(rng.integers(0, n, n)) for _ in range(n_bootstrap)], dtype=np.float64)

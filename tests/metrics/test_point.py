@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimates import GRID
+from estimates import GRID, bootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
@@ -70,6 +70,6 @@ def test_wasserstein_equals_scipy(seed: int, n: int) -> None:
 
 def test_bootstrap_error_of_a_mean() -> None:
     values = np.random.default_rng(8).normal(0, 1, 400)
-    samples = metrics.bootstrap(lambda draw: values[draw].mean(), 400, 500, np.random.default_rng(9))
+    samples = bootstrap(lambda draw: values[draw].mean(), 400, 500, np.random.default_rng(9))
     assert metrics.standard_error(samples) == pytest.approx(0.05, rel=0.15)
     np.testing.assert_array_equal(metrics.standard_error([[1.0, np.nan], [3.0, 2.0]]), [1.0, np.nan])

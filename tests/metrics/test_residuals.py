@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimates import GRID, SLICES, Reference, sample, within_seeds
+from estimates import GRID, SLICES, Reference, bootstrap, sample, within_seeds
 
 from photoz_lit import metrics
 from photoz_lit.dispersion import variances
@@ -88,7 +88,7 @@ def test_golden_tv_seeds_edgefixed(reference: Reference) -> None:
     np.testing.assert_allclose(reference["tv_seeds_asis"][:, :2], seeds[:, :2], rtol=0.1)
     z, estimate = reference.spec_z, reference.photo_z
     rng = np.random.default_rng(3)
-    samples = metrics.bootstrap(
+    samples = bootstrap(
         lambda draw: metrics.total_variation(z[draw], estimate[draw], reference.grid), len(z), 100, rng
     )
     within_seeds(samples.mean(), seeds[:, 0])

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimates import EXTENDED, GRID, SLICES, Reference, gaussian_pdf, sample, within_seeds
+from estimates import EXTENDED, GRID, SLICES, Reference, bootstrap, gaussian_pdf, sample, within_seeds
 
 from photoz_lit import metrics
 from photoz_lit.grids import RedshiftGrid
@@ -77,7 +77,7 @@ def test_golden_sigmad_seeds(reference: Reference) -> None:
         def statistic(draw: Any, part: Any = part) -> float:
             return metrics.sigma_mad(part[draw])
 
-        samples = metrics.bootstrap(statistic, len(part), 100, rng)
+        samples = bootstrap(statistic, len(part), 100, rng)
         within_seeds(samples.mean(), seeds[:, 2, row])
 
 
@@ -99,7 +99,7 @@ def test_golden_wdist_seeds(reference: Reference) -> None:
         def statistic(draw: Any, z: Any = z, estimate: Any = estimate) -> float:
             return metrics.wasserstein(z[draw], estimate[draw])
 
-        samples = metrics.bootstrap(statistic, len(z), 100, rng)
+        samples = bootstrap(statistic, len(z), 100, rng)
         within_seeds(samples.mean(), seeds[:, 2, i])
         np.testing.assert_allclose(metrics.standard_error(samples), seeds[:, 3, i].mean(), rtol=0.4)
 
