@@ -276,6 +276,16 @@ def read_pdf(folder: Path, chunk: int = 65536) -> Iterator[NDArray[np.float64]]:
             yield data[start : start + chunk].astype(np.float64) * width
 
 
+def read_rows(folder: Path, chunk: int) -> Iterator[tuple[NDArray[Any], NDArray[np.float64]]]:
+    """Yield rows of the table of a run folder and their p(z) (m, n_outputs), without keeping the rest."""
+    path, start = folder / "photo_z.fits", 0
+    with fits.open(path, memmap=True) as hdus:
+        dtype, place = hdus[1].data.dtype, hdus[1].fileinfo()["datLoc"]
+    for pdf in read_pdf(folder, chunk):
+        yield np.fromfile(path, dtype, len(pdf), offset=place + start * dtype.itemsize), pdf
+        start += len(pdf)
+
+
 def read_edges(folder: Path) -> NDArray[np.float64]:
     """Return the edges of the bins of p(z) of a run folder, (n_outputs + 1,); DataError where it has none."""
     path = folder / "pdf.hdf5"

@@ -19,14 +19,14 @@ def setting(
     most: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] | None = None,
-    kind: Literal["path"] | None = None,
+    kind: Literal["path", "part"] | None = None,
     decides: Decides | None = None,
 ) -> Any:
     """Declare a setting as the field of a dataclass, with its default in this one place.
 
     `least` and `most` are allowed values themselves; limits of a list are those of its elements. A text
     without `choices` is taken from the command line as it is typed. A `path` is a file, folder or pattern of
-    them, and starts at the current folder. What is not said to decide anything decides what its branch does.
+    them, and starts at the current folder; of a `part` a sweep may have several. What is not said to decide anything decides what its branch does.
     """
     limits = {"least": least, "above": above, "most": most, "below": below}
     said = {"choices": choices, "kind": kind, "decides": decides, **limits}

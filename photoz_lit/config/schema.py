@@ -62,6 +62,8 @@ class PredictConfig:
     symmetries: int = setting(1, least=1, most=8)  # average p(z) over so many of the 8 symmetries
     # Convert p(z) to this prior; a path names a table with columns z and n_of_z.
     prior: str = setting("none", choices=("none", "flat"), kind="path")
+    # I/N: the I-th of N parts of the galaxies alone, I from 0; rank: as the launcher of processes says.
+    shard: str = setting("none", kind="part")
 
 
 PROGRAMS = ("torch", "onnx")

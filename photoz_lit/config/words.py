@@ -110,7 +110,8 @@ def _hints(key: str) -> Iterator[Any]:
             yield from _alternatives(get_args(node)[1])
         elif is_dataclass(node) and last in (hints := get_type_hints(node)):
             declared = next(f.metadata for f in fields(node) if f.name == last)
-            if "choices" not in declared or "kind" in declared:
+            kind = declared.get("kind")
+            if kind != "part" and (kind or "choices" not in declared):
                 yield from _alternatives(hints[last])
 
 

@@ -11,7 +11,7 @@ from astropy.table import Table
 from photoz_lit.errors import DataError
 from photoz_lit.files import read_json
 from photoz_lit.grids import Floats, RedshiftGrid
-from photoz_lit.results import read_grid, read_pdf
+from photoz_lit.results import read_grid, read_rows
 
 CHUNK = 16384  # galaxies at a time
 
@@ -27,15 +27,10 @@ class Opened:
 
     def __iter__(self) -> Iterator[tuple[Table, Floats]]:
         """Yield rows of the table and their p(z), (m, n_outputs)."""
-        with fits.open(self.folder / "photo_z.fits", memmap=True) as hdus:
-            rows, start = hdus[1].data.view(np.ndarray), 0
-            for pdf in read_pdf(self.folder, CHUNK):
-                part = rows[start : start + len(pdf)]
-                table = Table({name: part[name].astype(self.dtype[name]) for name in self.dtype.names or ()})
-                table.convert_bytestring_to_unicode()
-                yield table, pdf
-                start += len(pdf)
-            del rows, part
+        for rows, pdf in read_rows(self.folder, CHUNK):
+            table = Table({name: rows[name].astype(self.dtype[name]) for name in self.dtype.names or ()})
+            table.convert_bytestring_to_unicode()
+            yield table, pdf
 
 
 def opened(folder: Path, form: str) -> Opened:

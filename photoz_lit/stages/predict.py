@@ -23,6 +23,7 @@ from photoz_lit.config import Config
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, digest_of, locked, write_json
 from photoz_lit.grids import Texts
+from photoz_lit.stages import shards
 
 if TYPE_CHECKING:
     from photoz_lit.data.store import Store
@@ -42,6 +43,7 @@ def run(config: Config) -> None:
     """Estimate p(z) and photo-z of all galaxies of a source and write them into a run folder."""
     folders = settings.finished_runs(config.model or "")
     check_files(config)
+    i, n = shards.shard_of(config.predict.shard)
     products.check(config.format)
     target = target_settings(config, settings.saved(folders[0] / "config.yaml"), folders[0])
     from photoz_lit.stages.prepare import prepare
@@ -82,12 +84,23 @@ def run(config: Config) -> None:
         log.info("predict.symmetries=%d: encoder=%s does not see them, one view is used", p.symmetries, name)
     folder = results_folder(target, models, store, predictor.n_views)
     origin = origin_of(target, models, store)
-    check_origin(folder, origin)
-    if enter(target, folder, origin):
-        with locked(folder):
-            if enter(target, folder, origin):  # another process may have been at it
-                estimate_all(target, folder, models, predictor, store)
-            (folder / "lock").unlink(missing_ok=True)
+
+    def do(place: Path, part: "Store", made_of: Sequence[Path] = ()) -> None:
+        check_origin(place, origin)
+        if enter(target, place, origin):
+            with locked(place):
+                if enter(target, place, origin):  # another process may have been at it
+                    estimate_all(target, place, models, predictor, part, made_of)
+                (place / "lock").unlink(missing_ok=True)
+
+    if n > 1 and not (folder / "done.json").is_file():
+        do(shards.folders(folder, n)[i], shards.part_of(store, i, n))
+        missing = shards.missing(folder, n)
+        if missing and not (folder / "done.json").is_file():
+            log.info("other parts are not done yet: predict.shard=%s", ",".join(missing))
+            return
+    do(folder, store, shards.finished(folder))
+    shards.forget(folder)
     products.make(config.format, folder)
     if single:
         from photoz_lit.stages.position import tell
@@ -197,9 +210,17 @@ def origin_of(config: Config, models: "Sequence[Trained]", store: "Store") -> di
 
 
 def estimate_all(
-    config: Config, folder: Path, models: "Sequence[Trained]", predictor: "Predictor", store: "Store"
+    config: Config,
+    folder: Path,
+    models: "Sequence[Trained]",
+    predictor: "Predictor",
+    store: "Store",
+    made_of: Sequence[Path] = (),
 ) -> None:
-    """Fill the files of a run folder, from the first galaxy that is not in them yet, and complete it."""
+    """Fill the files of a run folder, from the first galaxy that is not in them yet, and complete it.
+
+    What they hold is estimated, or read from the finished run folders of its parts.
+    """
     from photoz_lit.data.store import ESTIMATED
     from photoz_lit.inference import ebv_known, flags_of, flux_ratio, trained_on
     from photoz_lit.progress import counted
@@ -208,7 +229,7 @@ def estimate_all(
     began, looked_up = time.monotonic(), with_dust(config, store, models)
     flags, known = flags_of(store, models), ebv_known(store)
     usable = np.isin(flags, ESTIMATED)
-    if getattr(config.data, "position", None) is None:  # of single ones `tell` says it
+    if getattr(config.data, "position", None) is None and not made_of:  # of single ones `tell` says it
         warn(store, flags, flux_ratio(store, usable, models[0]), trained_on(store, models))
     galaxies = store.catalogue.copy(copy_data=False)
     galaxies["ebv"] = np.where(known, galaxies["ebv"], np.nan)
@@ -222,13 +243,14 @@ def estimate_all(
     )
     if results.rows:
         log.info("going on at galaxy %d of %d", results.rows, len(flags))
-    with (
-        counted("galaxies", results.rows, len(flags), config.trainer.progress) as tick,
-        closing(predictor.chunks(store, results.rows, len(flags), usable, tick)) as chunks,
-    ):
-        for pdf, distance in chunks:
-            of_inputs = flags[results.rows : results.rows + len(pdf)]
-            results.append(pdf, np.where(distance > predictor.threshold, "far", of_inputs), distance)
+    with counted("galaxies", results.rows, len(flags), config.trainer.progress) as tick:
+        if made_of:
+            shards.gather(results, made_of, tick)
+        else:
+            with closing(predictor.chunks(store, results.rows, len(flags), usable, tick)) as chunks:
+                for pdf, distance in chunks:
+                    of_inputs = flags[results.rows : results.rows + len(pdf)]
+                    results.append(pdf, np.where(distance > predictor.threshold, "far", of_inputs), distance)
     results.finish()
     complete(config, folder, models, results.counts, time.monotonic() - began)
     results.forget()

@@ -9,7 +9,7 @@ from command import ROOT
 from photoz_lit.config import Config
 from photoz_lit.setting import contents_of, settings_of
 
-MOST = 118
+MOST = 119
 
 
 def declared(kind: Any, prefix: str = "") -> Iterator[str]:
