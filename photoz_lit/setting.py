@@ -26,7 +26,8 @@ def setting(
 
     `least` and `most` are allowed values themselves; limits of a list are those of its elements. A text
     without `choices` is taken from the command line as it is typed. A `path` is a file, folder or pattern of
-    them, and starts at the current folder; of a `part` a sweep may have several. What is not said to decide anything decides what its branch does.
+    them, and starts at the current folder; of a `part` a sweep may have several. What is not said to decide
+    anything decides what its branch does.
     """
     limits = {"least": least, "above": above, "most": most, "below": below}
     said = {"choices": choices, "kind": kind, "decides": decides, **limits}

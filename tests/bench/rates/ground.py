@@ -83,15 +83,12 @@ class Ground:
         columns = {"spec_z": rng.uniform(0.01, 0.39, n), "dered_petro_r": rng.uniform(14, 17.7, n)}
         return Table({"object_id": np.arange(1, n + 1), **columns, "ebv": rng.uniform(0, 0.1, n)})
 
-    def words(self, n: int | None = None) -> list[str]:
-        """Words of a command that reads the cutouts, or the first n."""
-        path, images = self.folder / f"table{n or ''}.csv", self.cutouts
-        if n is not None:
-            images = self.folder / f"cutouts{n}.npy"
-            np.save(images, np.load(self.cutouts, mmap_mode="r")[:n])
-        self.table(len(np.load(images, mmap_mode="r"))).write(path, overwrite=True)
+    def words(self) -> list[str]:
+        """Words of a command that reads the cutouts."""
+        path = self.folder / "table.csv"
+        self.table(len(np.load(self.cutouts, mmap_mode="r"))).write(path, overwrite=True)
         places = [f"output_dir={self.folder / 'runs'}", f"data_dir={self.folder / 'data'}"]
-        own = ["data=arrays", f"data.path={path}", f"data.images={images}"]
+        own = ["data=arrays", f"data.path={path}", f"data.images={self.cutouts}"]
         return [*own, *places, "trainer.progress=false"]
 
     @cached_property
@@ -102,15 +99,11 @@ class Ground:
         command("stage=representation", *words)
         return words
 
-    def model(self, name: str) -> Path:
+    @cached_property
+    def model(self) -> Path:
         """Return the run folder of a model that was trained for a moment: as fast as any other."""
-        if name == "fast":
-            command("stage=classifier", "correction=full", *self.fast)
-        else:
-            words = ["experiment=smoke", *self.words(96), f"encoder={name}", "logger=none", f"run={name}"]
-            words += ["training.representation.max_steps=2", "training.representation.batch_size=8"]
-            command("stage=classifier", "correction=none", "fit_missing=true", *words)
-        return next((self.folder / "runs" / name / "classifier").glob("*/done.json")).parent
+        command("stage=classifier", "correction=full", *self.fast)
+        return next((self.folder / "runs" / "fast" / "classifier").glob("*/done.json")).parent
 
     @contextmanager
     def store(self, n: int) -> Iterator[Path]:

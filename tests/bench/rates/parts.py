@@ -83,17 +83,17 @@ def one_encoder(g: Ground, name: str, peak: Runner) -> Iterator[Row]:
     if idle:
         row = ("encoder", f"`{name}`, training: device idle", "of the time", [1 - idle.busy / idle.wall])
         yield Row(*row, goal=0.05, at_most=True)
+    n = str(256 if name == "net_p" and not on_gpu() else 1024 * times)
     with ExitStack() as stack:
-        model, n = str(g.model(name)), str(256 if name == "net_p" and not on_gpu() else 1024 * times)
-        ours = runner("rates.shipped", "inference", model, path, n)
-        theirs = runner("rates.plain", "inference", name, path, "128")
+        ours = stack.enter_context(Runner("rates.shipped", "encoder", name, path, n))
+        theirs = stack.enter_context(Runner("rates.plain", "inference", name, path, "128"))
         turns = [ours.turn, partial(theirs.turn, several), partial(peak.turn, 3)]
         given, plainly, top = alternate(g.rounds, *turns)
-    row = ("encoder", f"`{name}`, p(z) of cutouts", "galaxies/s", g.rates(given), "plain port")
+    row = ("encoder", f"`{name}`, embeddings of cutouts", "galaxies/s", g.rates(given), "plain port")
     yield Row(*row, g.rates(plainly), GOALS[name][1])
     if name == "net_p":
         best = max(map(max, (g.rates(other), g.rates(top))))
-        shares = zip(("training", "p(z)"), flops(), (trained, given), SHARES, strict=True)
+        shares = zip(("training", "embeddings"), flops(), (trained, given), SHARES, strict=True)
         for what, cost, taken, goal in shares:
             rates, goal = [cost * r for r in g.rates(taken)], 0.35 if on_gpu() else goal
             row = ("encoder", f"`net_p`, {what}", "flop/s", rates, f"{half_type()} products")
@@ -124,7 +124,7 @@ def reading(g: Ground) -> Iterator[Row]:
 
 def further(g: Ground) -> Callable[[], Taken]:
     """Return a command that fits another correction each time: Steps 2 and 3 on embeddings that are there."""
-    g.model("fast")
+    assert g.model.is_dir()  # with its representation and embeddings
     thresholds = count(30)
     full = ("stage=classifier", "correction=full", *g.fast)
     return lambda: command(*full, f"correction.subset.threshold={next(thresholds)}")
@@ -185,7 +185,7 @@ def mock(g: Ground) -> Iterator[Row]:
 def predict(g: Ground) -> Iterator[Row]:
     """`stage=predict` from a store to files, against the encoder alone; memory at two sizes."""
     few, many = min(4096, g.galaxies // 4), g.galaxies
-    model, runs, rounds = g.model("fast"), count(), 1 if many > 500_000 else min(g.rounds, 3)
+    model, runs, rounds = g.model, count(), 1 if many > 500_000 else min(g.rounds, 3)
 
     def given(store: Path, n: int) -> Taken:
         return g.predicted(model, store, n, f"predicted{next(runs)}")
@@ -210,7 +210,7 @@ def predict(g: Ground) -> Iterator[Row]:
 def busy(g: Ground) -> Iterator[Row]:
     """All threads beside a busy process, against one thread beside it."""
     n, runs, cores = min(g.galaxies, 8192), count(), os.cpu_count() or 1
-    model = g.model("fast")
+    model = g.model
 
     def given(store: Path, threads: int) -> Taken:
         return g.predicted(model, store, n, f"beside{next(runs)}", f"trainer.threads={threads}")

@@ -176,11 +176,10 @@ def training(encoder: str, path: str, batch: str, of: str = "cutouts") -> Callab
 def inference(encoder: str, path: str, batch: str) -> Callable[[], float]:
     x, ebv, _ = batches(path, int(batch))
     net = ENCODERS[encoder]().to(x.device).eval()
-    head = nn.Linear(net.n_features, BINS).to(x.device)
 
     @torch.no_grad()
     def step() -> float:
-        torch.softmax(head(net(stretched(x) if encoder == "net_p" else x, ebv)), dim=1).cpu()
+        net(stretched(x) if encoder == "net_p" else x, ebv).cpu()
         return len(x)
 
     return step

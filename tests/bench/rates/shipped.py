@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +9,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from photoz_lit.config import TrainerConfig
 from rates.turns import Turns
+
+MANY = 1_000_000  # galaxies that an encoder is told to expect: what can be compiled for them is
 
 
 def training(*words: str) -> None:
@@ -31,41 +32,27 @@ def training(*words: str) -> None:
     __main__.main()
 
 
-def inference(model: str, path: str, n: str) -> Callable[[], float]:
-    """Give p(z) of n cutouts in memory."""
-    from photoz_lit.inference import Predictor, open_model
-
-    cutouts = cutouts_of(path, int(n))
-    predictor = Predictor([open_model(Path(model))], "images", cutouts.shape[1:], trainer=TrainerConfig())
-    ebv, r = np.full(len(cutouts), 0.05), np.full(len(cutouts), 17.0)
-
-    def once() -> float:
-        predictor(cutouts, ebv, r)
-        return len(cutouts)
-
-    return once
-
-
 def encoder(name: str, path: str, n: str) -> Callable[[], float]:
-    """Encode n cutouts in memory, with nothing before or after it."""
-    from photoz_lit.device import BATCH, autocast, device_of
+    """Encode n cutouts in memory, as classifiers and predictions of many galaxies do it."""
+    from photoz_lit.compiled import for_inference
+    from photoz_lit.device import BATCH, device_of, prepare
+    from photoz_lit.embeddings import embed, network_inputs
     from photoz_lit.models.encoders import build_encoder, encoder_class
 
-    trainer, cutouts = TrainerConfig(), torch.from_numpy(cutouts_of(path, int(n)))
-    settings, device = encoder_class(name).Settings(name), device_of(trainer)
-    inputs = encoder_class(name).inputs(settings, "images", False)
-    cutouts, columns = cutouts.to(device), inputs(cutouts[:2].float(), None).shape[1]
-    net = build_encoder(name, columns, cutouts.shape[2], settings).to(device).eval()
-    ebv = torch.full((len(cutouts),), 0.05, device=device)
+    trainer = TrainerConfig()
+    prepare(trainer)
+    device, settings = device_of(trainer), encoder_class(name).Settings(name)
+    inputs, cutouts = encoder_class(name).inputs(settings, "images", False), cutouts_of(path, int(n))
+    shape = tuple(network_inputs(inputs, torch.from_numpy(cutouts[:1]).to(device), 0).shape[1:])
+    net = build_encoder(name, shape[0], cutouts.shape[2], settings).to(device).eval()
+    encode = for_inference(net, shape, trainer, MANY)
+    ebv = torch.full((BATCH,), 0.05, device=device)
 
     @torch.inference_mode()
     def once() -> float:
-        for x, dust in zip(cutouts.split(BATCH), ebv.split(BATCH), strict=True):
-            made = inputs(x, None)
-            if made.ndim == 4:
-                made = made.contiguous(memory_format=torch.channels_last)
-            with autocast(trainer):
-                net(made, dust).float().cpu()
+        for start in range(0, len(cutouts), BATCH):
+            x = torch.from_numpy(cutouts[start : start + BATCH]).to(device)
+            embed(encode, inputs, x, ebv[: len(x)], 0, trainer).cpu()
         return len(cutouts)
 
     return once
@@ -73,21 +60,18 @@ def encoder(name: str, path: str, n: str) -> Callable[[], float]:
 
 def reading(path: str, batch: str) -> Callable[[], float]:
     """Give training batches of an array on disk, turned and stretched, on the device."""
-    from photoz_lit.data.datamodule import Galaxies, GalaxyData, Stream
-
+    from photoz_lit.data.batches import Galaxies, Stream, loader
     from photoz_lit.data.transforms import ImageInputs
     from photoz_lit.device import device_of
 
-    array = np.load(path, mmap_mode="r")
-    rows, inputs, device = np.arange(len(array)), ImageInputs(), device_of(TrainerConfig())
-    columns = {"ebv": np.zeros(len(rows), np.float32)}
-    train, val = Galaxies(array, columns, rows), Galaxies(array, columns, rows[:1])
-    data = GalaxyData(train, val, stream=Stream(len(rows), int(batch), 10**9, 1, inputs.n_views))
-    data.trainer = None
-    stream = iter(data.train_dataloader())
+    array, inputs, device = np.load(path, mmap_mode="r"), ImageInputs(), device_of(TrainerConfig())
+    galaxies = Galaxies(array, {"ebv": np.zeros(len(array), np.float32)}, np.arange(len(array)))
+    galaxies = galaxies.on(device) if device.type == "cuda" else galaxies
+    stream = Stream(len(array), int(batch), 10**9, 1, inputs.n_views)
+    batches = iter(loader(galaxies, stream, 0))
 
     def step() -> float:
-        read = next(stream)
+        read = next(batches)
         made = inputs(read["inputs"].to(device), read["view"].to(device))
         return len(made.contiguous(memory_format=torch.channels_last))
 
@@ -100,7 +84,7 @@ def cutouts_of(path: str, n: int) -> np.ndarray:
     return np.concatenate([array] * -(-n // len(array)))[:n] if n > len(array) else np.array(array[:n])
 
 
-PIECES = {f.__name__: f for f in (inference, encoder, reading)}
+PIECES = {f.__name__: f for f in (encoder, reading)}
 
 if __name__ == "__main__":
     if sys.argv[1] == "training":
