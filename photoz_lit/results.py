@@ -36,6 +36,7 @@ from photoz_lit.target import REDSHIFT, Target
 Facts = Mapping[str, tuple[str | float, str]]
 Floats = NDArray[np.floating[Any]]
 
+BLOCK = 1024  # galaxies whose estimates are made together: what a processor's cache takes
 PDFS, BINS = "data/pdfs", "meta/bins"
 QP_NAMES = {"mode": "zmode", "median": "zmedian", "mean": "zmean"}  # as RAIL has them
 
@@ -142,12 +143,15 @@ class Results:
         truth = self.carried[self.truth][part] if self.truth in self.carried else None
         r = self.carried["dered_petro_r"][part] if "dered_petro_r" in self.carried else None
         width = self.grid.width
-        density = np.where(usable[:, None], pdf.astype(np.float64) / width, np.nan).astype("<f4")
-        # Of p(z) as they are read again: results that are written again are the same.
-        stored = density.astype(np.float64) * width
-        estimates = estimates_of(stored, usable, self.grid, self.estimate, truth, self.responses, r)
-        for kind, values in estimates.items():
-            rows[self._called(kind)] = values
+        density = np.empty(pdf.shape, "<f4")
+        for s in (slice(i, i + BLOCK) for i in range(0, len(pdf), BLOCK)):
+            density[s] = np.where(usable[s, None], pdf[s].astype(np.float64) / width, np.nan)
+            # Of p(z) as they are read again: results that are written again are the same.
+            stored = density[s].astype(np.float64) * width
+            z, mag = (None if values is None else values[s] for values in (truth, r))
+            estimates = estimates_of(stored, usable[s], self.grid, self.estimate, z, self.responses, mag)
+            for kind, values in estimates.items():
+                rows[self._called(kind)][s] = values
         filled = {name: rows[column] for name, column in self.ancil.items()} | {PDFS: density}
         plain = {name: values.astype(values.dtype.newbyteorder("<")) for name, values in filled.items()}
         places = {

@@ -20,6 +20,7 @@ import numpy as np
 from photoz_lit import config as settings
 from photoz_lit import products
 from photoz_lit.config import Config
+from photoz_lit.config.folders import weights_file
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import digest, digest_of, locked, write_json
 from photoz_lit.grids import Texts
@@ -46,9 +47,11 @@ def run(config: Config) -> None:
     i, n = shards.shard_of(config.predict.shard)
     products.check(config.format)
     target = target_settings(config, settings.saved(folders[0] / "config.yaml"), folders[0])
+    single = getattr(target.data, "position", None) is not None
+    if not single and is_done(target, folders):
+        return
     from photoz_lit.stages.prepare import prepare
 
-    single = getattr(target.data, "position", None) is not None
     if single:
         with ThreadPoolExecutor(1) as beside:  # PyTorch takes seconds to import, and frames to decompress
             beside.submit(importlib.import_module, "torch")
@@ -82,8 +85,8 @@ def run(config: Config) -> None:
     if predictor.n_views < p.symmetries:
         name = models[0].config.encoder.name
         log.info("predict.symmetries=%d: encoder=%s does not see them, one view is used", p.symmetries, name)
-    folder = results_folder(target, models, store, predictor.n_views)
-    origin = origin_of(target, models, store)
+    folder = results_folder(target, folders, store.folder, predictor.n_views)
+    origin = origin_of(target, folders, store.folder)
 
     def do(place: Path, part: "Store", made_of: Sequence[Path] = ()) -> None:
         check_origin(place, origin)
@@ -185,28 +188,46 @@ def inherited(given: Any, own: Any, typed: set[str], truth: str) -> dict[str, An
     return found | {"columns": known | columns}
 
 
-def results_folder(config: Config, models: "Sequence[Trained]", store: "Store", n_views: int) -> Path:
-    """Return where the estimates go: by model, prior, views and store."""
-    name = models[0].folder.name
+def results_folder(config: Config, models: Sequence[Path], place: Path, n_views: int = 1) -> Path:
+    """Return where the estimates go: by models, prior, views and the place of the store."""
+    name = models[0].name
     if len(models) > 1:
-        name = f"ensemble-{digest_of([model.digest for model in models])}"
+        name = f"ensemble-{digest_of([digest(weights_file(model)) for model in models])}"
     if config.predict.prior != "none":
         name += f",prior={Path(config.predict.prior).stem}"
     if n_views > 1:
         name += f",symmetries={n_views}"
-    return Path(config.output_dir) / config.run / "predict" / name / store.folder.resolve().name
+    return Path(config.output_dir) / config.run / "predict" / name / place.resolve().name
 
 
-def origin_of(config: Config, models: "Sequence[Trained]", store: "Store") -> dict[str, str]:
+def origin_of(config: Config, models: Sequence[Path], place: Path) -> dict[str, str]:
     """Return what decides the estimates: a finished folder is not taken for one of other facts."""
     p = config.predict
     table = Path(p.prior).expanduser()
     prior = {} if p.prior == "none" else {"predict.prior": digest(table) if table.is_file() else p.prior}
     return prior | {
-        "store": f"{store.folder.resolve().name} {digest(store.folder / 'catalogue.fits')}",
-        "model": " ".join(model.digest for model in models),
+        "store": f"{place.resolve().name} {digest(place / 'catalogue.fits')}",
+        "model": " ".join(digest(weights_file(model)) for model in models),
         "estimate": config.estimate,
     }
+
+
+def is_done(config: Config, models: Sequence[Path]) -> bool:
+    """Whether the estimates are there, which is found out without PyTorch; then make the wanted format."""
+    from photoz_lit.data.store import is_complete
+    from photoz_lit.runs import check_origin
+    from photoz_lit.stages.prepare import store_folder
+
+    place = store_folder(config)
+    if config.predict.symmetries > 1 or not is_complete(place):  # how many are seen is the network's
+        return False
+    folder = results_folder(config, models, place)
+    if not (folder / "done.json").is_file():
+        return False
+    check_origin(folder, origin_of(config, models, place))
+    log.info("%s is complete: skipped", folder)
+    products.make(config.format, folder)
+    return True
 
 
 def estimate_all(
