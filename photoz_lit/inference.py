@@ -358,7 +358,7 @@ def flux_ratio(store: Store, usable: Bools, model: Trained) -> float:
     rows, theirs = np.flatnonzero(usable), model.reference.get("flux", np.empty(0))
     if rows.size == 0 or not theirs.any():
         return np.nan
-    ours = typical_flux(store.inputs[spaced(rows, REFERENCE_FLUX)])
+    ours = typical_flux(np.concatenate([store.read(i, i + 1) for i in spaced(rows, REFERENCE_FLUX)]))
     return float(np.median(ours[theirs > 0] / theirs[theirs > 0]))
 
 

@@ -1,6 +1,7 @@
 """`data=arrays`: cutouts in .npy, .npz or HDF5 with a table beside them, one row a cutout."""
 
 import logging
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,3 +155,5 @@ class ArrayFile:
             except OSError as error:
                 raise DataError(f"{self.path}: rows {low} to {part[-1]} cannot be read: {error}") from error
             yield chunk[part - low]
+            if isinstance(self.array, np.memmap) and isinstance(self.array.base, mmap.mmap):
+                self.array.base.madvise(mmap.MADV_DONTNEED)  # else pages that were read stay resident
