@@ -8,13 +8,9 @@ import numpy as np
 from astropy.table import Table
 
 from photoz_lit.data.mock import instrument
-from photoz_lit.data.mock.render import (
-    PROFILES,
-    SCALES,
-    by_band,
-    sky_variance,
-    width_of_narrow_gaussian,
-)
+from photoz_lit.data.mock.profiles import PROFILES, SCALES
+from photoz_lit.data.mock.render import by_band, sky_variance
+from photoz_lit.data.mock.scene import width_of_narrow_gaussian
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.grids import Floats
 

@@ -17,7 +17,8 @@ from scipy.ndimage import maximum_filter, uniform_filter
 from scipy.special import gamma, gammainc
 
 from photoz_lit.data.mock import instrument
-from photoz_lit.data.mock.render import Image, devaucouleurs_table, width_of_narrow_gaussian
+from photoz_lit.data.mock.profiles import devaucouleurs_table, exp_in_place
+from photoz_lit.data.mock.scene import Image, width_of_narrow_gaussian
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.grids import Bools, Floats
 
@@ -267,7 +268,7 @@ def _response(seeing: Floats, modes: Modes) -> Image:
     wide = np.float32(instrument.WIDE_SHARE)
     narrow = np.exp(exponent)
     exponent *= np.float32(instrument.WIDE_OVER_NARROW**2)
-    return np.asarray(((1 - wide) * narrow + wide * np.exp(exponent)) * modes.pixel)
+    return np.asarray(((1 - wide) * narrow + wide * exp_in_place(exponent)) * modes.pixel)
 
 
 @cache

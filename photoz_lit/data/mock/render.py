@@ -1,73 +1,31 @@
-"""How the galaxies of the simulated survey look: cutouts as the telescope sees them, drawn in Fourier space.
+"""How the galaxies of the simulated survey look: cutouts as the telescope sees them.
 
-The transform of an exponential disc is (1 + k^2 h^2)^(-3/2), that of a de Vaucouleurs bulge a tabulated
-curve; an inclination is a linear map of the wave vector, a position is a phase, seeing and pixel are factors.
-Bulge and disc are evaluated once and shared by the five bands. All that is random comes from (seed,
-object_id): a cutout does not depend on which other galaxies are drawn, in which order or by which process.
+All that is random comes from (seed, object_id): a cutout does not depend on which other galaxies are drawn,
+in which order or by which process.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.fft import fht, irfft2, rfft2
-from scipy.optimize import brentq
-from scipy.special import gamma
 
 from photoz_lit.data.mock import instrument
+from photoz_lit.data.mock.scene import MARGIN, Image, Psf, Source, draw_scenes
 from photoz_lit.data.mock.structure import map_young_stars
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.grids import Floats
-
-Image = NDArray[np.float32]
-
-# Sides of the padded grid, pixels. The smallest that holds so many half-light radii of bulge and disc serves:
-# light that leaves on one side returns on the other, and must be faint by then.
-GRIDS = (80, 96, 128, 160, 192, 256, 384, 512)
-RADII_ON_GRID = {"devaucouleurs": 19.0, "exponential": 7.0, "gaussian": 5.0, "point": 0.0}
 
 # Differential number counts: log10 of objects per square degree and magnitude at r = 20, and the slope.
 # Galaxies close to Yasuda et al. (2001, AJ 122, 1104), stars as at high galactic latitude.
 GALAXY_COUNTS, STAR_COUNTS = (3.15, 0.40), (2.62, 0.13)
 NEIGHBOUR_R = (14.0, 22.5)  # mag; fainter ones drown in the noise
-MARGIN = 8  # pixels around the stamp from which light still shines in
 LEAST_YOUNG = 0.02  # share of a disc's light; less is drawn smooth
 SHIFTS = 32  # fractions of a pixel by which bands are shifted
 R = BANDS.index("r")
 BY_BAND = ("bulge", "disc", "young", "member", "seeing", "psf_ellipticity", "sky")
-
-
-class Source(NamedTuple):
-    """One component of a scene: a profile of `PROFILES`, or a point."""
-
-    flux: Image  # (5,), nanomaggies, as observed
-    x: float  # pixels from the centre of the first pixel
-    y: float
-    radius: float = 0.0  # half-light radius along the major axis, pixels
-    axis_ratio: float = 1.0
-    angle: float = 0.0  # of the major axis, rad, from x towards y
-    profile: str = "point"
-
-
-class Psf(NamedTuple):
-    """Seeing and its shape, by band."""
-
-    seeing: Floats  # (5,), full width at half maximum, pixels
-    ellipticity: Floats | float = 0.0  # (5,), 1 - axis ratio
-    angle: float = 0.0  # of the major axis, rad, from x towards y
-
-
-class Grid(NamedTuple):
-    """Of a real transform of (side, side) pixels."""
-
-    kx: Image  # (side // 2 + 1,), radians per pixel
-    ky: Image  # (side, 1)
-    pixel_x: Image  # transform of a pixel along each axis
-    pixel_y: Image
 
 
 def render_cutouts(galaxies: Table, seed: int, *, pixels: int = 64, without: Collection[str] = ()) -> Image:
@@ -77,25 +35,33 @@ def render_cutouts(galaxies: Table, seed: int, *, pixels: int = 64, without: Col
     the seed. Returns (n, 5, pixels, pixels), nanomaggies, bands u g r i z, galactic extinction applied.
     """
     cutouts = np.empty((len(galaxies), len(BANDS), pixels, pixels), np.float32)
-    bands = {name: by_band(galaxies, f"true_{name}") for name in BY_BAND}
-    dimming = 10 ** (-0.4 * instrument.EXTINCTION * np.asarray(galaxies["ebv"])[:, None])
-    columns = {name: np.asarray(galaxies[name]).tolist() for name in galaxies.colnames}
-    for i in range(len(galaxies)):
-        row = {name: values[i] for name, values in columns.items()}
-        row |= {name: values[i] for name, values in bands.items()} | {"dimming": dimming[i]}
-        entropy = np.random.SeedSequence(seed, spawn_key=(1, int(row["object_id"])))
+    scenes, generators = [], []
+    rows = _rows(galaxies)
+    for row in rows:
+        entropy = np.random.SeedSequence(seed, spawn_key=(1, row["object_id"]))
         rng = np.random.Generator(np.random.SFC64(entropy))
         sources = [*galaxy_sources(row, pixels), *draw_members(row, rng, pixels)]
         if "neighbours" not in without:
             sources += draw_neighbours(rng, pixels)
         psf = Psf(row["seeing"] / instrument.PIXEL, row["psf_ellipticity"], row["true_psf_angle"])
-        scene = draw_scene(sources, psf, pixels, young_stars(row, rng, pixels))
+        scenes.append((sources, psf, young_stars(row, rng, pixels)))
+        generators.append(rng)
+    drawn = draw_scenes(scenes, pixels)
+    for row, rng, scene, cutout in zip(rows, generators, drawn, cutouts, strict=True):
         level = row["sky"] * instrument.PIXEL**2
         noise = draw_noise(scene, level, rng)
         if "sky" not in without:
             noise += draw_sky_residual(level, pixels, rng)
-        cutouts[i] = scene + (noise if "resampling" in without else resample(noise, rng))
+        np.add(scene, noise if "resampling" in without else resample(noise, rng), out=cutout)
     return cutouts
+
+
+def _rows(galaxies: Table) -> list[dict[str, Any]]:
+    """Return what is drawn of each galaxy; what it has in each band is (5,)."""
+    columns: dict[str, Any] = {name: np.asarray(galaxies[name]).tolist() for name in galaxies.colnames}
+    columns |= {name: by_band(galaxies, f"true_{name}") for name in BY_BAND}
+    columns["dimming"] = 10 ** (-0.4 * instrument.EXTINCTION * np.asarray(galaxies["ebv"])[:, None])
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def galaxy_sources(row: dict[str, Any], pixels: int) -> list[Source]:
@@ -202,144 +168,15 @@ def _galaxy_colours(rng: np.random.Generator) -> Floats:
     return np.array([u_g + g_r, g_r, 0.0, -r_i, -r_i - i_z])
 
 
-def draw_scene(
-    sources: Sequence[Source], psf: Psf, pixels: int, extra: tuple[Image, Image] | None = None
-) -> Image:
-    """Draw sources through seeing and pixel: nanomaggies per pixel, (5, pixels, pixels), without noise.
-
-    `extra` is a flux (5,) and a map of unit sum that reaches `MARGIN` pixels beyond the stamp.
-    """
-    extent = max(pixels + 2 * MARGIN, *(s.radius * RADII_ON_GRID[s.profile] for s in sources))
-    side = next((side for side in GRIDS if side >= extent), GRIDS[-1])
-    grid = _make_grid(side)
-    shifts = np.array([(s.x, s.y) for s in sources], np.float32)
-    along_x = np.exp(np.complex64(-1j) * shifts[:, :1] * grid.kx)
-    along_y = np.exp(np.complex64(-1j) * shifts[:, 1:] * grid.ky[:, 0])
-    planes = _workspace(side, len(sources))[: len(sources)]
-    np.multiply(along_y[:, :, None], along_x[:, None, :], out=planes)
-    for plane, source in zip(planes, sources, strict=True):
-        if source.profile != "point":
-            plane *= _transform_profile(source, grid)
-    flux = np.array([s.flux for s in sources], np.float32)
-    summed = flux.T @ planes.reshape(len(planes), -1).view(np.float32)
-    total = summed.view(np.complex64).reshape(len(BANDS), side, -1)
-    if extra is not None:
-        padded = np.zeros((side, side), np.float32)
-        reach = np.arange(-MARGIN, pixels + MARGIN)
-        padded[np.ix_(reach, reach)] = extra[1]
-        total += extra[0][:, None, None] * rfft2(padded)
-    total *= _transform_psf(psf, grid)
-    image: Image = irfft2(total, s=(side, side), overwrite_x=True)[:, :pixels, :pixels]
-    return image
-
-
-def _workspace(side: int, n: int) -> NDArray[np.complex64]:
-    """Return memory for n transforms, the same each time: new memory costs more than what is done with it."""
-    if side not in _memory or len(_memory[side]) < n:
-        _memory[side] = np.empty((2 * n, side, side // 2 + 1), np.complex64)
-    return _memory[side]
-
-
-_memory: dict[int, NDArray[np.complex64]] = {}
-
-
-@cache
-def _make_grid(side: int) -> Grid:
-    kx = 2 * np.pi * np.fft.rfftfreq(side).astype(np.float32)
-    ky = 2 * np.pi * np.fft.fftfreq(side).astype(np.float32)[:, None]
-    return Grid(kx, ky, *(np.sinc(k / (2 * np.pi)).astype(np.float32) for k in (kx, ky)))
-
-
-def _transform_profile(source: Source, grid: Grid) -> Image:
-    """Return the transform of the profile at unit flux, shape (side, side // 2 + 1)."""
-    radius = source.radius * SCALES[source.profile]
-    cosine, sine, q2 = np.cos(source.angle), np.sin(source.angle), source.axis_ratio**2
-    xx = np.float32(radius**2 * (cosine**2 + q2 * sine**2))
-    xy = np.float32(radius**2 * 2 * cosine * sine * (1 - q2))
-    yy = np.float32(radius**2 * (sine**2 + q2 * cosine**2))
-    squared = (yy * grid.ky + xy * grid.kx) * grid.ky + xx * grid.kx**2
-    return PROFILES[source.profile](squared)
-
-
-def _transform_devaucouleurs(squared: Image) -> Image:
-    # Zero frequency lies below the table, where the transform is 1.
-    transform = np.interp(np.log(squared + np.float32(1e-7)), *devaucouleurs_table())
-    return np.asarray(transform, np.float32)
-
-
-def _transform_exponential(squared: Image) -> Image:
-    squared = squared + np.float32(1)
-    return np.asarray(1 / (squared * np.sqrt(squared)))
-
-
-def _transform_gaussian(squared: Image) -> Image:
-    return np.asarray(np.exp(np.float32(-0.5) * squared))
-
-
-# By profile: its transform as a function of (k scale)^2, and the scale over the half-light radius.
-PROFILES = {
-    "devaucouleurs": _transform_devaucouleurs,
-    "exponential": _transform_exponential,
-    "gaussian": _transform_gaussian,
-}
-SCALES = {
-    "devaucouleurs": 1.0,
-    "exponential": 1 / instrument.EXPONENTIAL,
-    "gaussian": 1 / np.sqrt(2 * np.log(2)),
-}
-
-
-@cache
-def devaucouleurs_table() -> tuple[Floats, Floats]:
-    """Return ln (k R_e)^2 and the transform of the r^(1/4) law at unit flux, by FFTLog (Hamilton 2000)."""
-    step = 0.01
-    ln_r = step * (np.arange(4096) - 2047.5)
-    r = np.exp(ln_r)
-    profile = np.exp(-instrument.DEVAUCOULEURS * r**0.25)
-    total = 4 * gamma(8) * instrument.DEVAUCOULEURS**-8
-    ln_k = ln_r
-    transform = fht(profile * r, step, mu=0) / np.exp(ln_k) / total
-    keep = (ln_k > -6) & (ln_k < 8)
-    return np.asarray(2 * ln_k[keep]), np.asarray(transform[keep])
-
-
-@cache
-def width_of_narrow_gaussian() -> float:
-    """Return the standard deviation of the PSF's narrow Gaussian over the width at half maximum of both."""
-    weights = np.array([1 - instrument.WIDE_SHARE, instrument.WIDE_SHARE / instrument.WIDE_OVER_NARROW**2])
-    widths = np.array([1.0, instrument.WIDE_OVER_NARROW])
-    half = brentq(lambda r: weights @ np.exp(-(r**2) / (2 * widths**2)) - weights.sum() / 2, 0.5, 3.0)
-    return float(1 / (2 * half))
-
-
-def _transform_psf(psf: Psf, grid: Grid) -> Image:
-    """Return the transform of the point spread function and the pixel, (5, side, side // 2 + 1)."""
-    sigma2 = (width_of_narrow_gaussian() * np.asarray(psf.seeing)) ** 2
-    # Ellipses of the same area: second moments along the axes, and between them.
-    stretch = np.asarray(1 / (1 - psf.ellipticity))
-    mean, half = sigma2 * (stretch + 1 / stretch) / 2, sigma2 * (stretch - 1 / stretch) / 2
-    cosine, sine = half * np.cos(2 * psf.angle), half * np.sin(2 * psf.angle)
-    xx, yy, xy = (
-        (-0.5 * m).astype(np.float32)[:, None, None] for m in (mean + cosine, mean - cosine, 2 * sine)
-    )
-    exponent = (yy * grid.ky + xy * grid.kx) * grid.ky + xx * grid.kx**2
-    narrow = np.exp(exponent, out=exponent)
-    wide = np.square(np.square(narrow))  # its power WIDE_OVER_NARROW^2, 5.5
-    wide *= narrow
-    wide *= np.sqrt(narrow)
-    wide *= np.float32(instrument.WIDE_SHARE)
-    narrow *= np.float32(1 - instrument.WIDE_SHARE)
-    narrow += wide
-    narrow *= grid.pixel_y * grid.pixel_x
-    return np.asarray(narrow)
-
-
 def draw_noise(scene: Image, sky: Floats, rng: np.random.Generator) -> Image:
     """Draw the noise of photons and camera; counts are large: a normal law. Sky in nanomaggies a pixel."""
     photon = (instrument.NANOMAGGIES_PER_COUNT / instrument.GAIN).astype(np.float32)[:, None, None]
-    noise = rng.standard_normal(scene.shape, np.float32)
-    noise *= np.sqrt(np.maximum(scene, 0) * photon + sky_variance(sky)[:, None, None])
-    return noise
+    size = np.maximum(scene, 0)
+    size *= photon
+    size += sky_variance(sky)[:, None, None]
+    np.sqrt(size, out=size)
+    size *= rng.standard_normal(scene.shape, np.float32)
+    return np.asarray(size)
 
 
 def sky_variance(sky: Floats) -> Image:
@@ -357,21 +194,32 @@ def draw_sky_residual(sky: Floats, pixels: int, rng: np.random.Generator) -> Ima
     common = (instrument.SKY_LIFT * np.exp(rng.standard_normal())).astype(np.float32)[:, None, None]
     own = np.float32(instrument.SKY_RESIDUAL) * size
     level, along_x, along_y = own * rng.standard_normal((3, len(BANDS), 1, 1), np.float32)
-    place = np.linspace(-1, 1, pixels, dtype=np.float32)
+    place = _places(pixels)
     return np.asarray((size * common + level + along_x * place) + along_y * place[:, None])
+
+
+@cache
+def _places(pixels: int) -> Image:
+    return np.linspace(-1, 1, pixels, dtype=np.float32)
 
 
 def resample(noise: Image, rng: np.random.Generator) -> Image:
     """Interpolate noise (5, pixels, pixels) as cutting does: each band is shifted by cubic splines."""
-    shift = rng.integers(0, SHIFTS, (2, len(BANDS)))
-    rows, columns = _shift_matrices(noise.shape[-1])[shift]
-    return np.asarray(rows @ noise @ columns.transpose(0, 2, 1))
+    along_y, along_x = rng.integers(0, SHIFTS, (2, len(BANDS))).tolist()
+    matrices, transposed = _shift_matrices(noise.shape[-1])
+    moved = np.empty_like(noise)
+    for band, out, rows, columns in zip(noise, moved, along_y, along_x, strict=True):
+        np.matmul(matrices[rows] @ band, transposed[columns], out=out)
+    return moved
 
 
 @cache
-def _shift_matrices(pixels: int) -> Image:
-    """Return matrices (SHIFTS, pixels, pixels) that shift by fractions of a pixel, by cubic splines."""
+def _shift_matrices(pixels: int) -> tuple[Image, Image]:
+    """Return matrices (SHIFTS, pixels, pixels) that shift by fractions of a pixel, by cubic splines.
+
+    The second ones are the transposed, of columns.
+    """
     unit = np.eye(pixels)
     fractions = np.arange(SHIFTS) / SHIFTS
-    moved = [ndimage.shift(unit, (f, 0), order=3, mode="grid-wrap") for f in fractions]
-    return np.array(moved, np.float32)
+    moved = np.array([ndimage.shift(unit, (f, 0), order=3, mode="grid-wrap") for f in fractions], np.float32)
+    return moved, np.ascontiguousarray(moved.transpose(0, 2, 1))

@@ -79,17 +79,34 @@ def map_young_stars(
     cosine, sine = np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)
     u = cosine * dx + sine * dy
     v = (cosine * dy - sine * dx) * np.float32(1 / ratio)
-    radius2 = u * u + v * v
+    radius2 = u * u
+    radius2 += v * v
     radius = np.sqrt(radius2)
-    azimuth = np.arctan2(v, u)
-    arms, contrast = row["true_arms"], np.float32(row["true_arm_contrast"])
-    winding = np.log(radius + np.float32(0.2)) * np.float32(1 / np.tan(row["true_pitch"]))
-    wave = np.cos(np.float32(arms) * (azimuth - np.float32(row["true_arm_phase"]) - winding))
-    lopsided = 1 + np.float32(row["true_lopsided"]) * np.cos(azimuth - np.float32(row["true_lopsided_angle"]))
+    inverse = 1 / np.maximum(radius, np.float32(1e-12))
+    u *= inverse  # cosine and sine of the azimuth; of the arms' times it, by their powers
+    v *= inverse
+    along, across = u, v
+    for _ in range(row["true_arms"] - 1):
+        along, across = along * u - across * v, along * v + across * u
+    turned = np.log(radius + np.float32(0.2))
+    turned *= np.float32(row["true_arms"] / np.tan(row["true_pitch"]))
+    turned += np.float32(row["true_arms"] * row["true_arm_phase"])
+    along *= np.cos(turned)
+    across *= np.sin(turned)
+    along += across  # the wave of the arms
     cell = max(1, round(CLUMP / kpc))
     coarse = row["true_clumps"] * rng.standard_normal((-(-side // cell),) * 2, np.float32)
-    clumps = np.repeat(np.repeat(coarse, cell, 0), cell, 1)[:side, :side]
-    bright = np.exp(contrast * (wave - 1) + clumps - radius)
-    bright *= lopsided * (radius2 / (radius2 + np.float32(HOLE**2)))
+    along -= 1
+    along *= np.float32(row["true_arm_contrast"])
+    along += np.repeat(np.repeat(coarse, cell, 0), cell, 1)[:side, :side]
+    along -= radius
+    bright = np.exp(np.maximum(along, -30, out=along), out=along)  # numbers below 1e-38 are slow
+    phase, lopsided = row["true_lopsided_angle"], row["true_lopsided"]
+    u *= np.float32(lopsided * np.cos(phase))
+    v *= np.float32(lopsided * np.sin(phase))
+    u += v
+    u += 1
+    bright *= u
+    bright *= radius2 / (radius2 + np.float32(HOLE**2))
     # Of a disc that is wider than the map, the share within: about that of its light along the major axis.
     return np.asarray(bright * np.float32(gammainc(2, side / 2 / scale) / bright.sum()))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from photoz_lit.data.mock.measure import measure
 from photoz_lit.data.mock.population import R_FAINT, draw_galaxies
-from photoz_lit.data.mock.render import Image, by_band, render_cutouts
+from photoz_lit.data.mock.render import by_band, render_cutouts
+from photoz_lit.data.mock.scene import Image
 from photoz_lit.grids import Bools, Floats
 
 CHUNK = 100  # galaxies: a second of work, so that little is lost and the bar moves

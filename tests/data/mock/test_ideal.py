@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from photoz_lit.data.mock import instrument, render
+from photoz_lit.data.mock import instrument, render, scene
 from photoz_lit.data.mock.ideal import COMPONENTS, add_ideal_columns, flux_covariance
 from photoz_lit.data.mock.population import draw_galaxies
 from photoz_lit.data.mock.templates import BANDS
@@ -16,17 +16,17 @@ def galaxies():
 
 def covariance_on_pixels(row, j):
     """Of the fluxes of bulge and disc in band j: the Fisher matrix of the images that the renderer draws."""
-    psf = render.Psf(row["seeing"] / instrument.PIXEL, row["psf_ellipticity"], row["true_psf_angle"])
+    psf = scene.Psf(row["seeing"] / instrument.PIXEL, row["psf_ellipticity"], row["true_psf_angle"])
     place = [31.5 + row["true_x"], 31.5 + row["true_y"]]
     images = []
     for name, profile in COMPONENTS.items():
         shape = (row[f"true_{name}_radius"] / instrument.PIXEL, row[f"true_{name}_axis_ratio"])
-        source = render.Source(np.ones(5, np.float32), *place, *shape, row[f"true_{name}_angle"], profile)
-        images.append(render.draw_scene([source], psf, 64)[j].astype(float))
+        source = scene.Source(np.ones(5, np.float32), *place, *shape, row[f"true_{name}_angle"], profile)
+        images.append(scene.draw_scene([source], psf, 64)[j].astype(float))
     flux = [row[name][j] * 10 ** (-0.4 * instrument.EXTINCTION[j] * row["ebv"]) for name in COMPONENTS]
-    scene = np.maximum(flux[0] * images[0] + flux[1] * images[1], 0)
+    light = np.maximum(flux[0] * images[0] + flux[1] * images[1], 0)
     photon = instrument.NANOMAGGIES_PER_COUNT[j] / instrument.GAIN[j]
-    variance = scene * photon + render.sky_variance(row["sky"] * instrument.PIXEL**2)[j]
+    variance = light * photon + render.sky_variance(row["sky"] * instrument.PIXEL**2)[j]
     return np.linalg.inv([[(a * b / variance).sum() for b in images] for a in images])
 
 

@@ -4,7 +4,8 @@ import pytest
 from photoz_lit.data.mock import measure as module
 from photoz_lit.data.mock.instrument import EXTINCTION, PIXEL, SEEING, SKY
 from photoz_lit.data.mock.measure import growth_curve, measure
-from photoz_lit.data.mock.render import Psf, Source, draw_noise, draw_scene
+from photoz_lit.data.mock.render import draw_noise
+from photoz_lit.data.mock.scene import Psf, Source, draw_scene
 from photoz_lit.data.mock.templates import BANDS
 
 # A red galaxy: band - r, mag.

@@ -17,7 +17,8 @@ from photoz_lit.data.mock.instrument import (
     WIDE_SHARE,
 )
 from photoz_lit.data.mock.population import draw_galaxies
-from photoz_lit.data.mock.render import Psf, Source, draw_neighbours, draw_scene, render_cutouts
+from photoz_lit.data.mock.render import draw_neighbours, render_cutouts
+from photoz_lit.data.mock.scene import Psf, Source, draw_scene, width_of_narrow_gaussian
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.data.sources.mock import EFFECTS
 
@@ -137,7 +138,7 @@ def test_neighbours_have_the_density_of_the_counts():
 def test_bulge_and_disc_agree_with_galsim():
     galsim = pytest.importorskip("galsim")
     rng = np.random.default_rng(0)
-    width = render.width_of_narrow_gaussian()
+    width = width_of_narrow_gaussian()
     for _ in range(10):
         radius, share, angle = rng.uniform(1, 9, 2), rng.uniform(), rng.uniform(0, np.pi)
         axis_ratio, (x, y), fwhm = rng.uniform([0.5, 0.2], 1), rng.uniform(31, 32, 2), rng.uniform(2.6, 4.2)
@@ -186,11 +187,11 @@ def test_the_point_spread_function_is_as_elliptical_as_it_says():
 
 def test_resampled_noise_is_correlated_as_that_of_cubic_splines():
     """At half a pixel noise keeps 0.756 of its variance along an axis, and neighbours correlate by 0.26."""
-    matrix = render._shift_matrices(64)[render.SHIFTS // 2]
+    matrix = render._shift_matrices(64)[0][render.SHIFTS // 2]
     noise = matrix @ np.random.default_rng(0).standard_normal((200, 64, 64)).astype(np.float32)
     assert noise.var() == pytest.approx(0.756, abs=0.01)
     assert (noise[:, 1:] * noise[:, :-1]).mean() / noise.var() == pytest.approx(0.262, abs=0.01)
-    np.testing.assert_allclose(render._shift_matrices(64)[0], np.eye(64), atol=1e-6)
+    np.testing.assert_allclose(render._shift_matrices(64)[0][0], np.eye(64), atol=1e-6)
 
 
 @pytest.mark.parametrize("effect", [e for e in EFFECTS if e != "lines"])
