@@ -68,7 +68,7 @@ class Waves(NamedTuple):
     ky: Image  # (R, 1), from 0
     weight: Image  # (2, R, K), by the sign of ky: how often a wave counts, seen through a pixel
     window: Image  # (R, K), of sources of which only some waves are summed here
-    to_y: Image  # (pixels, 2 R), of a stamp
+    to_y: Image  # (2, half the pixels, R), of a stamp's lines before its middle
     to_x: Image  # (2 K, pixels), with minus the sine
     of_y: Image  # (2 R, pixels), of a map that reaches `MARGIN` pixels further
     of_x: Image  # (pixels, 2 K)
@@ -187,7 +187,8 @@ def make_waves(side: int, base: int, pixels: int) -> Waves:
     of_stamp, of_map = (np.outer(k, np.arange(n) - (n - 1) / 2) for n in (pixels, pixels + 2 * MARGIN))
     turned = [np.concatenate([np.cos(a), np.sin(a)]) for a in (of_stamp, of_map)]
     to_x = np.concatenate([np.cos(of_stamp), -np.sin(of_stamp)])
-    arrays = (k, k[:, None], weight, window, turned[0].T, to_x, turned[1], turned[1].T)
+    to_y = turned[0].reshape(2, len(k), pixels)[:, :, : (pixels + 1) // 2].transpose(0, 2, 1)
+    arrays = (k, k[:, None], weight, window, to_y, to_x, turned[1], turned[1].T)
     return Waves(*(np.ascontiguousarray(a, np.float32) for a in arrays))
 
 
@@ -246,7 +247,7 @@ def _quadratic(form: Image, waves: Waves) -> Image:
     """Return xx kx^2 + xy kx ky + yy ky^2 of either sign of ky, (n, 2, R, K)."""
     xx, xy, yy = form.T[:, :, None, None]
     n, rows, columns = len(form), len(waves.ky), len(waves.kx)
-    values, (even, odd) = _memory("form", n, 2, rows, columns), _memory("halves", 2, n, rows, columns)
+    values, (even, odd) = _memory("form", n, 2, rows, columns), _memory("folded", 2, n, rows, columns)
     np.add(xx * waves.kx**2, yy * waves.ky**2, out=even)
     np.multiply(xy * waves.ky, waves.kx, out=odd)
     np.add(even, odd, out=values[:, 0])
@@ -263,15 +264,20 @@ def _transform_map(image: Image, waves: Waves, out: Image) -> None:
 
 
 def _to_pixels(total: Image, waves: Waves) -> Image:
-    """Return what waves (5, 2, R, 2, K) sum to, (5, pixels, pixels)."""
+    """Return what waves (5, 2, R, 2, K) sum to, (5, pixels, pixels); its lines mirror each other."""
     bands, _, rows, _, columns = total.shape
-    folded = _memory("folded", bands, 2, rows, 2, columns)
-    np.add(total[:, 0], total[:, 1], out=folded[:, 0])
-    np.subtract(total[:, 1, :, 1], total[:, 0, :, 1], out=folded[:, 1, :, 0])  # times i
-    np.subtract(total[:, 0, :, 0], total[:, 1, :, 0], out=folded[:, 1, :, 1])
-    lines = _memory("lines", bands, len(waves.to_y), 2 * columns)
-    np.matmul(waves.to_y, folded.reshape(bands, 2 * rows, -1), out=lines)
-    return np.asarray(lines @ waves.to_x)
+    half, pixels = waves.to_y.shape[1], waves.to_x.shape[1]
+    even, odd = _memory("folded", 2, bands, rows, 2, columns)
+    np.add(total[:, 0], total[:, 1], out=even)
+    np.subtract(total[:, 1, :, 1], total[:, 0, :, 1], out=odd[:, :, 0])  # times i
+    np.subtract(total[:, 0, :, 0], total[:, 1, :, 0], out=odd[:, :, 1])
+    cosine, sine = _memory("halves", 2, bands, half, 2 * columns)
+    np.matmul(waves.to_y[0], even.reshape(bands, rows, -1), out=cosine)
+    np.matmul(waves.to_y[1], odd.reshape(bands, rows, -1), out=sine)
+    lines = _memory("lines", bands, pixels, 2 * columns)
+    np.add(cosine, sine, out=lines[:, :half])
+    np.subtract(cosine, sine, out=lines[:, ::-1][:, :half])
+    return np.asarray((lines.reshape(-1, 2 * columns) @ waves.to_x).reshape(bands, pixels, pixels))
 
 
 @cache
