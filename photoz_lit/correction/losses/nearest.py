@@ -92,7 +92,8 @@ def nearest(
 
     Distances are Euclidean, each dimension scaled to unit variance over the training galaxies. All of them
     come from matrix products, which in a hundred dimensions are faster than a search tree, and on a GPU by
-    far; of the squared distance |x - q|^2 half is computed, less q^2, which orders in the same way. With `leave_one_out` the queries are the training galaxies, and none is its own neighbour.
+    far; of the squared distance |x - q|^2 half is computed, less q^2, which orders in the same way. With
+    `leave_one_out` the queries are the training galaxies, and none is its own neighbour.
     """
     import torch
 
