@@ -1,5 +1,6 @@
 """Embeddings of galaxies: a frozen encoder runs once a galaxy and view, whatever the correction."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,14 @@ from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.config.folders import weights_file
 from photoz_lit.data.splits import draw, object_names
 from photoz_lit.data.store import Store
-from photoz_lit.data.transforms import Inputs
+from photoz_lit.data.transforms import Inputs, VectorInputs
 from photoz_lit.device import BATCH, autocast, device_of
 from photoz_lit.errors import DataError
-from photoz_lit.files import beside, digest, digest_of, reserve, write_arrays
+from photoz_lit.files import beside, digest, digest_of, fingerprint, locked, reserve, write_arrays
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.heads import PhotozNet
+
+log = logging.getLogger(__name__)
 
 Fill = Callable[[Ints, int], Iterator[tuple[Ints, NDArray[np.float32]]]]
 
@@ -97,21 +100,49 @@ def embeddings_of(
 
     @torch.inference_mode()
     def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
-        encoder, one = net.encoder.to(device).eval(), torch.from_numpy(np.array(store.inputs[:1])).to(device)
-        of_one = tuple(network_inputs(inputs, one, 0).shape[1:])
+        array, made = store.inputs, inputs
+        if inputs.once:
+            array, made = measured(config, store, inputs, wanted), VectorInputs()
+        encoder, one = net.encoder.to(device).eval(), torch.from_numpy(np.array(array[:1])).to(device)
+        of_one = tuple(network_inputs(made, one, 0).shape[1:])
         fastest = for_inference(encoder, of_one, config.trainer, views * len(wanted))
         for start in range(0, len(wanted), BATCH):
             part = wanted[start : start + BATCH]
-            raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)
+            raw = torch.from_numpy(np.ascontiguousarray(array[part])).to(device)
             part_ebv = torch.from_numpy(ebv[part]).to(device)
             out = np.empty((views, len(part), shape[2]), dtype=np.float32)
             for view in range(views):
                 unit = row_noise(part, view, raw.shape[2]).to(device) if raw.ndim == 3 else None
-                out[view] = embed(fastest, inputs, raw, part_ebv, view, config.trainer, unit).cpu().numpy()
+                out[view] = embed(fastest, made, raw, part_ebv, view, config.trainer, unit).cpu().numpy()
             yield part, out
 
     cache.ensure(rows, n_views, encode)
     return np.asarray(cache.array)
+
+
+def measured(config: Config, store: Store, inputs: Inputs, rows: Ints) -> NDArray[np.float32]:
+    """Return what `inputs` make of a store's N galaxies once for all views, (N, d), in the wanted rows.
+
+    It is kept for all representations of a family of runs that read the same.
+    """
+    device = device_of(config.trainer)
+    shape = (1, len(store.catalogue), inputs(torch.ones(1, *store.inputs.shape[1:]), None).shape[1])
+    file = getattr(store.inputs, "filename", store.folder)  # another one may have its name
+    key = digest_of([fingerprint([file]), repr(inputs)])
+    folder = config.folder("representation").parent / f"measured-{key}"
+
+    @torch.inference_mode()
+    def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
+        log.info("measuring %d galaxies", len(wanted))
+        for start in range(0, len(wanted), BATCH):
+            part = wanted[start : start + BATCH]
+            raw = torch.from_numpy(np.ascontiguousarray(store.inputs[part])).to(device)
+            yield part, inputs(raw, None)[None].cpu().numpy()
+
+    with locked(folder):
+        cache = EmbeddingCache(folder, shape)
+        cache.ensure(rows, 1, encode)
+    return np.asarray(cache.array[0])
 
 
 def embed(

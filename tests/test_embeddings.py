@@ -1,9 +1,12 @@
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import Finished, run_well
 from numpy.typing import NDArray
 
 from photoz_lit.embeddings import NOISE_BLOCK, EmbeddingCache, row_noise
@@ -103,3 +106,22 @@ def test_noise_is_standard_normal() -> None:
     draws = row_noise(np.arange(20_000), 3, 5)
     assert abs(float(draws.mean())) < 0.02
     assert abs(float(draws.std()) - 1) < 0.02
+
+
+def test_what_is_measured_of_a_store_is_measured_once_whatever_is_trained(
+    mock_run: Finished, tmp_path: Path
+) -> None:
+    copied = mock_run.copy(tmp_path)
+    (place,) = tmp_path.rglob("measured-*")
+    shutil.rmtree(place)
+    said = [run_well(f"stage={stage}", *copied.words).out for stage in ("representation", "classifier")]
+    assert "measuring" not in "".join(said)  # the first is complete, and the other reads its embeddings
+    other = run_well("stage=representation", "head=single", *copied.words).out
+    assert other.count("measuring") == 2  # galaxies to train on, then those of the test
+    assert (
+        "measuring" not in run_well("stage=classifier", "head=single", "correction=full", *copied.words).out
+    )
+    os.utime(next(tmp_path.rglob("data/*/inputs.npy")))
+    assert run_well("stage=representation", "seed=2", *copied.words).out.count("measuring") == 2
+    first, second = (np.load(f / "embeddings.npy")[0] for f in tmp_path.rglob("measured-*"))
+    np.testing.assert_array_equal(first, second)

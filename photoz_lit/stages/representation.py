@@ -22,8 +22,7 @@ from photoz_lit.correction.prior import Priors
 from photoz_lit.data.batches import Galaxies, Stream
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs, VectorInputs
-from photoz_lit.device import BATCH, device_of
-from photoz_lit.embeddings import embeddings_of, write_reference
+from photoz_lit.embeddings import embeddings_of, measured, write_reference
 from photoz_lit.errors import DataError
 from photoz_lit.files import write_table
 from photoz_lit.fitting import fit_head, predict
@@ -84,8 +83,7 @@ def fit(
     t, folder = config.training.representation, config.folder("representation")
     array = store.inputs
     if inputs.once:
-        log.info("measuring %d galaxies", sum(map(len, rows)))
-        array, inputs = made_once(config, store, inputs, np.concatenate(rows)), VectorInputs()
+        array, inputs = measured(config, store, inputs, np.concatenate(rows)), VectorInputs()
     standardise(net, array, store.catalogue["ebv"], rows[0], inputs)
     data = GalaxyData(
         *galaxies_of(config, store, spec_z, rows, array),
@@ -150,19 +148,6 @@ def galaxies_of(
         "r_slice": config.survey.slices().index(store.catalogue["dered_petro_r"]),
     }
     return [Galaxies(inputs, {k: v[part] for k, v in columns.items()}, part) for part in rows]
-
-
-@torch.inference_mode()
-def made_once(config: Config, store: Store, inputs: Inputs, rows: Ints) -> NDArray[np.float32]:
-    """Return the network's inputs (N, d) of a store's N galaxies, made in the wanted rows."""
-    device, rows = device_of(config.trainer), np.sort(rows)
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        raw = torch.from_numpy(np.ascontiguousarray(store.inputs[rows[start : start + BATCH]])).to(device)
-        parts.append(inputs(raw, torch.zeros(len(raw), dtype=torch.int64, device=device)).cpu().numpy())
-    made = np.zeros((len(store.catalogue), parts[0].shape[1]), np.float32)
-    made[rows] = np.concatenate(parts)
-    return made
 
 
 def fit_missing(config: Config) -> None:
