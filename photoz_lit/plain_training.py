@@ -100,10 +100,8 @@ def train_head(
         weights = _fit(config, head, loss_function, training, galaxies, folder)
         plain = {"state_dict": {PREFIX + key: values for key, values in weights.items()}}
         save_checkpoint(result, plain | {"settings": to_container(config)})
-    weights = load_checkpoint(result)["state_dict"]
-    load_weights(
-        head, {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}, result
-    )
+    saved = load_checkpoint(result)["state_dict"].items()
+    load_weights(head, {k.removeprefix(PREFIX): v for k, v in saved if k.startswith(PREFIX)}, result)
     return head
 
 
@@ -169,8 +167,7 @@ class _Log:
             import wandb
 
             if wandb.run is not None:  # or W&B cannot be used
-                step = re.sub(
-                    "^training|-[0-9a-f]{12}$", "", self.folder.name
-                )  # of several trainings of one run
+                # Several trainings are of one run.
+                step = re.sub("^training|-[0-9a-f]{12}$", "", self.folder.name)
                 named = {f"{step}-{key}".lstrip("-"): v for key, v in row.items() if key != "step"}
                 wandb.run.log(named | {"trainer/global_step": row["step"]})
