@@ -83,8 +83,9 @@ class Ground:
         columns = {"spec_z": rng.uniform(0.01, 0.39, n), "dered_petro_r": rng.uniform(14, 17.7, n)}
         return Table({"object_id": np.arange(1, n + 1), **columns, "ebv": rng.uniform(0, 0.1, n)})
 
+    @cached_property
     def words(self) -> list[str]:
-        """Words of a command that reads the cutouts."""
+        """Words of a command that reads the cutouts, whose table is written once: a new one is other data."""
         path = self.folder / "table.csv"
         self.table(len(np.load(self.cutouts, mmap_mode="r"))).write(path, overwrite=True)
         places = [f"output_dir={self.folder / 'runs'}", f"data_dir={self.folder / 'data'}"]
@@ -94,7 +95,7 @@ class Ground:
     @cached_property
     def fast(self) -> list[str]:
         """Words of the demo's settings on the cutouts, whose representation is trained briefly."""
-        words = ["experiment=demo", *self.words(), "encoder=fast", "logger=none", "run=fast"]
+        words = ["experiment=demo", *self.words, "encoder=fast", "logger=none", "run=fast"]
         words += ["training.representation.max_steps=10", "training.representation.check_every=10"]
         command("stage=representation", *words)
         return words
@@ -108,7 +109,7 @@ class Ground:
     @contextmanager
     def store(self, n: int) -> Iterator[Path]:
         """Make a prepared data set of n galaxies: the cutouts again and again; of many the last are holes."""
-        command("stage=prepare", *self.words())
+        command("stage=prepare", *self.words)
         made = next((self.folder / "data").glob("arrays-*/store.json"))
         facts, place = json.loads(made.read_text()), self.folder / f"store{n}"
         place.mkdir()

@@ -58,7 +58,7 @@ def one_encoder(g: Ground, name: str, peak: Runner) -> Iterator[Row]:
     """Return the rows of one encoder."""
     path, batch, times = str(g.cutouts), str(BATCHES[name]), GPU_TIMES if on_gpu() else 1
     slow, quickly, several = (n * times for n in UNITS[name])
-    words = (*g.words(), *PAPER, f"encoder={name}", f"training.representation.batch_size={batch}")
+    words = (*g.words, *PAPER, f"encoder={name}", f"training.representation.batch_size={batch}")
     many = quickly or slow
     with ExitStack() as stack:
 
