@@ -194,7 +194,7 @@ def _converted(inputs: NDArray[Any], dtype: str) -> NDArray[Any]:
     if dtype == "float16" and inputs.dtype == np.float32:
         import torch
 
-        return torch.from_numpy(np.array(inputs)).half().numpy()
+        return torch.from_numpy(np.array(inputs, order="C")).half().numpy()
     with np.errstate(over="ignore"):
         return np.array(inputs, dtype=dtype, order="C", copy=True)
 

@@ -51,6 +51,13 @@ def test_what_is_written_is_read_by_memory_map(dtype: str, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_inputs_of_any_layout_are_written_in_order(dtype: str, tmp_path: Path) -> None:
+    turned = np.asfortranarray(INPUTS.astype(np.float32))
+    turned.flags.writeable = False
+    np.testing.assert_array_equal(write(tmp_path / "s", turned, dtype=dtype).inputs, INPUTS.astype(dtype))
+
+
 def test_interrupted_write_goes_on_byte_for_byte(tmp_path: Path) -> None:
     write(tmp_path / "whole")
 

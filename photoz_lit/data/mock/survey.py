@@ -22,6 +22,7 @@ CHUNK = 100  # galaxies: a second of work, so that little is lost and the bar mo
 # Candidates that are brighter by so much than the limit are not measured to be selected, and ones fainter by
 # so much are not drawn, mag: it scatters by 0.06, and neighbours brighten it.
 CERTAIN, HOPELESS = 0.10, 0.22
+DRAWN_OVER_KEPT = 1.265  # enough in one go, mostly
 # Kept of what the simulation knows: targets of their own, and the ceiling of what images can tell.
 KEPT = (
     *("true_petro_r", "true_absolute_r", "true_g_r", "true_bulge_fraction", "true_bulge_radius"),
@@ -65,9 +66,8 @@ def observe(n: int, sky: Sky, run: Map) -> Table:
     chosen: list[Table] = []
     drawn, found = 0, 0
     while found < n:
-        candidates = draw_galaxies(
-            drawn + (n - found) * 5 // 4 + 10, sky.seed, without=sky.without, r_faint=faintest
-        )
+        more = int((n - found) * DRAWN_OVER_KEPT) + 10
+        candidates = draw_galaxies(drawn + more, sky.seed, without=sky.without, r_faint=faintest)
         candidates = candidates[drawn:]
         drawn += len(candidates)
         keep = np.asarray(candidates["true_petro_r"] < R_FAINT - CERTAIN)

@@ -223,9 +223,9 @@ def spread(values):
 
 @pytest.mark.slow
 def test_speed_of_one_core():
-    """A galaxy costs at most as much as 20 transforms of its bands, whatever else the machine does (now 13).
+    """A galaxy costs at most as much as 11 transforms of its bands, whatever else the machine does (now 7.3).
 
-    On an idle core of 2026 it draws more than 200 a second.
+    On a core of 2026 that others share it draws 260 to 430 a second.
     """
     galaxies = draw_galaxies(400, seed=1)
     bands = np.ones((5, 128, 65), np.complex64)
@@ -240,4 +240,4 @@ def test_speed_of_one_core():
         times.append(time.process_time())
         spent += np.diff(times)
     print(f"{400 / spent[0]:.0f} galaxies a second, each as {spent[0] / spent[1]:.1f} transforms")
-    assert spent[0] < 20 * spent[1]
+    assert spent[0] < 11 * spent[1]
