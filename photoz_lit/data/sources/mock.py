@@ -81,7 +81,7 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
     from photoz_lit.data.splits import NUMBERED
 
     n, sky = settings.n_galaxies, Sky(settings.mock_seed, survey.pixels, tuple(settings.without))
-    run = partial(_mapped, workers)
+    run = _Workers(workers)
     real = None
     if settings.path is not None:
         rules = settings.rules(
@@ -117,16 +117,22 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
     return Plan(table, shape, "images", chunks, inspect_cutouts, "float16", complete=complete)
 
 
-def _mapped(workers: int, function: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
-    """Yield the function of each part, in order, from so many processes."""
-    parts, alone = list(parts), partial(_with_one_thread, function)
-    if workers == 1 or len(parts) <= 1:
-        yield from map(alone, parts)
-        return
-    # Workers start afresh: a fork of a process that has run torch's threads can hang.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
-        yield from pool.map(alone, parts)
+class _Workers:
+    """So many processes that yield the function of each part, in order; they end with this object."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, function: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
+        parts, alone = list(parts), partial(_with_one_thread, function)
+        if self.count == 1 or len(parts) <= 1:
+            return map(alone, parts)
+        if self.pool is None:
+            # Workers start afresh: a fork of a process that has run torch's threads can hang.
+            spawn = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(self.count, mp_context=spawn, initializer=_end_with_parent)
+        return self.pool.map(alone, parts)
 
 
 def _with_one_thread(function: Callable[[Any], Any], part: Any) -> Any:
