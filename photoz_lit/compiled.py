@@ -116,9 +116,8 @@ def _try(
     was = encoder.training
     encoder.train(training)
     try:
-        seconds(encoder, 1)
-        eager = seconds(encoder, ROUNDS)
-        if calls * eager * MOST_GAIN[device.type] < 2 * COST:
+        enough = 2 * COST / (calls * MOST_GAIN[device.type])
+        if seconds(encoder, 1) < enough or (eager := seconds(encoder, ROUNDS)) < enough:
             return None
         encode, began = _compiled(encoder, shape, device.type, training), time.perf_counter()
         try:
