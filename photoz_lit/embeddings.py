@@ -129,7 +129,7 @@ def measured(config: Config, store: Store, inputs: Inputs, rows: Ints) -> NDArra
     shape = (1, len(store.catalogue), inputs(torch.ones(1, *store.inputs.shape[1:]), None).shape[1])
     file = getattr(store.inputs, "filename", store.folder)  # another one may have its name
     key = digest_of([fingerprint([file]), repr(inputs)])
-    folder = config.folder("representation").parent / f"measured-{key}"
+    folder = config.folder("representation").parents[1] / "measured" / key
 
     @torch.inference_mode()
     def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:

@@ -112,7 +112,7 @@ def test_what_is_measured_of_a_store_is_measured_once_whatever_is_trained(
     mock_run: Finished, tmp_path: Path
 ) -> None:
     copied = mock_run.copy(tmp_path)
-    (place,) = tmp_path.rglob("measured-*")
+    (place,) = tmp_path.rglob("measured/*")
     shutil.rmtree(place)
     said = [run_well(f"stage={stage}", *copied.words).out for stage in ("representation", "classifier")]
     assert "measuring" not in "".join(said)  # the first is complete, and the other reads its embeddings
@@ -123,5 +123,5 @@ def test_what_is_measured_of_a_store_is_measured_once_whatever_is_trained(
     )
     os.utime(next(tmp_path.rglob("data/*/inputs.npy")))
     assert run_well("stage=representation", "seed=2", *copied.words).out.count("measuring") == 2
-    first, second = (np.load(f / "embeddings.npy")[0] for f in tmp_path.rglob("measured-*"))
+    first, second = (np.load(f / "embeddings.npy")[0] for f in tmp_path.rglob("measured/*"))
     np.testing.assert_array_equal(first, second)
