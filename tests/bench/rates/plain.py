@@ -125,7 +125,7 @@ def photometry(flux: Tensor) -> Tensor:
 class Fast(nn.Module):
     n_features = 128
 
-    def __init__(self, n_columns: int = 133) -> None:
+    def __init__(self, n_columns: int = 129) -> None:
         super().__init__()
         widths = [n_columns + 1, 128, 128, 128]
         layers = [[nn.Linear(a, b), nn.SiLU()] for a, b in pairwise(widths)]
