@@ -25,6 +25,7 @@ PAPER = (
     *("training.representation.schedule=halfway_drop", "stage=representation", "head=single"),
 )
 SWEEP = "none,balanced,hard,unshifted,skip_balanced,full,sord,lds,temperature,best"
+THRESHOLDS = count(30)  # each once: a finished correction is not repeated
 BATCHES = {"net_p": 128, "fast": 256}
 # Of training on cutouts, on columns that are measured, and of inference; and how many turns on a GPU have.
 UNITS = {"net_p": (1, 0, 1), "fast": (2, 100, 4)}
@@ -125,9 +126,8 @@ def reading(g: Ground) -> Iterator[Row]:
 def further(g: Ground) -> Callable[[], Taken]:
     """Return a command that fits another correction each time: Steps 2 and 3 on embeddings that are there."""
     assert g.model.is_dir()  # with its representation and embeddings
-    thresholds = count(30)
     full = ("stage=classifier", "correction=full", *g.fast)
-    return lambda: command(*full, f"correction.subset.threshold={next(thresholds)}")
+    return lambda: command(*full, f"correction.subset.threshold={next(THRESHOLDS)}")
 
 
 def heads(g: Ground) -> Iterator[Row]:
