@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 install: $(VENV)/installed  ## Make .venv and install the package, its checks and its tests
 
 # Two side by side, each on half of the cores, are faster than one after the other. `mlp` reads magnitudes alone.
-demo: $(VENV)/installed  ## The whole method on the simulated survey: about six minutes on two cores
+demo: $(VENV)/installed  ## The whole method on the simulated survey: about three minutes on two cores
 	$(DEMO) stage=prepare
 	$(DEMO) stage=representation head=single trainer.threads=$(HALF) trainer.progress=false & baseline=$$!; \
 	$(DEMO) stage=representation head=multi trainer.threads=$(HALF); step1=$$?; wait $$baseline && exit $$step1
