@@ -60,10 +60,10 @@ def line(row: Row) -> str:
     low, high = quartiles(row.ratios)
     measured = f"{number(float(np.median(row.values)))} {row.unit}".replace(" G ", " G")
     other = f"{row.against}: {number(float(np.median(row.others)))}" if row.others else row.against
-    ratio = f"{row.counts:.3g} ({low:.3g}-{high:.3g})"
+    spread = f"{row.counts:.3g} ({low:.3g}-{high:.3g})" if row.others else f"({number(low)}-{number(high)})"
     sign = "<=" if row.at_most else ">="
     goal = "" if row.goal is None else f"{sign} {row.goal:g}{'' if row.met else ' **no**'}"
-    return f"| {row.what} | {measured} | {other} | {ratio} | {goal} |"
+    return f"| {row.what} | {measured} | {other} | {spread} | {goal} |"
 
 
 def table(rows: list[Row], machine: dict[str, Any]) -> str:
