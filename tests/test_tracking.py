@@ -127,10 +127,10 @@ import wandb
 from command import parsed
 from photoz_lit import tracking
 logging.basicConfig(stream=sys.stdout)
-config, folder = parsed("stage=representation", "run=smoke"), Path(sys.argv[1], "representation", "seed=1")
+config, folder = parsed("stage=representation", "logger=wandb_online"), Path(sys.argv[1], "representation", "seed=1")
 folder.mkdir(parents=True)
 began = time.monotonic()
-run = tracking._begun(config, folder, online=True)
+run = tracking._begun(config, folder)
 print("took", time.monotonic() - began, run.offline)
 run.finish()
 """
