@@ -123,7 +123,7 @@ def server(kind: str) -> Iterator[str]:
 SCRIPT = """
 import logging, sys, time
 from pathlib import Path
-import wandb
+import pytorch_lightning.utilities, wandb
 from command import parsed
 from photoz_lit import tracking
 logging.basicConfig(stream=sys.stdout)
