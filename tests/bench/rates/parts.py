@@ -105,7 +105,7 @@ def bandwidth(g: Ground) -> Iterator[Row]:
     """Memory's own rate, which bounds what is not matrix products."""
     with Runner("rates.plain", "copy", str(2**30)) as runner:
         (taken,) = alternate(g.rounds, partial(runner.turn, 3 * (GPU_TIMES if on_gpu() else 1)))
-    yield Row("encoder", "memory, copied: read and written", "B/s", g.rates(taken))
+    yield Row("encoder", "copies in memory, read and written", "B/s", g.rates(taken))
 
 
 def reading(g: Ground) -> Iterator[Row]:
