@@ -223,7 +223,7 @@ def spread(values):
 
 @pytest.mark.slow
 def test_speed_of_one_core():
-    """A galaxy costs at most as much as 11 transforms of its bands, whatever else the machine does (now 7.3).
+    """A galaxy costs at most as much as 16 transforms of its bands, whatever else the machine does (now 7.3).
 
     On a core of 2026 that others share it draws 260 to 430 a second.
     """
@@ -240,4 +240,4 @@ def test_speed_of_one_core():
         times.append(time.process_time())
         spent += np.diff(times)
     print(f"{400 / spent[0]:.0f} galaxies a second, each as {spent[0] / spent[1]:.1f} transforms")
-    assert spent[0] < 11 * spent[1]
+    assert spent[0] < 16 * spent[1]
