@@ -127,7 +127,8 @@ import pytorch_lightning.utilities, wandb
 from command import parsed
 from photoz_lit import tracking
 logging.basicConfig(stream=sys.stdout)
-config, folder = parsed("stage=representation", "logger=wandb_online"), Path(sys.argv[1], "representation", "seed=1")
+config = parsed("stage=representation", "logger=wandb_online")
+folder = Path(sys.argv[1], "representation", "seed=1")
 folder.mkdir(parents=True)
 began = time.monotonic()
 run = tracking._begun(config, folder)

@@ -191,7 +191,7 @@ def write_store(
 
 
 def _converted(inputs: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Return a copy of inputs as they are stored; torch, where it is there, makes float16 ten times as fast."""
+    """Return a copy of inputs as they are stored; torch, where it is there, is ten times as fast."""
     torch: Any = sys.modules.get("torch")  # whose import takes seconds and 0.3 GB
     if torch is not None and dtype == "float16" and inputs.dtype == np.float32:
         made: NDArray[Any] = torch.from_numpy(np.array(inputs, order="C")).half().numpy()
