@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from photoz_lit import metrics
-from photoz_lit.config import Config, TrainerConfig, TrainingConfig
+from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.correction.labels import LabelTable, Shift, build_label_table
 from photoz_lit.correction.losses import loss_module
 from photoz_lit.correction.losses.sample import Sample
@@ -27,8 +27,8 @@ from photoz_lit.data.splits import draw
 from photoz_lit.device import BATCH, device_of
 from photoz_lit.files import digest_of, locked
 from photoz_lit.grids import RedshiftGrid
-from photoz_lit.models.heads import AnyHead, Head, HiddenHead, Trainable, mixture
-from photoz_lit.models.objective import LossFunction, SoftLabels
+from photoz_lit.models.heads import AnyHead, Head, HiddenHead, mixture
+from photoz_lit.models.objective import SoftLabels
 from photoz_lit.network import membership, new_outputs
 from photoz_lit.plain_training import train_head
 
@@ -140,7 +140,7 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
     above = config.folder("representation")
     with locked(above):
         galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
-        head = fit_head(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder)
+        head = train_head(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder)
     return Fitted(head, train.grid, loss.implicit_prior())
 
 
@@ -179,29 +179,8 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     galaxies = task.galaxies({"cell": of_train}, {"cell": of_val})
     targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
     folder = task.folder / f"step3{f'-{task.member}' if config.correction.members > 1 else ''}"
-    new = fit_head(config, new, SoftLabels(targets), training, galaxies, folder)
+    new = train_head(config, new, SoftLabels(targets), training, galaxies, folder)
     return Fitted(new, table.grid, prior, table)
-
-
-def fit_head(
-    config: Config,
-    head: AnyHead,
-    loss_function: LossFunction,
-    training: TrainingConfig,
-    galaxies: list[Galaxies],
-    folder: Path,
-    trainable: Trainable = "redshift_outputs",
-) -> AnyHead:
-    """Train a head on cached embeddings: its redshift outputs, while the gate stays as it is, or all of it.
-
-    `galaxies` are those to train on and to validate with. Checkpoints go to `folder`; a training that is
-    finished there is taken from there.
-    """
-    for part in head.modules():
-        if isinstance(part, Head) and part.gate is not None:
-            part.gate.requires_grad_(trainable == "all")
-    log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))
-    return train_head(config, head, loss_function, training, galaxies, folder)
 
 
 def rescaled(kind: Literal["tau", "learnt"], head: Head, train: Sample, val: Sample) -> Head:

@@ -5,6 +5,7 @@ train, and longer for a step than the step itself. Batches, rates, checks and nu
 rounding. Nothing waits for the device between two checks. A training that is interrupted starts again.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,10 +21,12 @@ from photoz_lit.data.batches import VAL_BATCH, Galaxies, Stream
 from photoz_lit.device import autocast, device_of
 from photoz_lit.files import beside
 from photoz_lit.grids import Bools
-from photoz_lit.models.heads import AnyHead
+from photoz_lit.models.heads import AnyHead, Head, Trainable
 from photoz_lit.models.objective import LossFunction, check_loss, rate
 from photoz_lit.network import membership
 from photoz_lit.progress import counted
+
+log = logging.getLogger(__name__)
 
 BLOCK = 2048  # galaxies, about, that are gathered together: more would not stay in a CPU's cache
 PREFIX = "net.head."  # of a head's weights in checkpoints
@@ -88,12 +91,18 @@ def train_head(
     training: TrainingConfig,
     galaxies: list[Galaxies],
     folder: Path,
+    trainable: Trainable = "redshift_outputs",
 ) -> AnyHead:
-    """Train what of a head asks for gradients, and return it as it was where the validation loss was lowest.
+    """Train a head, and return it as it was where the validation loss was lowest.
 
-    `galaxies` are those to train on and to validate with, their inputs embeddings (views, N, d).
+    Its redshift outputs are trained, while the gate stays as it is, or all of it. `galaxies` are those to
+    train on and to validate with, their inputs embeddings (views, N, d).
     `folder` gets `result.ckpt`; a training that is finished there is not repeated.
     """
+    for part in head.modules():
+        if isinstance(part, Head) and part.gate is not None:
+            part.gate.requires_grad_(trainable == "all")
+    log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))
     result = folder / "result.ckpt"
     if not result.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +131,7 @@ def _fit(
     if isinstance(loss_function, nn.Module):
         loss_function.to(device)
     parameters = [p for p in head.parameters() if p.requires_grad]
-    adam, best, least, log = Adam(parameters, training.weight_decay), {}, torch.inf, _Log(config, folder)
+    adam, best, least, note = Adam(parameters, training.weight_decay), {}, torch.inf, _Log(config, folder)
     precision = autocast(config.trainer)
     with counted("steps", 0, training.max_steps, config.trainer.progress) as tick:
         for epoch in range(training.max_steps // every):
@@ -142,7 +151,7 @@ def _fit(
                 for batch in val.batches(of_val, torch.zeros_like(of_val), VAL_BATCH):
                     loss_of_val += loss_function(head(batch["inputs"]), batch) * len(batch["member"])
             found = float(loss_of_val) / len(of_val)
-            log({"epoch": epoch, "step": step, "train_loss": float(total) / every, "val_loss": found})
+            note({"epoch": epoch, "step": step, "train_loss": float(total) / every, "val_loss": found})
             check_loss(found, step + 1, training.lr)
             if found < least:
                 least, best = found, {k: v.to("cpu", copy=True) for k, v in head.state_dict().items()}

@@ -25,12 +25,13 @@ from photoz_lit.data.transforms import Inputs, VectorInputs
 from photoz_lit.embeddings import embeddings_of, measured, write_reference
 from photoz_lit.errors import DataError
 from photoz_lit.files import write_table
-from photoz_lit.fitting import fit_head, predict
+from photoz_lit.fitting import predict
 from photoz_lit.grids import Floats, Ints
 from photoz_lit.models.heads import PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.models.objective import hard_labels
 from photoz_lit.network import build, inputs_of, membership
+from photoz_lit.plain_training import train_head
 from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.tracking import tracked
@@ -129,7 +130,7 @@ def fit_first_head(
     embeddings = embeddings_of(config, store, net, inputs, rows[1], 1)
     galaxies = galaxies_of(config, store, spec_z, rows, embeddings)
     training = config.training.representation
-    net.head = fit_head(config, net.head, hard_labels, training, galaxies, folder / "training", "all")
+    net.head = train_head(config, net.head, hard_labels, training, galaxies, folder / "training", "all")
     content = {"state_dict": net.state_dict(), "settings": settings.to_container(config)}
     save_checkpoint(folder / "model.ckpt", content)
 
