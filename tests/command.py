@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("experiment=smoke", "trainer.accelerator=cpu", "trainer.threads=1")
 IMAGES = (*QUICK, "data.n_galaxies=120", "survey.pixels=24", "logger=none")
 BANDS = "ugriz"
+PEAK = 'next(int(x.split()[1]) for x in open("/proc/self/status") if x.startswith("VmHWM")) / 2**20'
+"""Most memory that a program has held, GiB; its `ru_maxrss` begins with that of the test that started it."""
 
 
 @dataclass(frozen=True)
