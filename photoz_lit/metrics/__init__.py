@@ -7,6 +7,7 @@ galaxies, one bin for a straight line) are NaN, never an error or a warning.
 
 from photoz_lit.metrics.pdf import OF_PDF as OF_PDF
 from photoz_lit.metrics.pdf import cde_loss as cde_loss
+from photoz_lit.metrics.pdf import central as central
 from photoz_lit.metrics.pdf import covered as covered
 from photoz_lit.metrics.pdf import crps as crps
 from photoz_lit.metrics.pdf import cumulative as cumulative

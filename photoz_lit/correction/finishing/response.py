@@ -141,8 +141,8 @@ def median_and_width(pdf: ArrayLike, grid: RedshiftGrid) -> tuple[Floats, Floats
     """Median and half of the 68 % interval of each p(z), two arrays (n,)."""
     from photoz_lit import metrics
 
-    low, high = metrics.interval(pdf, grid).T
-    return metrics.median(pdf, grid), np.maximum((high - low) / 2, NARROWEST)
+    low, median, high = metrics.central(pdf, grid).T
+    return median, np.maximum((high - low) / 2, NARROWEST)
 
 
 def curve_of(spec_z: Floats, t: Floats, s: Floats) -> Floats:
