@@ -44,10 +44,6 @@ def work(config: "Config") -> None:
         if complete(config, store_folder(config).name):
             return
     stage = importlib.import_module(f"photoz_lit.stages.{config.stage.name}")
-    if "pytorch_lightning" in sys.modules:
-        from photoz_lit.training import quieten
-
-        quieten()
     if "torch" in sys.modules:
         from photoz_lit.device import prepare
 

@@ -43,7 +43,7 @@ QUIET = (
 )
 
 
-def quieten() -> None:
+def _quieten() -> None:
     """Silence Lightning's notes that a user cannot act on, each by its name."""
     for category, message in QUIET:
         warnings.filterwarnings("ignore", message, category)
@@ -122,6 +122,7 @@ def train(
     if result.is_file():
         return load_checkpoint(result)
     folder.mkdir(parents=True, exist_ok=True)
+    _quieten()
     last = folder / "last.ckpt"
     resume = last if last.is_file() else None
     if resume:

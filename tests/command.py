@@ -102,7 +102,7 @@ def begin(*words: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> s
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(env or {})},
     )
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from command import IMAGES, Finished, catalogue_words, places, run_well, write_catalogue
+from threadpoolctl import threadpool_limits
 
-torch.set_num_threads(1)  # tests run side by side
+torch.set_num_threads(1)  # tests run side by side, and small products wait long for a second thread
+threadpool_limits(1, "blas")
 
 ROOT = Path(__file__).resolve().parent.parent
 

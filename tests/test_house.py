@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOW = (  # a part may import from its own step and from those before it
-    ("errors", "files", "grids", "progress", "setting", "target"),
+    ("errors", "files", "grids", "processes", "progress", "setting", "target"),
     ("dispersion", "metrics", "correction"),
     ("data",),
     ("models",),

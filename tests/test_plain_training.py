@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from photoz_lit.models.module import PhotozModule
 from photoz_lit.models.objective import LossFunction, SoftLabels, hard_labels
 from photoz_lit.network import membership
 from photoz_lit.plain_training import BLOCK, train_head
-from photoz_lit.training import GalaxyData, quieten, train
+from photoz_lit.training import GalaxyData, train
 
 N_BINS, N_FEATURES, N_VIEWS = 6, 5, 3
 RNG = np.random.default_rng(4)
@@ -74,17 +73,15 @@ def by_lightning(
     covers = torch.from_numpy(membership(config))
     module = PhotozModule(net, covers, training, 7, in_view, loss_function=loss)  # type: ignore[arg-type]
     stream = Stream(len(train_on), training.batch_size, training.check_every, 7, N_VIEWS)
-    with warnings.catch_warnings():
-        quieten()
-        train(
-            module,
-            GalaxyData(train_on, val, stream=stream),
-            folder,
-            training=training,
-            trainer=config.trainer,
-            logger=config.logger,
-            name="",
-        )
+    train(
+        module,
+        GalaxyData(train_on, val, stream=stream),
+        folder,
+        training=training,
+        trainer=config.trainer,
+        logger=config.logger,
+        name="",
+    )
     best = torch.load(folder / "result.ckpt", weights_only=True)["state_dict"]
     head.load_state_dict({k.removeprefix("net.head."): v for k, v in best.items() if "net.head." in k})
     return head

@@ -1,5 +1,3 @@
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
 from photoz_lit.models.heads import Head, PhotozNet
 from photoz_lit.models.module import PhotozModule
-from photoz_lit.training import BLOCK, GalaxyData, quieten, train
+from photoz_lit.training import BLOCK, GalaxyData, train
 
 
 def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 0) -> dict[str, Any]:
@@ -41,15 +39,6 @@ def train_tiny(folder: Path, steps: int = 4, check_every: int = 2, wrong: int = 
     )
 
 
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    """Lightning as commands run it."""
-    with warnings.catch_warnings():
-        quieten()
-        yield
-
-
-@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("tasks", ["1", "4"])
 def test_one_device_is_one_device_whatever_a_batch_system_counts(
     tasks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -61,7 +50,6 @@ def test_one_device_is_one_device_whatever_a_batch_system_counts(
     assert train_tiny(tmp_path)["state_dict"]
 
 
-@pytest.mark.usefixtures("quiet")
 def test_a_log_says_how_long_the_whole_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -73,7 +61,6 @@ def test_a_log_says_how_long_the_whole_training_goes_on(
     assert said[-1].endswith(", 0:00:00 left")
 
 
-@pytest.mark.usefixtures("quiet")
 def test_an_interrupted_training_goes_on_from_its_last_checkpoint_and_ends_with_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from photoz_lit.config.parse import as_yaml, composition, jobs_of, offer, parse
 from photoz_lit.config.schema import STAGES, Config
+from photoz_lit.config.several import results_of
 from photoz_lit.config.words import for_hydra, shown
 from photoz_lit.errors import ConfigError, PhotozError
 
@@ -48,30 +49,39 @@ def launch(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, so that all messages have one form
     failures: list[tuple[str, Exception]] = []
 
-    def job(composed: DictConfig, overrides: list[str]) -> None:
+    def attempt(composed: DictConfig, overrides: list[str]) -> Exception | None:
         try:
             config = parse(composed, overrides)
             if work is not _show:
                 _check_job(config, multirun)
             work(config)
         except (PhotozError, OSError) as error:
+            return error
+        return None
+
+    def note(error: Exception | None, overrides: list[str]) -> None:
+        if error is not None:
             if str(error) not in [str(other) for _, other in failures]:
                 report(error)
             failures.append((" ".join(map(shown, overrides)), error))
+
+    def job(composed: DictConfig) -> None:
+        overrides = list(HydraConfig.get().overrides.task)
+        note(attempt(composed, overrides), overrides)
 
     offer()
     try:
         if given.keys() - {"-m", "--multirun"} or any(re.match(r"[+~]*hydra\b", word) for word in words):
             start = hydra.main(config_path=str(conf), config_name="config", version_base="1.3")
-            start(lambda composed: job(composed, list(HydraConfig.get().overrides.task)))()
+            start(job)()
         else:  # the same, each file composed once where Hydra composes it twice for each job
             with hydra.initialize_config_dir(str(conf), version_base="1.3"):
                 each = jobs_of(words) if multirun else [tuple(words)]
                 jobs = [(composition(own).settings, list(own)) for own in each]
                 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
                 logging.getLogger("numexpr").setLevel(logging.WARNING)  # pandas brings it, and pyarrow pandas
-                for composed, overrides in jobs:
-                    job(composed, overrides)
+                for error, (_, overrides) in zip(results_of(attempt, jobs), jobs, strict=True):
+                    note(error, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         lines = [
             line for line in str(error).replace(" error: ", ": ").splitlines()[:2] if "hydra.cc" not in line

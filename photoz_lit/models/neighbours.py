@@ -47,12 +47,13 @@ class Neighbours(nn.Module):
         # All distances by matrix product: at 128 dimensions and more a k-d tree takes 5-20 times as long.
         x = self._whitened(embeddings)
         squares = torch.addmm(self.squares, x, self.train_embeddings.T, alpha=-2)
-        groups = squares.unflatten(1, (-1, GROUP))
-        # The k nearest lie in the k groups whose nearest are the nearest: to sort all takes as long as the rest.
+        groups = squares.view(len(x), -1, GROUP)
+        # The k nearest lie in the k groups whose own nearest are the nearest: no need to sort them all.
         k = min(self.k, groups.shape[1])
         nearest = groups.amin(dim=2).topk(k, largest=False).indices[:, :, None].expand(-1, -1, GROUP)
         found = groups.gather(1, nearest).flatten(1).topk(self.k, largest=False).values[:, -1]
-        return (found + x.square().sum(dim=1)).clamp_min(0).sqrt()
+        distance: Tensor = (found + x.square().sum(dim=1)).clamp_min(0).sqrt()
+        return distance
 
     def _whitened(self, embeddings: Tensor) -> Tensor:
         return (embeddings - self.mean) @ self.whitening

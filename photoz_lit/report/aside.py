@@ -3,11 +3,12 @@
 import atexit
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from typing import ParamSpec, TypeVar
+
+from photoz_lit.processes import can_fork, end_with_parent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,13 +17,9 @@ T = TypeVar("T")
 def aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
     """Begin to call a function of a module in another process, and return how to get its result.
 
-    On one core, where processes cannot be forked, or in one with threads of PyTorch, it is called here.
+    On one core, or where this process cannot be forked, it is called here.
     """
-    if (
-        (os.cpu_count() or 1) < 2
-        or "fork" not in multiprocessing.get_all_start_methods()
-        or "torch" in sys.modules
-    ):
+    if (os.cpu_count() or 1) < 2 or not can_fork():
         result = function(*args, **kwargs)
         return lambda: result
     return _other_process().submit(function, *args, **kwargs).result
@@ -30,6 +27,6 @@ def aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Cal
 
 @cache
 def _other_process() -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), end_with_parent)
     atexit.register(pool.shutdown)
     return pool

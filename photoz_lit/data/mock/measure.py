@@ -18,7 +18,7 @@ from scipy.special import gamma, gammainc
 
 from photoz_lit.data.mock import instrument
 from photoz_lit.data.mock.profiles import devaucouleurs_table, exp_in_place
-from photoz_lit.data.mock.scene import Image, width_of_narrow_gaussian
+from photoz_lit.data.mock.scene import ALL, Image, width_of_narrow_gaussian
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.grids import Bools, Floats
 
@@ -72,12 +72,13 @@ def measure(
     *,
     x: ArrayLike | None = None,
     y: ArrayLike | None = None,
+    bands: slice = ALL,
 ) -> dict[str, Floats]:
     """Measure galaxies at the middle of their cutouts.
 
     Parameters
     ----------
-    cutouts : (n, 5, pixels, pixels), nanomaggies per pixel, bands u g r i z, sky subtracted
+    cutouts : (n, 5, pixels, pixels), nanomaggies per pixel, bands u g r i z or some, gri among them, no sky
     seeing, sky : (n, 5), FWHM in arcsec; nanomaggies per square arcsec
     ebv : (n,), mag; galactic extinction to remove
     x, y : (n,), pixels from the middle of the stamp, or None: found in g + r + i
@@ -93,46 +94,49 @@ def measure(
         rows = slice(first, first + CHUNK)
         images = np.array(cutouts[rows], np.float32)
         centre = None if x is None or y is None else np.stack([np.asarray(x)[rows], np.asarray(y)[rows]])
-        parts.append(_measure_chunk(images, np.asarray(seeing)[rows], np.asarray(sky)[rows], centre))
+        parts.append(_measure_chunk(images, np.asarray(seeing)[rows], np.asarray(sky)[rows], centre, bands))
     if not parts:
-        parts.append((*np.empty((2, 0, len(BANDS))), *np.empty((3, 0))))
-    return _columns(np.asarray(ebv), *(np.concatenate(part) for part in zip(*parts, strict=True)))
+        parts.append((*np.empty((2, 0, len(BANDS[bands]))), *np.empty((3, 0))))
+    return _columns(np.asarray(ebv), bands, *(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _columns(
-    ebv: Floats, flux: Floats, error: Floats, petro: Floats, r50: Floats, r90: Floats
+    ebv: Floats, bands: slice, flux: Floats, error: Floats, petro: Floats, r50: Floats, r90: Floats
 ) -> dict[str, Floats]:
     """Turn fluxes (nanomaggies) and radii (pixels) into the catalogue's columns."""
-    extinction = instrument.EXTINCTION * ebv[:, None]
+    extinction, r = instrument.EXTINCTION[bands] * ebv[:, None], BANDS[bands].index("r")
     # A magnitude needs a positive flux: no galaxy is fainter than one sigma.
     positive = np.maximum(flux, error)
     mag = instrument.ZERO_POINT - 2.5 * np.log10(positive) - extinction
     mag_err = 2.5 / np.log(10) * error / positive
-    petro_r = instrument.ZERO_POINT - 2.5 * np.log10(np.maximum(petro, error[:, R])) - extinction[:, R]
+    petro_r = instrument.ZERO_POINT - 2.5 * np.log10(np.maximum(petro, error[:, r])) - extinction[:, r]
     return {
         "dered_petro_r": petro_r,
-        **{f"mag_{band}": mag[:, j] for j, band in enumerate(BANDS)},
-        **{f"mag_err_{band}": mag_err[:, j] for j, band in enumerate(BANDS)},
+        **{f"mag_{band}": mag[:, j] for j, band in enumerate(BANDS[bands])},
+        **{f"mag_err_{band}": mag_err[:, j] for j, band in enumerate(BANDS[bands])},
         "petro_r50": r50 * instrument.PIXEL,
         "petro_r90": r90 * instrument.PIXEL,
     }
 
 
-def _measure_chunk(images: Image, seeing: Floats, sky: Floats, centre: Floats | None) -> tuple[Floats, ...]:
+def _measure_chunk(
+    images: Image, seeing: Floats, sky: Floats, centre: Floats | None, bands: slice
+) -> tuple[Floats, ...]:
     """Return model fluxes and errors (n, 5), Petrosian flux, r50, r90 (pixels; (n,)); changes images."""
     count, gain = instrument.NANOMAGGIES_PER_COUNT, instrument.GAIN
     noise2 = sky * instrument.PIXEL**2 * count / gain + instrument.DARK_VARIANCE * count**2
-    weight = (1 / np.sqrt(3 * noise2[:, GRI])).astype(np.float32)
-    bright = np.einsum("nb,nbyx->nyx", weight, images[:, GRI])
+    weight, r = (1 / np.sqrt(3 * noise2[:, GRI])).astype(np.float32), BANDS[bands].index("r")
+    bright = np.einsum("nb,nbyx->nyx", weight, images[:, r - 1 : r + 2])
     x, y = (_find_centres(bright) if centre is None else centre) + (images.shape[-1] - 1) / 2
     deblend(images, bright, x, y)
-    growth = growth_curve(images[:, R], x, y)
+    growth = growth_curve(images[:, r], x, y)
     pixels = images.shape[-1]
     aperture = PETROSIAN_APERTURE * _petrosian_radius(growth, pixels)
     inside = np.minimum(aperture, np.min([x, y, pixels - 1 - x, pixels - 1 - y], axis=0) + 0.5)
     petro = _flux_within(growth, inside)
     r50 = _radius_within(growth, 0.5 * petro)
-    flux, error, half_light, bulge = _fit_models(images, x, y, seeing / instrument.PIXEL, noise2, r50)
+    width, noise2 = seeing[:, bands] / instrument.PIXEL, noise2[:, bands]
+    flux, error, half_light, bulge = _fit_models(images, x, y, width, noise2, r50, bands)
     petro *= np.divide(*(_share_within(radius, half_light, bulge)[0] for radius in (aperture, inside)))
     radii = (np.minimum(_radius_within(growth, share * petro), inside) for share in (0.5, 0.9))
     return flux, error, petro, *radii
@@ -361,18 +365,18 @@ def _step(shape: Shape, columns: Image, low: float, high: float) -> Shape:
 
 
 def _fit_models(
-    images: Image, x: Floats, y: Floats, seeing: Floats, noise2: Floats, radius: Floats
+    images: Image, x: Floats, y: Floats, seeing: Floats, noise2: Floats, radius: Floats, bands: slice
 ) -> tuple[Floats, Floats, Floats, Bools]:
     """Return flux and error (n, 5), half-light radius (pixels; (n,)) and whether it is a bulge, (n,)."""
-    pixels = images.shape[-1]
+    pixels, r = images.shape[-1], BANDS[bands].index("r")
     modes = _make_modes(pixels)
     data, response = _observe(images, x, y, modes), _response(seeing, modes)
     # Seeing widens an image about so much.
-    size = np.maximum(radius**2 - (0.6 * seeing[:, R]) ** 2, 0.5) / instrument.EXPONENTIAL**2
+    size = np.maximum(radius**2 - (0.6 * seeing[:, r]) ** 2, 0.5) / instrument.EXPONENTIAL**2
     start = Shape(size.astype(np.float32), np.zeros(len(size), np.float32), np.zeros(len(size), np.float32))
-    disc, explained = _fit_shape(data[:, R], response[:, R], modes, start, bulge=False)
+    disc, explained = _fit_shape(data[:, r], response[:, r], modes, start, bulge=False)
     start = disc._replace(size=disc.size * np.float32(instrument.EXPONENTIAL**2))
-    spheroid, more = _fit_shape(data[:, R], response[:, R], modes, start, bulge=True)
+    spheroid, more = _fit_shape(data[:, r], response[:, r], modes, start, bulge=True)
     bulge = more > explained
     profiles = _evaluate(spheroid, True, modes)[0], _evaluate(disc, False, modes)[0]
     profile = np.where(bulge[:, None], *profiles)
@@ -380,8 +384,8 @@ def _fit_models(
     model = profile[:, None] * response
     area = 1 / np.einsum("nbm,nbm->nb", model, model)  # effective area of the fit, pixels
     flux = area * np.einsum("nbm,nbm->nb", model, data)
-    photon = instrument.NANOMAGGIES_PER_COUNT / instrument.GAIN
-    own = np.maximum(flux, 0) * photon * _concentration(model[:, R] / modes.often, pixels)[:, None]
+    photon = (instrument.NANOMAGGIES_PER_COUNT / instrument.GAIN)[bands]
+    own = np.maximum(flux, 0) * photon * _concentration(model[:, r] / modes.often, pixels)[:, None]
     edge = np.where(bulge, *MODEL_EDGES) * half_light
     light = _share_within(edge, half_light, bulge)[0][:, None]
     return light * flux, light * np.sqrt(noise2 * area + own), half_light, bulge

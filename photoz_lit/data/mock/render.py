@@ -13,7 +13,7 @@ from astropy.table import Table
 from scipy import ndimage
 
 from photoz_lit.data.mock import instrument
-from photoz_lit.data.mock.scene import MARGIN, Image, Psf, Source, draw_scenes
+from photoz_lit.data.mock.scene import ALL, MARGIN, Image, Psf, Source, draw_scenes
 from photoz_lit.data.mock.structure import map_young_stars
 from photoz_lit.data.mock.templates import BANDS
 from photoz_lit.grids import Floats
@@ -28,13 +28,16 @@ R = BANDS.index("r")
 BY_BAND = ("bulge", "disc", "young", "member", "seeing", "psf_ellipticity", "sky")
 
 
-def render_cutouts(galaxies: Table, seed: int, *, pixels: int = 64, without: Collection[str] = ()) -> Image:
+def render_cutouts(
+    galaxies: Table, seed: int, *, pixels: int = 64, without: Collection[str] = (), bands: slice = ALL
+) -> Image:
     """Draw cutouts with all that sky and telescope add, background subtracted.
 
     `galaxies` are rows of `draw_galaxies` in any selection and order: a cutout is a function of its row and
-    the seed. Returns (n, 5, pixels, pixels), nanomaggies, bands u g r i z, galactic extinction applied.
+    the seed. Returns (n, 5, pixels, pixels), nanomaggies, bands u g r i z, galactic extinction applied; or
+    some of the `bands` alone.
     """
-    cutouts = np.empty((len(galaxies), len(BANDS), pixels, pixels), np.float32)
+    cutouts = np.empty((len(galaxies), len(BANDS[bands]), pixels, pixels), np.float32)
     scenes, generators = [], []
     rows = _rows(galaxies)
     for row in rows:
@@ -46,13 +49,13 @@ def render_cutouts(galaxies: Table, seed: int, *, pixels: int = 64, without: Col
         psf = Psf(row["seeing"] / instrument.PIXEL, row["psf_ellipticity"], row["true_psf_angle"])
         scenes.append((sources, psf, young_stars(row, rng, pixels)))
         generators.append(rng)
-    drawn = draw_scenes(scenes, pixels)
+    drawn = draw_scenes(scenes, pixels, bands)
     for row, rng, scene, cutout in zip(rows, generators, drawn, cutouts, strict=True):
         level = row["sky"] * instrument.PIXEL**2
-        noise = draw_noise(scene, level, rng)
+        noise = draw_noise(scene, level, rng, bands)
         if "sky" not in without:
-            noise += draw_sky_residual(level, pixels, rng)
-        np.add(scene, noise if "resampling" in without else resample(noise, rng), out=cutout)
+            noise += draw_sky_residual(level, pixels, rng, bands)
+        np.add(scene, noise if "resampling" in without else resample(noise, rng, bands), out=cutout)
     return cutouts
 
 
@@ -168,14 +171,15 @@ def _galaxy_colours(rng: np.random.Generator) -> Floats:
     return np.array([u_g + g_r, g_r, 0.0, -r_i, -r_i - i_z])
 
 
-def draw_noise(scene: Image, sky: Floats, rng: np.random.Generator) -> Image:
+def draw_noise(scene: Image, sky: Floats, rng: np.random.Generator, bands: slice = ALL) -> Image:
     """Draw the noise of photons and camera; counts are large: a normal law. Sky in nanomaggies a pixel."""
-    photon = (instrument.NANOMAGGIES_PER_COUNT / instrument.GAIN).astype(np.float32)[:, None, None]
+    photon = (instrument.NANOMAGGIES_PER_COUNT / instrument.GAIN).astype(np.float32)[bands, None, None]
     size = np.maximum(scene, 0)
     size *= photon
-    size += sky_variance(sky)[:, None, None]
+    size += sky_variance(sky)[bands, None, None]
     np.sqrt(size, out=size)
-    size *= rng.standard_normal(scene.shape, np.float32)
+    # Of all bands: what is drawn in one does not depend on which are wanted.
+    size *= rng.standard_normal((len(BANDS), *scene.shape[1:]), np.float32)[bands]
     return np.asarray(size)
 
 
@@ -185,7 +189,7 @@ def sky_variance(sky: Floats) -> Image:
     return np.asarray(sky * count / gain + instrument.DARK_VARIANCE * count**2, np.float32)
 
 
-def draw_sky_residual(sky: Floats, pixels: int, rng: np.random.Generator) -> Image:
+def draw_sky_residual(sky: Floats, pixels: int, rng: np.random.Generator, bands: slice = ALL) -> Image:
     """Draw what the subtraction of the sky leaves, (5, pixels, pixels): a level and a plane in each band.
 
     Halos and galaxies too faint to be seen lift all bands together, some stamps by much.
@@ -194,8 +198,8 @@ def draw_sky_residual(sky: Floats, pixels: int, rng: np.random.Generator) -> Ima
     common = (instrument.SKY_LIFT * np.exp(rng.standard_normal())).astype(np.float32)[:, None, None]
     own = np.float32(instrument.SKY_RESIDUAL) * size
     level, along_x, along_y = own * rng.standard_normal((3, len(BANDS), 1, 1), np.float32)
-    place = _places(pixels)
-    return np.asarray((size * common + level + along_x * place) + along_y * place[:, None])
+    place, level = _places(pixels), size * common + level
+    return np.asarray((level[bands] + along_x[bands] * place) + along_y[bands] * place[:, None])
 
 
 @cache
@@ -203,9 +207,9 @@ def _places(pixels: int) -> Image:
     return np.linspace(-1, 1, pixels, dtype=np.float32)
 
 
-def resample(noise: Image, rng: np.random.Generator) -> Image:
+def resample(noise: Image, rng: np.random.Generator, bands: slice = ALL) -> Image:
     """Interpolate noise (5, pixels, pixels) as cutting does: each band is shifted by cubic splines."""
-    along_y, along_x = rng.integers(0, SHIFTS, (2, len(BANDS))).tolist()
+    along_y, along_x = rng.integers(0, SHIFTS, (2, len(BANDS)))[:, bands].tolist()
     matrices, transposed = _shift_matrices(noise.shape[-1])
     moved = np.empty_like(noise)
     for band, out, rows, columns in zip(noise, moved, along_y, along_x, strict=True):

@@ -31,6 +31,7 @@ Image = NDArray[np.float32]
 GRIDS = (80, 96, 128, 160, 192, 256, 384, 512)
 RADII_ON_GRID = {"devaucouleurs": 19.0, "exponential": 7.0, "gaussian": 5.0, "point": 0.0}
 MARGIN = 8  # pixels around the stamp from which light still shines in
+ALL = slice(None)  # bands
 
 SPLIT_FROM = 128  # pixels: sides whose long waves are summed apart
 CENTRAL = 6.0  # pixels from the middle of a stamp within which sources may be split
@@ -100,8 +101,8 @@ def draw_scene(
     return next(draw_scenes([(sources, psf, extra)], pixels))
 
 
-def draw_scenes(scenes: Sequence[Drawn], pixels: int) -> Iterator[Image]:
-    """Draw scenes as `draw_scene` does, one after the other."""
+def draw_scenes(scenes: Sequence[Drawn], pixels: int, bands: slice = ALL) -> Iterator[Image]:
+    """Draw scenes as `draw_scene` does, one after the other; in some of the bands alone, the same there."""
     if not scenes:
         return
     sources = [s for scene in scenes for s in sorted(scene[0], key=lambda s: KINDS.index(s.profile))]
@@ -114,18 +115,19 @@ def draw_scenes(scenes: Sequence[Drawn], pixels: int) -> Iterator[Image]:
     numbers = np.array([(*s[1:6], SCALES[s.profile]) for s in sources])
     whole = Part(
         np.array([KINDS.index(s.profile) for s in sources]),
-        np.array([s.flux for s in sources], np.float32),
+        np.array([s.flux for s in sources], np.float32)[:, bands],
         (numbers[:, :2] - (pixels - 1) / 2).astype(np.float32),
         _forms(numbers[:, 2] * numbers[:, 5], numbers[:, 3], numbers[:, 4]).T.astype(np.float32),
         split,
     )
     ends = np.searchsorted(of_scene, np.arange(len(scenes) + 1)).tolist()
     for i, (start, stop) in enumerate(pairwise(ends)):
-        part = Part(*(a[start:stop] for a in whole))
-        image = _sum_waves(make_waves(bases[i], bases[i], pixels), part, psfs[:, i], scenes[i][2])
+        part, psf, extra = Part(*(a[start:stop] for a in whole)), psfs[:, i, bands], scenes[i][2]
+        extra = (extra[0][bands], extra[1]) if extra else None
+        image = _sum_waves(make_waves(bases[i], bases[i], pixels), part, psf, extra)
         if part.split.any():
             few = Part(*(a[part.split] for a in part))
-            image += _sum_waves(make_waves(sides[i], bases[i], pixels), few, psfs[:, i])
+            image += _sum_waves(make_waves(sides[i], bases[i], pixels), few, psf)
         yield image
 
 

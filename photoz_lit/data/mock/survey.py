@@ -4,18 +4,19 @@ Magnitudes and images are of one sky: what the catalogue says was measured on th
 their neighbours and their seeing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
-from photoz_lit.data.mock.measure import measure
+from photoz_lit.data.mock.measure import GRI, measure
 from photoz_lit.data.mock.population import R_FAINT, draw_galaxies
 from photoz_lit.data.mock.render import by_band, render_cutouts
-from photoz_lit.data.mock.scene import Image
+from photoz_lit.data.mock.scene import ALL, Image
 from photoz_lit.grids import Bools, Floats
 
 CHUNK = 100  # galaxies: a second of work, so that little is lost and the bar moves
@@ -40,21 +41,30 @@ class Sky:
     pixels: int
     without: tuple[str, ...] = ()
 
-    def draw(self, galaxies: Table) -> Image:
-        """Draw the cutouts of galaxies, (n, 5, pixels, pixels), nanomaggies."""
-        return render_cutouts(galaxies, self.seed, pixels=self.pixels, without=self.without)
+    def draw(self, galaxies: Table, bands: slice = ALL) -> Image:
+        """Draw the cutouts of galaxies, (n, 5, pixels, pixels), nanomaggies; or of some bands alone."""
+        return render_cutouts(galaxies, self.seed, pixels=self.pixels, without=self.without, bands=bands)
 
     def selected(self, galaxies: Table) -> Bools:
         """Draw candidates, and say which are measured as brighter than the survey's limit, (n,)."""
-        return np.asarray(measured(galaxies, self.draw(galaxies))["dered_petro_r"] < R_FAINT)
+        return np.asarray(measured(galaxies, self.draw(galaxies, GRI), GRI)["dered_petro_r"] < R_FAINT)
+
+    def observed(
+        self, galaxies: Table, *, half: bool, measures: bool
+    ) -> tuple[NDArray[Any], dict[str, Floats]]:
+        """Draw cutouts, in float16 where it can hold them, and measure them as they are kept."""
+        cutouts = self.draw(galaxies)
+        with np.errstate(over="ignore"):
+            halves = cutouts.astype(np.float16)
+        kept = halves if half and np.isfinite(halves).all() else cutouts
+        return kept, measured(galaxies, kept) if measures else {}
 
 
-def measured(galaxies: Table, cutouts: NDArray[Any]) -> dict[str, Floats]:
+def measured(galaxies: Table, cutouts: NDArray[Any], bands: slice = ALL) -> dict[str, Floats]:
     """Return the columns that a survey measures on cutouts whose seeing, sky and extinction it knows."""
     seeing, sky = by_band(galaxies, "true_seeing"), by_band(galaxies, "true_sky")
-    return measure(
-        cutouts, seeing, sky, np.asarray(galaxies["ebv"]), x=galaxies["true_x"], y=galaxies["true_y"]
-    )
+    place = {"x": galaxies["true_x"], "y": galaxies["true_y"]}
+    return measure(cutouts, seeing, sky, np.asarray(galaxies["ebv"]), **place, bands=bands)
 
 
 def observe(n: int, sky: Sky, run: Map) -> Table:
@@ -79,10 +89,18 @@ def observe(n: int, sky: Sky, run: Map) -> Table:
     return vstack(chosen)[:n]
 
 
-def measured_on(galaxies: Table, table: Table, cutouts: NDArray[Any], run: Map) -> Table:
-    """Return the table with what is measured on all cutouts."""
-    rows = [slice(i, i + CHUNK) for i in range(0, len(galaxies), CHUNK)]
+def measured_on(
+    galaxies: Table,
+    table: Table,
+    cutouts: NDArray[Any],
+    run: Map,
+    known: Mapping[int, dict[str, Floats]] = MappingProxyType({}),
+) -> Table:
+    """Return the table with what is measured on all cutouts; of the last ones it is `known`, by first row."""
+    end = min(known, default=len(galaxies))
+    rows = [slice(i, min(i + CHUNK, end)) for i in range(0, end, CHUNK)]
     parts = list(run(_measured_pair, ((galaxies[r], cutouts[r]) for r in rows)))
+    parts += [known[first] for first in sorted(known)]
     table = table.copy()
     for name in parts[0] if parts else ():
         table[name] = np.concatenate([part[name] for part in parts])

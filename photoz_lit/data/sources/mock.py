@@ -6,12 +6,11 @@ galaxies instead (`data=semi_real`).
 """
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from photoz_lit.data.pixels import inspect_cutouts
+from photoz_lit.data.pixels import Inspected, inspect_numbers
 from photoz_lit.data.sources.settings import Plan, Survey, TableSettings, facts_of, need
 from photoz_lit.errors import DataError
+from photoz_lit.grids import Floats
+from photoz_lit.processes import end_with_parent
 from photoz_lit.setting import setting
 from photoz_lit.target import Target
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from photoz_lit.data.catalogue import TableRules
+    from photoz_lit.data.mock.survey import Sky
 
 KINDS = ("images", "features")  # the latter of the same galaxies: `photoz_lit.data.magnitudes`
 VERSION = 3  # raise it when the simulated survey changes: stores are made again
@@ -77,7 +79,7 @@ def facts(settings: Settings, survey: Survey, target: Target) -> dict[str, Any]:
 def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Plan:
     """Draw galaxies, select those that are measured as bright enough, and measure the cutouts of these."""
     from photoz_lit.data.mock.population import draw_galaxies
-    from photoz_lit.data.mock.survey import CHUNK, KEPT, Sky, measured_on, observe
+    from photoz_lit.data.mock.survey import KEPT, Sky, observe
     from photoz_lit.data.splits import NUMBERED
 
     n, sky = settings.n_galaxies, Sky(settings.mock_seed, survey.pixels, tuple(settings.without))
@@ -104,17 +106,49 @@ def plan(settings: Settings, survey: Survey, target: Target, workers: int) -> Pl
             f"{outside.sum()} of {n} galaxies: widen survey.z_min and survey.z_max, or mend data.path"
         )
 
-    def chunks(start: int) -> Iterable[NDArray[np.float32]]:
-        return run(sky.draw, [galaxies[i : i + CHUNK] for i in range(start, n, CHUNK)])
-
     table = galaxies[[c for c in galaxies.colnames if not c.startswith("true_") or c in KEPT]]
     if real is not None:  # a galaxy that was drawn twice is one object: no split shares it with another
         for name in [c for c in ("object_id", "ra", "dec", "split") if c in real.colnames]:
             table[name] = real[name][galaxies["catalogue_row"]]
         table.meta[NUMBERED] = real.meta.get(NUMBERED, False)
     shape = (n, len(survey.bands), survey.pixels, survey.pixels)
-    complete = None if real is not None else partial(measured_on, galaxies, run=run)
-    return Plan(table, shape, "images", chunks, inspect_cutouts, "float16", complete=complete)
+    drawn = _Drawn(galaxies, sky, run, measures=real is None)
+    complete = drawn.complete if drawn.measures else None
+    return Plan(table, shape, "images", drawn.chunks, drawn.inspect, "float16", complete=complete)
+
+
+class _Drawn:
+    """Cutouts as they are drawn, and what is measured on them meanwhile."""
+
+    def __init__(self, galaxies: "Table", sky: "Sky", run: "_Workers", measures: bool) -> None:
+        self.galaxies, self.sky, self.run, self.measures = galaxies, sky, run, measures
+        self.columns: dict[int, dict[str, Floats]] = {}  # by first row
+        self.half = True  # until a cutout is too bright
+
+    def chunks(self, start: int) -> Iterator[NDArray[Any]]:
+        """Yield cutouts from a row on."""
+        from photoz_lit.data.mock.survey import CHUNK
+
+        self.columns.clear()
+        n = len(self.galaxies)
+        bounds = [*range(start - start % CHUNK, n, CHUNK), n]
+        draw = partial(self.sky.observed, half=self.half, measures=self.measures)
+        made = self.run(draw, [self.galaxies[max(i, start) : j] for i, j in pairwise(bounds)])
+        for first, (cutouts, columns) in zip(bounds, made, strict=False):
+            if first >= start:  # rounding depends on which are measured together
+                self.columns[first] = columns
+            self.half &= cutouts.dtype == np.float16
+            yield cutouts
+
+    def inspect(self, cutouts: NDArray[Any]) -> Inspected:
+        """Say whether they are finite; nothing else can be wrong."""
+        return replace(inspect_numbers(cutouts), fits_half=cutouts.dtype == np.float16)
+
+    def complete(self, table: "Table", inputs: NDArray[Any]) -> "Table":
+        """Add what is measured, now of those that an interrupted run left."""
+        from photoz_lit.data.mock.survey import measured_on
+
+        return measured_on(self.galaxies, table, inputs, self.run, self.columns)
 
 
 class _Workers:
@@ -131,7 +165,7 @@ class _Workers:
         if self.pool is None:
             # Workers start afresh: a fork of a process that has run torch's threads can hang.
             spawn = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(self.count, mp_context=spawn, initializer=_end_with_parent)
+            self.pool = ProcessPoolExecutor(self.count, mp_context=spawn, initializer=end_with_parent)
         return self.pool.map(alone, parts)
 
 
@@ -139,18 +173,6 @@ def _with_one_thread(function: Callable[[Any], Any], part: Any) -> Any:
     """Call the function: its matrix products round alike whatever the machine, and workers do not queue."""
     with threadpool_limits(1, "blas"):
         return function(part)
-
-
-def _end_with_parent() -> None:
-    """End this worker when the main process is gone, or it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _read_real_galaxies(path: Path, rules: "TableRules") -> "Table":

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from photoz_lit.data.mock import survey
+from photoz_lit.data.mock.measure import GRI
 from photoz_lit.data.mock.population import R_FAINT
 from photoz_lit.data.mock.survey import KEPT, Sky, measured, measured_on, observe
 from photoz_lit.data.mock.templates import BANDS
+from photoz_lit.data.sources import mock
 
 SKY = Sky(seed=4, pixels=64)
 
@@ -44,3 +46,37 @@ def test_the_table_gets_what_is_measured_on_the_cutouts(observed, monkeypatch):
         assert np.isfinite(table[name]).all()
     bright = np.asarray(observed["true_petro_r"] > 16)
     assert np.median(np.abs(table["dered_petro_r"] - observed["true_petro_r"])[bright]) < 0.1
+
+
+def test_what_is_drawn_and_measured_to_be_selected_is_what_is_kept_in_these_bands(observed):
+    few, whole = observed[:40], SKY.draw(observed[:40])
+    part = SKY.draw(few, GRI)
+    noise = whole[:, GRI, :8, :8].std(axis=(2, 3), keepdims=True)
+    assert (np.abs(part - whole[:, GRI]) < 1e-3 * noise).all()
+    r, expected = (measured(few, a, b)["dered_petro_r"] for a, b in ((part, GRI), (whole, survey.ALL)))
+    np.testing.assert_allclose(r, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", [0, 7, 20, 45])
+@pytest.mark.parametrize("bright", [False, True])
+def test_what_is_measured_while_it_is_drawn_is_what_is_measured_of_a_store(
+    observed, start, bright, monkeypatch
+):
+    monkeypatch.setattr(survey, "CHUNK", 20)
+    few = observed[:50].copy()
+    if bright:  # float16 cannot hold it
+        for band in BANDS:
+            few[f"true_bulge_{band}"][47] *= 1e7
+    drawn = mock._Drawn(few, SKY, map, measures=True)
+    stored = np.concatenate([SKY.draw(few[:start]).astype(np.float16), *drawn.chunks(start)])
+    fits = [drawn.inspect(part).fits_half for part in drawn.chunks(start)]
+    assert all(fits) is not bright
+    assert drawn.half is not bright
+    if bright:  # the store is begun again, in float32
+        stored = np.concatenate(list(drawn.chunks(0)))
+        assert stored.dtype == np.float32
+        np.testing.assert_array_equal(stored, SKY.draw(few))
+    table = drawn.complete(few[["object_id"]], stored)
+    expected = measured_on(few, few[["object_id"]], stored, map)
+    for name in expected.colnames:
+        np.testing.assert_array_equal(table[name], expected[name])

@@ -1,0 +1,138 @@
+"""Jobs of a sweep in processes, forked from a program without threads of PyTorch, as a command is."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import ROOT, Finished, only, run_apart
+from omegaconf import OmegaConf
+
+from photoz_lit.config import several
+from photoz_lit.files import read_json
+
+PROGRAM = """
+import os, signal, sys, time
+from omegaconf import OmegaConf
+from photoz_lit.config import several
+
+def jobs(n, stage="classifier", threads=2, accelerator="cpu"):
+    trainer = dict(threads=threads, accelerator=accelerator, progress=True)
+    return [(OmegaConf.create(dict(stage=dict(name=stage), trainer=trainer)), [str(i)]) for i in range(n)]
+
+def attempt(settings, words):
+    t = settings.trainer
+    return ValueError(os.getpid(), int(words[0]), t.threads, t.progress, os.environ.get("OMP_NUM_THREADS"))
+
+def found(*args, **kwargs):
+    return [error.args for error in several.results_of(attempt, jobs(*args, **kwargs))]
+
+here = os.getpid()
+"""
+
+
+def program(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PROGRAM + code], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_classifiers_run_side_by_side_and_results_come_in_order() -> None:
+    done = program(
+        """
+several.GPUS = ()
+told = found(5, threads=4)
+assert [args[1] for args in told] == list(range(5))
+assert here not in {args[0] for args in told}
+assert {args[2:] for args in told} == {(1, False, "1")}
+assert {args[2:] for args in found(2, threads=4)} == {(2, False, "2")}
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        ("2, stage='representation'", ""),
+        ("2, threads=1", ""),
+        ("1", ""),
+        ("2, accelerator='auto'", "several.GPUS = ('/',)"),
+        ("2", "sys.modules['torch'] = sys"),
+    ],
+)
+def test_others_run_one_after_the_other_with_their_own_settings(words: str, before: str) -> None:
+    code = f"""
+{before}
+told = found({words})
+assert {{args[0] for args in told}} == {{here}}
+assert {{args[3:] for args in told}} == {{(True, os.environ.get("OMP_NUM_THREADS"))}}
+"""
+    done = program(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_that_is_killed_is_told() -> None:
+    done = program(
+        """
+several.GPUS = ()
+def attempt(settings, words):
+    os.kill(os.getpid(), signal.SIGKILL)
+list(several.results_of(attempt, jobs(2)))
+"""
+    )
+    assert "DataError: a process of the sweep was ended" in done.stderr
+
+
+def test_an_interruption_ends_all() -> None:
+    code = """
+several.GPUS = ()
+def attempt(settings, words):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+list(several.results_of(attempt, jobs(2)))
+"""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    children = [int(process.stdout.readline()) for _ in range(2)]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert time.monotonic() - began < 30
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+def test_what_is_no_job_is_none() -> None:
+    assert list(several.results_of(lambda settings, words: None, [])) == []
+    settings = OmegaConf.create({"stage": {"name": None}, "trainer": {"threads": 2, "accelerator": "cpu"}})
+    assert list(several.results_of(lambda settings, words: None, [(settings, [])] * 2)) == [None, None]
+
+
+@pytest.mark.slow
+def test_a_sweep_side_by_side_gives_the_numbers_of_one_after_the_other(
+    catalogue_run: Finished, tmp_path: Path
+) -> None:
+    found, names = [], ("balanced", "full", "none")
+    for threads in (1, 2):
+        own = catalogue_run.copy(tmp_path / str(threads))
+        words = [word for word in own.words if not word.startswith("trainer.threads")]
+        sweep = ("-m", "stage=classifier", f"correction={','.join(names)}")
+        outcome = run_apart(*sweep, *words, f"trainer.threads={threads}")
+        assert outcome.code == 0, outcome.err
+        found.append([read_json(only(own.folder, f"correction={name},*/metrics.json")) for name in names])
+    for one, other in zip(*found, strict=True):
+        assert one.keys() == other.keys()
+        known = {name for name, value in one.items() if value is not None}
+        assert known == {name for name, value in other.items() if value is not None}
+        assert len(known) > 20
+        for name in known:
+            assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
