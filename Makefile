@@ -20,14 +20,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 install: $(VENV)/installed  ## Make .venv and install the package, its checks and its tests
 
-# Two side by side, each on half of the cores, are faster than one after the other. `mlp` reads magnitudes alone.
+# Side by side on half of the cores each they are faster than one after the other; corrections share the cores themselves.
 demo: $(VENV)/installed  ## The whole method on the simulated survey: about three minutes on two cores
 	$(DEMO) stage=prepare
 	$(DEMO) stage=representation head=single trainer.threads=$(HALF) trainer.progress=false & baseline=$$!; \
-	$(DEMO) stage=representation head=multi trainer.threads=$(HALF); step1=$$?; wait $$baseline && exit $$step1
 	$(DEMO) stage=representation encoder=mlp trainer.threads=$(HALF) trainer.progress=false & mlp=$$!; \
-	$(DEMO) --multirun stage=classifier correction=none,balanced,hard,unshifted,skip_balanced,full trainer.threads=$(HALF); \
-	sweep=$$?; wait $$mlp && exit $$sweep
+	$(DEMO) stage=representation head=multi trainer.threads=$(HALF); step1=$$?; \
+	wait $$baseline && wait $$mlp && exit $$step1
+	$(DEMO) --multirun stage=classifier correction=none,balanced,hard,unshifted,skip_balanced,full
 	$(DEMO) stage=report
 
 bench: $(VENV)/installed  ## How fast it is here, against what is plain: minutes. with="--write" keeps the table
