@@ -4,9 +4,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from photoz_lit.errors import DataError
 from photoz_lit.processes import can_fork, end_with_parent
 
 MOST = 8  # processes: each holds half a gigabyte
+KILLED = (
+    "a process of the sweep was ended, perhaps for its memory: type the same command to go on, with "
+    "trainer.threads=1 for one process"
+)
 GPUS = ("/dev/nvidiactl", "/dev/kfd")  # one is there where a driver is
 
 Attempt = Callable[[DictConfig, list[str]], Exception | None]
 Job = tuple[DictConfig, list[str]]  # settings, and the words that they are composed of
-
-_shared: list[Any] = []  # with the processes that are forked
 
 
 def results_of(attempt: Attempt, jobs: Sequence[Job]) -> Iterator[Exception | None]:
@@ -38,24 +40,54 @@ def results_of(attempt: Attempt, jobs: Sequence[Job]) -> Iterator[Exception | No
         OmegaConf.update(settings, "trainer.progress", False)
         if settings.trainer.threads:
             OmegaConf.update(settings, "trainer.threads", threads)
-    _shared[:] = [attempt, jobs]
     sys.stdout.flush()
     fork = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(count, fork, _begin, (threads,))
+    taken, found = fork.Value("i", 0), dict[int, Exception | None]()
+    ends = [fork.Pipe(duplex=False) for _ in range(count)]
+    workers = [fork.Process(target=_work, args=(attempt, jobs, threads, taken, end)) for _, end in ends]
+    sources: dict[Any, Connection] = {}  # by what becomes ready: a result, or the end of a process
     try:
-        for result in [pool.submit(_attempt, i) for i in range(len(jobs))]:
-            yield result.result()
-    except BaseException as error:
-        for child in multiprocessing.active_children():
-            child.terminate()
-        if not isinstance(error, BrokenProcessPool):
-            raise
-        raise DataError(
-            "a process of the sweep was ended, perhaps for its memory: type the same command to go on, "
-            "with trainer.threads=1 for one process"
-        ) from error
+        for worker, (source, _) in zip(workers, ends, strict=True):
+            worker.start()
+            sources |= {source: source, worker.sentinel: source}
+        for i in range(len(jobs)):
+            while i not in found:
+                for ready in wait(list(sources)):
+                    while sources[ready].poll():
+                        which, raised, result = sources[ready].recv()
+                        if raised:
+                            raise result
+                        found[which] = result
+                    if isinstance(ready, int):
+                        del sources[ready]
+                        if any(worker.sentinel == ready and worker.exitcode for worker in workers):
+                            raise DataError(KILLED)
+            yield found[i]
+    except BaseException:
+        for worker in workers:
+            if worker.pid is not None:
+                worker.terminate()
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        for worker in workers:
+            if worker.pid is not None:
+                worker.join()
+
+
+def _work(attempt: Attempt, jobs: Sequence[Job], threads: int, taken: Any, end: Connection) -> None:
+    """Attempt one job after the other that no other process has taken, and tell what came of it."""
+    _begin(threads)
+    while True:
+        with taken.get_lock():
+            i = taken.value
+            taken.value += 1
+        if i >= len(jobs):
+            return
+        try:
+            end.send((i, False, attempt(*jobs[i])))
+        except Exception as error:  # a fault of ours is raised where the sweep was begun
+            traceback.print_exc()
+            end.send((i, True, RuntimeError(repr(error))))
 
 
 def _processes(jobs: Sequence[DictConfig]) -> tuple[int, int]:
@@ -74,9 +106,3 @@ def _begin(threads: int) -> None:
     end_with_parent()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     threadpool_limits(threads)
-
-
-def _attempt(i: int) -> Exception | None:
-    attempt, jobs = _shared
-    result: Exception | None = attempt(*jobs[i])
-    return result

@@ -85,11 +85,24 @@ list(several.results_of(attempt, jobs(2)))
     assert "DataError: a process of the sweep was ended" in done.stderr
 
 
+def test_a_fault_of_ours_is_raised_where_the_sweep_was_begun() -> None:
+    done = program(
+        """
+several.GPUS = ()
+def attempt(settings, words):
+    raise KeyError("as if")
+list(several.results_of(attempt, jobs(2)))
+"""
+    )
+    assert "RuntimeError: KeyError('as if')" in done.stderr
+    assert 'raise KeyError("as if")' in done.stderr or "in attempt" in done.stderr
+
+
 def test_an_interruption_ends_all() -> None:
     code = """
 several.GPUS = ()
 def attempt(settings, words):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())
     time.sleep(60)
 list(several.results_of(attempt, jobs(2)))
 """
