@@ -60,7 +60,9 @@ def results_of(attempt: Attempt, jobs: Sequence[Job]) -> Iterator[Exception | No
                         found[which] = result
                     if isinstance(ready, int):
                         del sources[ready]
-                        if any(worker.sentinel == ready and worker.exitcode for worker in workers):
+                        ended = next(worker for worker in workers if worker.sentinel == ready)
+                        ended.join()  # it closes its files before its exit code is there
+                        if ended.exitcode:
                             raise DataError(KILLED)
             yield found[i]
     except BaseException:

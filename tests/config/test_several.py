@@ -31,6 +31,7 @@ def found(*args, **kwargs):
     return [error.args for error in several.results_of(attempt, jobs(*args, **kwargs))]
 
 here = os.getpid()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # one started in the background ignores it
 """
 
 
@@ -79,10 +80,14 @@ def test_a_process_that_is_killed_is_told() -> None:
 several.GPUS = ()
 def attempt(settings, words):
     os.kill(os.getpid(), signal.SIGKILL)
-list(several.results_of(attempt, jobs(2)))
+for _ in range(20):  # the end of a process is seen a moment before its exit code
+    try:
+        list(several.results_of(attempt, jobs(2)))
+    except several.DataError as error:
+        print(error)
 """
     )
-    assert "DataError: a process of the sweep was ended" in done.stderr
+    assert done.stdout.count("a process of the sweep was ended") == 20, done.stderr
 
 
 def test_a_fault_of_ours_is_raised_where_the_sweep_was_begun() -> None:
