@@ -1,5 +1,7 @@
 """The way in: `python -m photoz_lit stage=...`; imports what a command needs when it needs it."""
 
+import atexit
+import gc
 import importlib
 import sys
 from typing import TYPE_CHECKING
@@ -44,6 +46,9 @@ def work(config: "Config") -> None:
         if complete(config, store_folder(config).name):
             return
     stage = importlib.import_module(f"photoz_lit.stages.{config.stage.name}")
+    if not gc.isenabled():  # see `start`
+        gc.freeze()
+        gc.enable()
     if "torch" in sys.modules:
         from photoz_lit.device import prepare
 
@@ -59,5 +64,15 @@ def report(error: Exception) -> None:
     print("\n  ".join([f"error: {said}", *getattr(error, "__notes__", [])]), file=sys.stderr)
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Be the program of this process, whose objects need not be looked through for what is garbage.
+
+    Hardly any is while modules are imported, and at the end nobody needs the memory: together a second.
+    """
+    gc.disable()  # until `work`
+    atexit.register(gc.freeze)
     main()
+
+
+if __name__ == "__main__":
+    start()

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid, cell_counts, nearest_true
 
 SMALLEST_DISPERSION = 0.05  # of the search for sigma_1, in bins: the kernel is a delta function long before
+NARROW = 2e-4  # of log(sigma_1): a range in which the objective is a parabola
 PROBABILITY_CLIP = 1e-5  # the convolved histogram is clipped to [1e-5, 1 - 1e-5] before the logarithm
 
 
@@ -48,8 +49,6 @@ def fit_dispersion(spec_z_hist: ArrayLike, photo_z_hist: ArrayLike) -> Floats:
 
 def _fit_one(spec_z_hist: Floats, photo_z_hist: Floats) -> float:
     """Minimise the cross-entropy over sigma for one output."""
-    from scipy.optimize import minimize_scalar
-
     upper = max(1.0, len(spec_z_hist) / 4)
     search = np.linspace(np.log(SMALLEST_DISPERSION), np.log(upper), 30)
 
@@ -58,11 +57,21 @@ def _fit_one(spec_z_hist: Floats, photo_z_hist: Floats) -> float:
 
     values = [objective(x) for x in search]
     best = int(np.argmin(values))
-    bounds = (search[max(best - 1, 0)], search[min(best + 1, len(search) - 1)])
-    result = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-7})
-    # The objective is flat for a delta-like kernel and may be lowest at an end of the range, which a bounded
-    # search never quite reaches.
-    return float(np.exp(result.x if result.fun < values[best] else search[best]))
+    low, high = search[max(best - 1, 0)], search[min(best + 1, len(search) - 1)]
+    while high - low > NARROW:  # by thirds: to import scipy.optimize takes as long as a hundred such searches
+        third = (high - low) / 3
+        if objective(low + third) < objective(high - third):
+            high -= third
+        else:
+            low += third
+    # The lowest point of the parabola through the ends and the middle: what is nearer differs by rounding.
+    middle, half = (low + high) / 2, (high - low) / 2
+    left, lowest, right = objective(low), objective(middle), objective(high)
+    if (bend := left - 2 * lowest + right) > 0:
+        middle += float(np.clip(half / 2 * (left - right) / bend, -half, half))
+    # The objective is flat for a delta-like kernel and may be lowest at an end of the range, which the search
+    # never quite reaches.
+    return float(np.exp(middle if objective(middle) < values[best] else search[best]))
 
 
 def output_histogram(

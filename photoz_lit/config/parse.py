@@ -153,10 +153,10 @@ def parse(composed: DictConfig, words: Sequence[str] | None = None) -> Config:
     check(config)
     if words is not None and config.stage.name in AFTER:
         choices = tuple(w for w in words if not w.startswith("++"))
-        usual = composition(tuple(w for w in choices if w.lstrip("+").startswith("experiment=")))
-        base = composition(choices)
-        typed_groups = {word.lstrip("+").partition("=")[0] for word in choices} & set(NAMED)
-        groups = {g: str(base.groups[g]) for g in typed_groups if base.groups[g] != usual.groups.get(g)}
+        base, groups = composition(choices), {}
+        if typed_groups := {word.lstrip("+").partition("=")[0] for word in choices} & set(NAMED):
+            usual = composition(tuple(w for w in choices if w.lstrip("+").startswith("experiment=")))
+            groups = {g: str(base.groups[g]) for g in typed_groups if base.groups[g] != usual.groups.get(g)}
         config.names = folder_names(config, changed(typed, schema, base.settings), groups)
     own = [word for word in words or () if not shown(word).startswith(NOT_REPRESENTATION)]
     if config.head != "multi" and not any(shown(word).startswith("head=") for word in own):

@@ -44,7 +44,9 @@ def results_of(attempt: Attempt, jobs: Sequence[Job]) -> Iterator[Exception | No
     fork = multiprocessing.get_context("fork")
     taken, found = fork.Value("i", 0), dict[int, Exception | None]()
     ends = [fork.Pipe(duplex=False) for _ in range(count)]
-    workers = [fork.Process(target=_work, args=(attempt, jobs, threads, taken, end)) for _, end in ends]
+    order = sorted(range(len(jobs)), key=lambda i: -_steps(jobs[i][0]))  # the longest first
+    queue = [(i, jobs[i]) for i in order]
+    workers = [fork.Process(target=_work, args=(attempt, queue, threads, taken, end)) for _, end in ends]
     sources: dict[Any, Connection] = {}  # by what becomes ready: a result, or the end of a process
     try:
         for worker, (source, _) in zip(workers, ends, strict=True):
@@ -76,17 +78,20 @@ def results_of(attempt: Attempt, jobs: Sequence[Job]) -> Iterator[Exception | No
                 worker.join()
 
 
-def _work(attempt: Attempt, jobs: Sequence[Job], threads: int, taken: Any, end: Connection) -> None:
+def _work(
+    attempt: Attempt, queue: Sequence[tuple[int, Job]], threads: int, taken: Any, end: Connection
+) -> None:
     """Attempt one job after the other that no other process has taken, and tell what came of it."""
     _begin(threads)
     while True:
         with taken.get_lock():
-            i = taken.value
+            place = taken.value
             taken.value += 1
-        if i >= len(jobs):
+        if place >= len(queue):
             return
+        i, job = queue[place]
         try:
-            end.send((i, False, attempt(*jobs[i])))
+            end.send((i, False, attempt(*job)))
         except Exception as error:  # a fault of ours is raised where the sweep was begun
             traceback.print_exc()
             end.send((i, True, RuntimeError(repr(error))))
@@ -100,6 +105,17 @@ def _processes(jobs: Sequence[DictConfig]) -> tuple[int, int]:
         return 1, threads
     count = max(1, min(len(jobs), threads, MOST))
     return count, threads // count
+
+
+def _steps(job: DictConfig) -> int:
+    """Return how many steps of training a correction takes, about."""
+
+    def of(key: str) -> Any:
+        return OmegaConf.select(job, key)
+
+    last = "hidden" if of("correction.step3.hidden") else "step3"
+    parts = [name for name, branch in (("step2", "step2"), (last, "step3")) if of(f"correction.{branch}")]
+    return (of("correction.members") or 1) * sum(of(f"training.{name}.max_steps") or 0 for name in parts)
 
 
 def _begin(threads: int) -> None:

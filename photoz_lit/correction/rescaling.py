@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from photoz_lit.correction import CHUNK
 from photoz_lit.grids import Floats
@@ -40,6 +39,8 @@ def choose_tau(embeddings: Array, weight: Array, gate: Array | None, z_bin: Arra
     `gate` (n, R) is the probability of each output, None with a single one; `balance` (n,) are weights that
     balance the galaxies, as `lds_weights` does.
     """
+    from scipy.special import log_softmax  # as long to import as many a correction takes
+
     mix = np.ones((len(embeddings), len(weight))) if gate is None else gate
 
     def nll(tau: float) -> float:
@@ -72,6 +73,9 @@ def learnt_scales(
 
 def _learnt_scale(x: Array, weight: Array, bias: Array, k: Array, member: Array, penalty: float) -> Floats:
     """Scales of one output, shape (K,)."""
+    from scipy.optimize import minimize  # takes half a second to import
+    from scipy.special import log_softmax
+
     n_bins, wide = len(bias), weight.T.astype(np.float64)
 
     def objective(scale: Floats) -> tuple[float, Floats]:
@@ -88,8 +92,6 @@ def _learnt_scale(x: Array, weight: Array, bias: Array, k: Array, member: Array,
         pull = scale - 1
         loss = loss / len(x) + penalty * float(pull @ pull) / n_bins
         return loss, gradient / len(x) + 2 * penalty * pull / n_bins
-
-    from scipy.optimize import minimize  # takes half a second to import
 
     options = {"maxiter": MOST_ITERATIONS}
     found = minimize(objective, np.ones(n_bins), jac=True, method="L-BFGS-B", options=options)
