@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("words", nargs="*")
-    typed = parser.parse_args(argv)
+    typed = parser.parse_intermixed_args(argv)
     if not 0 < typed.scale <= 1:
         parser.error(f"--scale {typed.scale:g}: it is above 0, and 1 at most")
     until, commands = time.monotonic() + 60 * typed.minutes, stages(typed.scale, typed.words)

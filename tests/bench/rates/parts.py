@@ -194,7 +194,7 @@ def predict(g: Ground) -> Iterator[Row]:
         stores = [stack.enter_context(g.store(n)) for n in (few, many)]
         turns = [partial(given, *pair) for pair in zip(stores, (few, many), strict=True)]
         alone = stack.enter_context(Runner("rates.shipped", "encoder", "fast", str(g.cutouts), "1024"))
-        small, large, other = alternate(rounds, *turns, partial(alone.turn, max(4, few // 1024)))
+        small, large, other = alternate(rounds, *turns, partial(alone.turn, max(4, few // 256)))
     written = [f for f in g.folder.glob("predicted1/**/*") if f.is_file()]  # of the first large run
     size = sum(f.stat().st_size for f in written) / many
     row = ("predict", f"`stage=predict`, {many:,} galaxies, after start-up", "galaxies/s")
