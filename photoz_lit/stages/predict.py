@@ -56,10 +56,12 @@ def run(config: Config) -> None:
         with ThreadPoolExecutor(1) as beside:  # PyTorch takes seconds to import, and frames to decompress
             beside.submit(importlib.import_module, "torch")
             prepare(target)
+    from photoz_lit import device
     from photoz_lit.inference import Predictor, open_model
     from photoz_lit.n_of_z import read_prior
     from photoz_lit.runs import check_origin, enter
 
+    device.prepare(config.trainer)
     models = [open_model(folder) for folder in folders]
     p = target.predict
     if p.prior == "none" and all(model.config.data.source == "mock" for model in models):

@@ -24,6 +24,7 @@ from command import (
     catalogue_words,
     magnitude_table,
     only,
+    parsed,
     places,
     probabilities,
     run,
@@ -38,6 +39,7 @@ from photoz_lit.data.sources import arrays, catalogue, pasquet, sdss, stamps, st
 from photoz_lit.data.store import ESTIMATED, open_store, write_store
 from photoz_lit.models.encoders.fast import Fast
 from photoz_lit.results import Results
+from photoz_lit.stages import predict
 from photoz_lit.stages.predict import inherited
 
 PIXELS = 24
@@ -98,6 +100,17 @@ def read(folder: Path) -> tuple[Table, NDArray[np.float32]]:
 
 def content(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "photo_z.fits").read_bytes(), (folder / "pdf.hdf5").read_bytes()
+
+
+def test_it_takes_as_many_threads_as_are_typed(trained: Finished, tmp_path: Path) -> None:
+    words = ("stage=predict", f"model={model_of(trained)}", *CPU, "trainer.threads=1", "data.n_galaxies=10")
+    usual = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        predict.run(parsed(*words, *places(tmp_path)))  # PyTorch is imported there, too late for __main__
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(usual)
 
 
 def test_simulated_galaxies_get_estimates(trained: Finished, tmp_path: Path) -> None:

@@ -209,22 +209,23 @@ def predict(g: Ground) -> Iterator[Row]:
 
 def busy(g: Ground) -> Iterator[Row]:
     """All threads beside a busy process, against one thread beside it."""
-    n, runs, cores = min(g.galaxies, 8192), count(), os.cpu_count() or 1
+    sizes, runs, cores = (min(2048, g.galaxies // 4), min(g.galaxies, 16384)), count(), os.cpu_count() or 1
     model = g.model
 
-    def given(store: Path, threads: int) -> Taken:
+    def given(store: Path, n: int, threads: int) -> Taken:
         return g.predicted(model, store, n, f"beside{next(runs)}", f"trainer.threads={threads}")
 
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        with g.store(n) as store:
-            both = [partial(given, store, threads) for threads in (cores, 1)]
-            many, one = alternate(min(g.rounds, 3), *both)
-    finally:
-        other.kill()
-        other.wait()
-    row = ("busy", f"{cores} threads beside a busy process", "galaxies/s", [t.rate() for t in many])
-    yield Row(*row, "one thread", [t.rate() for t in one], 1.0)
+    with ExitStack() as stack:
+        stores = [stack.enter_context(g.store(n)) for n in sizes]
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        stack.callback(other.wait)
+        stack.callback(other.kill)
+        turns = [
+            partial(given, *of, threads) for threads in (cores, 1) for of in zip(stores, sizes, strict=True)
+        ]
+        few, many, few_of_one, many_of_one = alternate(min(g.rounds, 3), *turns)
+    row = ("busy", f"{cores} threads beside a busy process, after start-up", "galaxies/s")
+    yield Row(*row, g.slopes(few, many), "one thread", g.slopes(few_of_one, many_of_one), 1.0)
 
 
 PARTS = {f.__name__: f for f in (encoder, bandwidth, reading, heads, start, mock, predict, busy)}
