@@ -1,5 +1,6 @@
 """All numbers of a finished run, from its estimates and p(z) of test galaxies, as files of its folder."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from photoz_lit import metrics
 from photoz_lit.config import Config
 from photoz_lit.correction.n_of_z import inferred, stacked, tv_and_mean_error
 from photoz_lit.correction.prior import Priors
-from photoz_lit.files import write_json, write_table
+from photoz_lit.files import digest_of, read_json, write_json, write_table
 from photoz_lit.grids import Floats, RedshiftGrid
 
 
@@ -40,10 +41,7 @@ def write_scores(
     of_estimate = metrics.evaluate(spec_z, photo_z, r, of_pdf, grid, rng=rng, **of_all)
     numbers = of_estimate | write_n_of_z(folder, spec_z, r, pdf, grid, priors)
     write_json(folder / "metrics.json", numbers)
-    everyone = metrics.trainz(spec_z_train, own, len(spec_z))
-    estimate = getattr(metrics, config.estimate)(everyone, own)
-    trainz = metrics.evaluate(spec_z, estimate, r, everyone, own, rng=rng, **of_all)
-    write_json(folder / "trainz.json", trainz)
+    write_json(folder / "trainz.json", trainz_of(config, spec_z, r, spec_z_train, rng, of_all))
 
     # Mode and median of the same p(z), and the estimate for galaxies of given spec_z, side by side.
     for kind in metrics.POINTS:
@@ -76,6 +74,29 @@ def write_scores(
         rows = Table(columns)
         write_table(folder / f"{name}.ecsv", rows[rows["count"] > 0])  # those that hold galaxies
     return numbers
+
+
+def trainz_of(
+    config: Config,
+    spec_z: Floats,
+    r: Floats,
+    spec_z_train: NDArray[np.floating[Any]],
+    rng: np.random.Generator,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the numbers of p(z) that are all the n(z) of training, which corrections share."""
+    grid, train = config.survey.grid(), np.asarray(spec_z_train, np.float64)
+    arrays = [hashlib.sha256(values.tobytes()).hexdigest() for values in (spec_z, r, train, grid.edges)]
+    key = digest_of([config.estimate, str(settings), str(rng.bit_generator.state), arrays])
+    kept = config.folder("representation") / f"trainz-{key}.json"
+    if kept.is_file():
+        return read_json(kept)
+    pdf = metrics.trainz(train, grid, len(spec_z))
+    estimate = getattr(metrics, config.estimate)(pdf, grid)
+    found = metrics.evaluate(spec_z, estimate, r, pdf, grid, rng=rng, **settings)
+    if kept.parent.is_dir():
+        write_json(kept, found)
+    return found
 
 
 def write_n_of_z(

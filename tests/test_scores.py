@@ -45,7 +45,7 @@ def known(numbers: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return parsed("experiment=smoke", "estimate=median")
+    return parsed("experiment=smoke", "estimate=median", "stage=classifier")
 
 
 def test_each_file_has_the_numbers_of_its_own_columns(config: Config, tmp_path: Path) -> None:
@@ -128,3 +128,25 @@ def test_random_numbers_are_the_seeds(config: Config, tmp_path: Path) -> None:
         write(tmp_path, replace(config, seed=seed), *estimates(config))["sigma_mad_err"] for seed in (1, 1, 2)
     ]
     assert found[0] == found[1] != found[2]
+
+
+def test_what_gives_all_galaxies_one_pdf_is_measured_once(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, (table, pdf, priors) = replace(config, output_dir=str(tmp_path / "runs")), estimates(config)
+    places, measured = [tmp_path / name for name in "abcd"], []
+    for place in places:
+        place.mkdir()
+    write(places[0], own, table, pdf, priors)
+    own.folder("representation").mkdir(parents=True)
+    monkeypatch.setattr(
+        metrics, "trainz", lambda *args, real=metrics.trainz: measured.append(1) or real(*args)
+    )
+    write(places[1], own, table, pdf, priors)
+    write(places[2], own, table, pdf[::-1], priors)  # another correction
+    first, *others = [(place / "trainz.json").read_bytes() for place in places[:3]]
+    assert others == [first, first]
+    assert len(measured) == 1
+    write(places[3], replace(own, estimate="mode"), table, pdf, priors)
+    write(places[3], own, table[:-1], pdf[:-1], priors)  # other galaxies
+    assert len(measured) == 3
