@@ -14,6 +14,7 @@ from torch import Tensor
 from photoz_lit.compiled import Encode, for_inference, piece
 from photoz_lit.config import Config, TrainerConfig
 from photoz_lit.config.folders import weights_file
+from photoz_lit.data.pixels import HALF
 from photoz_lit.data.splits import draw, object_names
 from photoz_lit.data.store import Store
 from photoz_lit.data.transforms import Inputs, VectorInputs
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Fill = Callable[[Ints, int], Iterator[tuple[Ints, NDArray[np.float32]]]]
 
+MASK = "filled.npy"
 SAVE_EVERY = 60.0  # s: how much work an interruption loses
 NOISE_BLOCK = 512  # rows of the store whose noise is drawn together
 REFERENCE_TRAIN = 8192  # training galaxies that others are compared with: 4 MB at 128 dimensions
@@ -37,15 +39,18 @@ REFERENCE_VAL = 2048  # validation galaxies that say what distances are usual
 class EmbeddingCache:
     """Embeddings (views, N, d) of a store's galaxies under one encoder; rows are filled when asked for.
 
-    They lie in a folder whose name says which encoder and which data they belong to.
+    They lie in a folder whose name says which encoder and which data they belong to, of the `dtype` that a
+    new one was made with.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, folder: Path, shape: tuple[int, int, int], dtype: type[np.floating[Any]] = np.float32
+    ) -> None:
         self.folder, self.shape = folder, shape
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.mask_path = folder / "embeddings.npy", folder / "filled.npy"
+        self.path, self.mask_path = folder / "embeddings.npy", folder / MASK
         if not self.mask_path.is_file():
-            np.lib.format.open_memmap(self.path, mode="w+", dtype=np.float32, shape=shape).flush()
+            np.lib.format.open_memmap(self.path, mode="w+", dtype=dtype, shape=shape).flush()
         try:
             none = np.zeros(shape[:2], dtype=bool)
             self.filled = np.load(self.mask_path) if self.mask_path.is_file() else none
@@ -68,6 +73,11 @@ class EmbeddingCache:
         reserve(self.path, self.array.offset + self.array[:n_views].nbytes)
         saved = time.monotonic()
         for done, embeddings in encode(missing, n_views):
+            if self.array.dtype == np.float16 and np.abs(embeddings).max(initial=0) > HALF.max:
+                raise DataError(
+                    f"{self.folder}: holds no embeddings above {HALF.max:g}, and the encoder gives "
+                    f"{np.abs(embeddings).max():g}: delete it and type trainer.precision=32-true"
+                )
             self.array[:n_views, done] = embeddings
             self.filled[:n_views, done] = True
             if time.monotonic() - saved > SAVE_EVERY:
@@ -84,19 +94,31 @@ class EmbeddingCache:
 
 def embeddings_of(
     config: Config, store: Store, net: PhotozNet, inputs: Inputs, rows: Ints, n_views: int
-) -> NDArray[np.float32]:
+) -> NDArray[np.floating[Any]]:
     """Return embeddings (views, N, d) of a store's N galaxies, filled in the wanted rows and first views.
 
     They are kept in the folder of the representation `net`, for all corrections. Of an encoder from another
-    run they are there before the new outputs are, and have its digest.
+    run they are there before the new outputs are, and have its digest. What comes in bfloat16 is kept in
+    float16: half the space, and nothing lost of it but what is below 3e-8.
     """
     folder = config.folder("representation")
     encoder_from = weights_file(Path(config.representation or folder))
     key = digest_of([digest(encoder_from), store.folder.name])
     shape = (inputs.n_views, len(store.catalogue), net.encoder.n_features)
-    cache = EmbeddingCache(folder / f"embeddings-{key}", shape)
-    device = device_of(config.trainer)
+    place, device = folder / f"embeddings-{key}", device_of(config.trainer)
     ebv = np.asarray(store.catalogue["ebv"], dtype=np.float32)
+
+    @torch.inference_mode()
+    def gives_half() -> bool:
+        """Whether the encoder's output is in bfloat16, told by one galaxy."""
+        one = torch.from_numpy(np.array(store.inputs[:1])).to(device)
+        with autocast(config.trainer):
+            x = network_inputs(inputs, one, 0)
+            out = net.encoder.to(device).eval()(x, torch.zeros(1, device=device))
+        return bool(out.dtype == torch.bfloat16)
+
+    is_new = not (place / MASK).is_file()
+    cache = EmbeddingCache(place, shape, np.float16 if is_new and gives_half() else np.float32)
 
     @torch.inference_mode()
     def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
@@ -187,8 +209,8 @@ def write_reference(
     write_arrays(
         config.folder("representation") / "reference.npz",
         {
-            "train": embeddings[chosen[0]],
-            "val": embeddings[chosen[1]],
+            "train": embeddings[chosen[0]].astype(np.float32),
+            "val": embeddings[chosen[1]].astype(np.float32),
             "r_range": [r.min(), r.max()],
             "ebv": [ebv.min(), ebv.max()],
             "flux": typical_flux(store.inputs[spaced(train_rows, REFERENCE_FLUX)]),

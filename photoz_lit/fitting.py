@@ -41,9 +41,13 @@ log = logging.getLogger(__name__)
 class Embedded:
     """Galaxies of a store as heads see them: embeddings (views, N, d) and columns (N,)."""
 
-    embeddings: NDArray[np.float32]
+    embeddings: NDArray[np.floating[Any]]  # in float16 where they come in bfloat16
     spec_z: Floats
     r: Floats
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the embeddings of rows in view 0, (m, d)."""
+        return np.asarray(self.embeddings[0, rows], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +80,7 @@ class Task:
         slices, members = self.config.survey.slices(), membership(self.config)
         device = str(device_of(self.config.trainer))
         train, val = (
-            Sample(
-                d.embeddings[0, rows], d.spec_z[rows], slices.index(d.r[rows]), grid, members, None, device
-            )
+            Sample(d.of(rows), d.spec_z[rows], slices.index(d.r[rows]), grid, members, None, device)
             for rows in (self.train_rows, self.val_rows)
         )
         kind = step2.weights if step2 else "none"
@@ -109,7 +111,7 @@ def member_subset(
 
 @torch.inference_mode()
 def predict(
-    head: AnyHead, embeddings: NDArray[np.float32], rows: NDArray[np.int64], trainer: TrainerConfig
+    head: AnyHead, embeddings: NDArray[np.floating[Any]], rows: NDArray[np.int64], trainer: TrainerConfig
 ) -> Iterator[NDArray[np.float32]]:
     """Yield p(z) of galaxies, (m, n_outputs) a batch, from their embeddings in view 0."""
     device = device_of(trainer)
@@ -117,7 +119,7 @@ def predict(
     for begin in range(0, len(rows), BATCH):
         part = rows[begin : begin + BATCH]
         x = torch.from_numpy(np.ascontiguousarray(embeddings[0, part])).to(device)
-        yield mixture(*head(x)).cpu().numpy()
+        yield mixture(*head(x.float())).cpu().numpy()
 
 
 def fit_step2(task: Task, head: AnyHead) -> Fitted:

@@ -55,7 +55,7 @@ class Gathered:
             own = members[start : start + block]
             place = self.rows[own.to(self.rows.device)] + views[start : start + block] * self.n
             found = {name: column.index_select(0, own) for name, column in self.columns.items()}
-            found["inputs"] = self.embeddings.index_select(0, place).to(self.device)
+            found["inputs"] = self.embeddings.index_select(0, place).to(self.device).float()
             for at in range(0, len(own), size):
                 yield {name: column[at : at + size] for name, column in found.items()}
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import Finished, run_well
+from command import Finished, parsed, run_well
 from numpy.typing import NDArray
 
-from photoz_lit.embeddings import NOISE_BLOCK, EmbeddingCache, row_noise
+from photoz_lit.embeddings import NOISE_BLOCK, EmbeddingCache, embed, row_noise
 from photoz_lit.errors import DataError
+from photoz_lit.network import inputs_of, load
+from photoz_lit.stages.prepare import prepare
 
 SHAPE = (8, 20, 4)
 TRUTH = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
@@ -91,6 +93,37 @@ def test_views_that_nobody_asks_for_take_no_space(tmp_path: Path) -> None:
     of_a_view = 5000 * 64 * 4
     assert 2 * of_a_view <= cache.path.stat().st_blocks * 512 < 3 * of_a_view
     assert cache.path.stat().st_size > 8 * of_a_view
+
+
+@pytest.mark.parametrize(("precision", "kept"), [("bf16-mixed", np.float16), ("32-true", np.float32)])
+def test_what_comes_in_bfloat16_is_kept_in_half_the_space(
+    precision: str, kept: type, mock_run: Finished, tmp_path: Path
+) -> None:
+    copied = mock_run.copy(tmp_path)
+    for place in tmp_path.rglob("embeddings-*"):
+        shutil.rmtree(place)
+    words = ("stage=classifier", "correction=balanced", *copied.words, f"trainer.precision={precision}")
+    config = parsed(*words)
+    run_well(*words)
+    store = prepare(config)
+    net, inputs = load(config, store.kind, store.inputs.shape), inputs_of(config, store.kind)
+    (path,) = tmp_path.rglob("embeddings-*/embeddings.npy")
+    cached, filled = np.load(path), np.load(path.with_name("filled.npy"))
+    assert cached.dtype == kept
+    rows = np.flatnonzero(filled[0])
+    with torch.inference_mode():
+        raw, ebv = torch.from_numpy(np.array(store.inputs[rows])), torch.tensor(store.column("ebv")[rows])
+        own = embed(net.encoder, inputs, raw, ebv.float(), 0, config.trainer).numpy()
+    np.testing.assert_allclose(cached[0, rows].astype(np.float32), own, rtol=0, atol=3e-8)
+
+
+def test_embeddings_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    def encode(rows: NDArray[np.int64], n_views: int) -> Iterator[Piece]:
+        yield rows, np.full((n_views, len(rows), 4), 70_000, dtype=np.float32)
+
+    EmbeddingCache(tmp_path / "wide", SHAPE).ensure(np.arange(4), 1, encode)
+    with pytest.raises(DataError, match="32-true"):
+        EmbeddingCache(tmp_path, SHAPE, np.float16).ensure(np.arange(4), 1, encode)
 
 
 def test_noise_depends_on_row_and_view_alone() -> None:

@@ -169,7 +169,7 @@ def sample_of(config: Config, data: Embedded, heads: Sequence[AnyHead], rows_of:
     pairs = zip(heads, rows_of, strict=True)
     pdfs = [p for head, rows in pairs for p in predict(head, data.embeddings, rows, config.trainer)]
     rows = np.concatenate(rows_of)
-    return Galaxies(np.concatenate(pdfs), data.spec_z[rows], data.r[rows], data.embeddings[0, rows])
+    return Galaxies(np.concatenate(pdfs), data.spec_z[rows], data.r[rows], data.of(rows))
 
 
 def finished_pdf(
@@ -179,7 +179,7 @@ def finished_pdf(
     done = 0
     for pdf in predict(head, data.embeddings, rows, config.trainer):
         part = rows[done : done + len(pdf)]
-        yield chain(pdf, data.r[part], data.embeddings[0, part])
+        yield chain(pdf, data.r[part], data.of(part))
         done += len(pdf)
 
 
