@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 install: $(VENV)/installed  ## Make .venv and install the package, its checks and its tests
 
 # Side by side on half of the cores each they are faster than one after the other; corrections share the cores themselves.
-demo: $(VENV)/installed  ## The whole method on the simulated survey: about three minutes on two cores
+demo: $(VENV)/installed  ## The whole method on the simulated survey: two to three minutes on two cores
 	$(DEMO) stage=prepare
 	$(DEMO) stage=representation head=single trainer.threads=$(HALF) trainer.progress=false & baseline=$$!; \
 	$(DEMO) stage=representation encoder=mlp trainer.threads=$(HALF) trainer.progress=false & mlp=$$!; \

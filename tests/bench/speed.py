@@ -77,7 +77,7 @@ def main() -> int:
     if typed.write:
         write(PAGE, "bench", table(rows, facts))
         if plan.plans(content, None, 8):
-            write(PAGE, "plan", plan.table(content))
+            write(PAGE, "plan", plan.table(content, gpu_rate=None if on_gpu() else plan.GOAL))
     return len(content["failed"])
 
 
