@@ -1,6 +1,8 @@
 """Where networks run: the device, the precision, the threads; no Lightning, which takes seconds to import."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal
 
@@ -10,6 +12,7 @@ from photoz_lit.config import TrainerConfig
 from photoz_lit.errors import ConfigError
 
 BATCH = 512  # galaxies at a time where nothing is trained
+ALONE = 2**24  # multiplications of a step that a second thread of the CPU does not speed up
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -22,6 +25,17 @@ def prepare(trainer: TrainerConfig) -> None:
         torch.backends.cudnn.benchmark = True  # batches have one size
         # Where bfloat16 is not asked for. Products of matrices, distances among them, stay float32.
         torch.backends.cudnn.allow_tf32 = True
+
+
+@contextmanager
+def threads_for(multiplications: int) -> Iterator[None]:
+    """Let one thread of the CPU do small steps: another wakes when much of its share could be done."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1 if multiplications < ALONE else usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 @cache

@@ -18,7 +18,7 @@ from torch.optim.adamw import adamw
 from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from photoz_lit.config import Config, TrainingConfig, to_container
 from photoz_lit.data.batches import VAL_BATCH, Galaxies, Stream
-from photoz_lit.device import autocast, device_of
+from photoz_lit.device import autocast, device_of, threads_for
 from photoz_lit.files import beside
 from photoz_lit.grids import Bools
 from photoz_lit.models.heads import AnyHead, Head, Trainable
@@ -132,8 +132,11 @@ def _fit(
         loss_function.to(device)
     parameters = [p for p in head.parameters() if p.requires_grad]
     adam, best, least, note = Adam(parameters, training.weight_decay), {}, torch.inf, _Log(config, folder)
-    precision = autocast(config.trainer)
-    with counted("steps", 0, training.max_steps, config.trainer.progress) as tick:
+    precision, multiplications = autocast(config.trainer), size * sum(p.numel() for p in parameters)
+    with (
+        threads_for(multiplications),
+        counted("steps", 0, training.max_steps, config.trainer.progress) as tick,
+    ):
         for epoch in range(training.max_steps // every):
             # The batches of all steps until the next check, one after the other.
             ((members, views),) = Stream(len(galaxies[0]), size * every, 1, config.seed, n_views, epoch=epoch)

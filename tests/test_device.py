@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from photoz_lit.config import TrainerConfig
-from photoz_lit.device import autocast, device_of, keep_memory, precision_of, prepare
+from photoz_lit.device import ALONE, autocast, device_of, keep_memory, precision_of, prepare, threads_for
 from photoz_lit.errors import ConfigError
 
 
@@ -38,6 +38,21 @@ def test_threads_are_as_many_as_asked_for() -> None:
         prepare(TrainerConfig(threads=2))
         assert torch.get_num_threads() == 2
         prepare(TrainerConfig(threads=None))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_small_steps_take_one_thread_and_leave_all_to_others() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with threads_for(ALONE - 1):
+            assert torch.get_num_threads() == 1
+        with threads_for(ALONE):
+            assert torch.get_num_threads() == 2
+        with pytest.raises(KeyboardInterrupt), threads_for(0):
+            raise KeyboardInterrupt
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
