@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -72,6 +73,7 @@ class Task:
     train_rows: NDArray[np.int64]
     val_rows: NDArray[np.int64]
     member: int = 0  # number of the head
+    stop: Event | None = None  # set where it is not wanted any more
 
     @cached_property
     def samples(self) -> tuple[Sample, Sample]:
@@ -142,7 +144,8 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
     above = config.folder("representation")
     with locked(above):
         galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
-        head = train_head(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder)
+        training = t.training(checks=1)
+        head = train_head(config, copy.deepcopy(head), loss, training, galaxies, folder, stop=task.stop)
     return Fitted(head, train.grid, loss.implicit_prior())
 
 
@@ -181,7 +184,7 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     galaxies = task.galaxies({"cell": of_train}, {"cell": of_val})
     targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
     folder = task.folder / f"step3{f'-{task.member}' if config.correction.members > 1 else ''}"
-    new = train_head(config, new, SoftLabels(targets), training, galaxies, folder)
+    new = train_head(config, new, SoftLabels(targets), training, galaxies, folder, stop=task.stop)
     return Fitted(new, table.grid, prior, table)
 
 

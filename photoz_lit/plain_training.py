@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import torch
 from torch import Tensor, nn
@@ -92,12 +93,14 @@ def train_head(
     galaxies: list[Galaxies],
     folder: Path,
     trainable: Trainable = "redshift_outputs",
+    stop: Event | None = None,
 ) -> AnyHead:
     """Train a head, and return it as it was where the validation loss was lowest.
 
     Its redshift outputs are trained, while the gate stays as it is, or all of it. `galaxies` are those to
     train on and to validate with, their inputs embeddings (views, N, d).
-    `folder` gets `result.ckpt`; a training that is finished there is not repeated.
+    `folder` gets `result.ckpt`; a training that is finished there is not repeated. InterruptedError where
+    `stop` is set meanwhile.
     """
     for part in head.modules():
         if isinstance(part, Head) and part.gate is not None:
@@ -106,7 +109,7 @@ def train_head(
     result = folder / "result.ckpt"
     if not result.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        weights = _fit(config, head, loss_function, training, galaxies, folder)
+        weights = _fit(config, head, loss_function, training, galaxies, folder, stop)
         plain = {"state_dict": {PREFIX + key: values for key, values in weights.items()}}
         save_checkpoint(result, plain | {"settings": to_container(config)})
     saved = load_checkpoint(result)["state_dict"].items()
@@ -121,6 +124,7 @@ def _fit(
     training: TrainingConfig,
     galaxies: list[Galaxies],
     folder: Path,
+    stop: Event | None,
 ) -> dict[str, Tensor]:
     """Return the weights of the lowest validation loss."""
     device, every, size = device_of(config.trainer), training.check_every, training.batch_size
@@ -149,6 +153,8 @@ def _fit(
                 adam.step(torch.autograd.grad(loss, parameters), training.lr * rate(training, step))
                 total += loss.detach()
                 tick(1)
+                if stop is not None and stop.is_set():
+                    raise InterruptedError(f"{folder}: the training was stopped")
             head.eval()
             with torch.no_grad(), precision:
                 for batch in val.batches(of_val, torch.zeros_like(of_val), VAL_BATCH):

@@ -6,6 +6,7 @@ labels) -> links on finished p(z) -> results. The branches of `correction` say w
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit import products
+from photoz_lit.ahead import side_by_side
 from photoz_lit.checkpoints import save_checkpoint
 from photoz_lit.config import Config, to_container
 from photoz_lit.correction.finishing.chain import FILE, Chain, fit_chain
 from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.splits import object_names
+from photoz_lit.device import device_of
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import link, locked, write_arrays
@@ -99,10 +102,13 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     galaxies = Embedded(embeddings, spec_z, r)
 
     # Steps 2 and 3, a head for each subset; an ensemble averages their p(z).
-    fitted = [
-        fit_member(Task(config, folder, checkpoint, galaxies, n_views, rows, val_rows, m), net.head)
-        for m, rows in enumerate(subsets)
-    ]
+    fitted = fit_members(
+        [
+            Task(config, folder, checkpoint, galaxies, n_views, rows, val_rows, m)
+            for m, rows in enumerate(subsets)
+        ],
+        net.head,
+    )
     head = fitted[0].head if c.members == 1 else Ensemble([f.head for f in fitted], cast(Mean, c.mean))
     if fitted[0].labels is not None:
         write_arrays(folder / "labels.npz", fitted[0].labels.arrays())
@@ -133,6 +139,15 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     pdf_chunks, priors = finished_pdf(config, galaxies, head, test_rows, chain), chain.priors(priors)
     tested = store.catalogue[test_rows]
     finish(config, run, label, tested, pdf_chunks, grid, priors, spec_z[train_rows], chain.responses)
+
+
+def fit_members(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
+    """Fit the heads of an ensemble, on a CPU side by side; those that share Step 2 wait for it in turn."""
+    config = tasks[0].config
+    if len(tasks) == 1 or config.correction.step2 or device_of(config.trainer).type != "cpu":
+        return [fit_member(task, head) for task in tasks]
+    quiet = replace(config, trainer=replace(config.trainer, progress=False))  # a bar is one training's
+    return side_by_side(lambda task, stop: fit_member(replace(task, config=quiet, stop=stop), head), tasks)
 
 
 def fit_member(task: Task, head: AnyHead) -> Fitted:
