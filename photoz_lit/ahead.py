@@ -62,6 +62,8 @@ def side_by_side(work: Callable[[Item, Event], Made], items: Sequence[Item]) -> 
         try:
             return [one.result() for one in waiting]
         finally:  # also of Ctrl-C, which reaches this thread alone
+            for one in waiting:
+                one.cancel()  # before a thread that ends takes it up
             stop.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown()
             torch.set_num_threads(threads)  # some libraries have one number for all threads

@@ -22,6 +22,7 @@ from photoz_lit.device import BATCH, autocast, device_of
 from photoz_lit.errors import DataError
 from photoz_lit.files import beside, digest, digest_of, fingerprint, locked, reserve, write_arrays
 from photoz_lit.grids import Floats, Ints
+from photoz_lit.models.encoders.layers import Encoder
 from photoz_lit.models.heads import PhotozNet
 
 log = logging.getLogger(__name__)
@@ -108,17 +109,9 @@ def embeddings_of(
     place, device = folder / f"embeddings-{key}", device_of(config.trainer)
     ebv = np.asarray(store.catalogue["ebv"], dtype=np.float32)
 
-    @torch.inference_mode()
-    def gives_half() -> bool:
-        """Whether the encoder's output is in bfloat16, told by one galaxy."""
-        one = torch.from_numpy(np.array(store.inputs[:1])).to(device)
-        with autocast(config.trainer):
-            x = network_inputs(inputs, one, 0)
-            out = net.encoder.to(device).eval()(x, torch.zeros(1, device=device))
-        return bool(out.dtype == torch.bfloat16)
-
     is_new = not (place / MASK).is_file()
-    cache = EmbeddingCache(place, shape, np.float16 if is_new and gives_half() else np.float32)
+    half = is_new and gives_half(net.encoder, inputs, store, config.trainer)
+    cache = EmbeddingCache(place, shape, np.float16 if half else np.float32)
 
     @torch.inference_mode()
     def encode(wanted: Ints, views: int) -> Iterator[tuple[Ints, NDArray[np.float32]]]:
@@ -140,6 +133,16 @@ def embeddings_of(
 
     cache.ensure(rows, n_views, encode)
     return np.asarray(cache.array)
+
+
+@torch.inference_mode()
+def gives_half(encoder: Encoder, inputs: Inputs, store: Store, trainer: TrainerConfig) -> bool:
+    """Whether an encoder's output is in bfloat16, told by one galaxy."""
+    device = device_of(trainer)
+    x = network_inputs(inputs, torch.from_numpy(np.array(store.inputs[:1])).to(device), 0)
+    with autocast(trainer):
+        out = encoder.to(device).eval()(x, torch.zeros(1, device=device))
+    return bool(out.dtype == torch.bfloat16)
 
 
 def measured(config: Config, store: Store, inputs: Inputs, rows: Ints) -> NDArray[np.float32]:

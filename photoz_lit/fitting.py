@@ -73,7 +73,7 @@ class Task:
     train_rows: NDArray[np.int64]
     val_rows: NDArray[np.int64]
     member: int = 0  # number of the head
-    stop: Event | None = None  # set where it is not wanted any more
+    stop: Event | None = None  # set where its Step 3 is not wanted any more
 
     @cached_property
     def samples(self) -> tuple[Sample, Sample]:
@@ -144,8 +144,7 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
     above = config.folder("representation")
     with locked(above):
         galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
-        training = t.training(checks=1)
-        head = train_head(config, copy.deepcopy(head), loss, training, galaxies, folder, stop=task.stop)
+        head = train_head(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder)
     return Fitted(head, train.grid, loss.implicit_prior())
 
 

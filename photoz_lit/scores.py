@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photoz_lit import metrics
+from photoz_lit import __version__, metrics
 from photoz_lit.config import Config
 from photoz_lit.correction.n_of_z import inferred, stacked, tv_and_mean_error
 from photoz_lit.correction.prior import Priors
@@ -87,7 +87,7 @@ def trainz_of(
     """Return the numbers of p(z) that are all the n(z) of training, which corrections share."""
     grid, train = config.survey.grid(), np.asarray(spec_z_train, np.float64)
     arrays = [hashlib.sha256(values.tobytes()).hexdigest() for values in (spec_z, r, train, grid.edges)]
-    key = digest_of([config.estimate, str(settings), str(rng.bit_generator.state), arrays])
+    key = digest_of([__version__, config.estimate, str(settings), str(rng.bit_generator.state), arrays])
     kept = config.folder("representation") / f"trainz-{key}.json"
     if kept.is_file():
         return read_json(kept)

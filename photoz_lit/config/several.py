@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from threadpoolctl import threadpool_limits
 
 from photoz_lit.errors import DataError
@@ -38,7 +39,7 @@ def results_of(attempt: Attempt, jobs: Sequence[Job]) -> Iterator[Exception | No
         return
     for settings, _ in jobs:
         OmegaConf.update(settings, "trainer.progress", False)
-        if settings.trainer.threads:
+        if _number(settings, "trainer.threads"):
             OmegaConf.update(settings, "trainer.threads", threads)
     sys.stdout.flush()
     fork = multiprocessing.get_context("fork")
@@ -99,7 +100,7 @@ def _work(
 
 def _processes(jobs: Sequence[DictConfig]) -> tuple[int, int]:
     """Return how many processes share the jobs, and how many threads each has."""
-    threads = min((job.trainer.threads or os.cpu_count() or 1 for job in jobs), default=1)
+    threads = min((_number(job, "trainer.threads") or os.cpu_count() or 1 for job in jobs), default=1)
     on_gpu = any(Path(place).exists() for place in GPUS) and any(j.trainer.accelerator != "cpu" for j in jobs)
     if not can_fork() or on_gpu or any(job.stage.name != "classifier" for job in jobs):
         return 1, threads
@@ -109,13 +110,21 @@ def _processes(jobs: Sequence[DictConfig]) -> tuple[int, int]:
 
 def _steps(job: DictConfig) -> int:
     """Return how many steps of training a correction takes, about."""
+    last = "hidden" if _number(job, "correction.step3.hidden") else "step3"
+    steps = 0
+    for branch, training in (("step2", "step2"), ("step3", last)):
+        if OmegaConf.select(job, f"correction.{branch}"):
+            steps += _number(job, f"training.{training}.max_steps")
+    return steps * (_number(job, "correction.members") or 1)
 
-    def of(key: str) -> Any:
-        return OmegaConf.select(job, key)
 
-    last = "hidden" if of("correction.step3.hidden") else "step3"
-    parts = [name for name, branch in (("step2", "step2"), (last, "step3")) if of(f"correction.{branch}")]
-    return (of("correction.members") or 1) * sum(of(f"training.{name}.max_steps") or 0 for name in parts)
+def _number(job: DictConfig, key: str) -> int:
+    """Return a number that a job has, or 0; what is none the job itself refuses, when it is attempted."""
+    try:
+        value = OmegaConf.select(job, key)
+    except OmegaConfBaseException:
+        return 0
+    return value if isinstance(value, int) else 0
 
 
 def _begin(threads: int) -> None:

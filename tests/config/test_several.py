@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, Finished, only, run_apart
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from photoz_lit.config import several
 from photoz_lit.files import read_json
@@ -154,3 +154,41 @@ def test_a_sweep_side_by_side_gives_the_numbers_of_one_after_the_other(
         assert len(known) > 20
         for name in known:
             assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
+
+
+def correction(**words: object) -> DictConfig:
+    """Return settings as they are composed, checked by nobody, of a correction and its training."""
+    own = {"step2": {"loss": {}}, "step3": {"hidden": 0}, "members": 1}
+    steps = {"step2": {"max_steps": 200}, "step3": {"max_steps": 1000}, "hidden": {"max_steps": 2000}}
+    settings = OmegaConf.create({"correction": own, "training": steps, "trainer": {"threads": None}})
+    for key, value in words.items():
+        OmegaConf.update(settings, key.replace("__", "."), value, merge=False)
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        ({}, 1200),
+        ({"correction__step2": None}, 1000),
+        ({"correction__step3": None}, 200),
+        ({"correction__step2": None, "correction__step3": None}, 0),
+        ({"correction__step2": None, "correction__step3__hidden": 256, "correction__members": 5}, 10_000),
+        ({"correction__members": "abc"}, 1200),
+        ({"training__step3__max_steps": "x"}, 200),
+        ({"training__step3": 7}, 200),
+        ({"training__step3__max_steps": "${nothing}"}, 200),
+    ],
+)
+def test_jobs_are_taken_up_by_their_length_whatever_is_typed(words: dict[str, object], steps: int) -> None:
+    assert several._steps(correction(**words)) == steps
+
+
+@pytest.mark.parametrize("words", ["correction.members=abc,2", "trainer.threads=abc correction.members=2,3"])
+def test_a_value_that_is_no_number_is_told_by_its_job(words: str, tmp_path: Path) -> None:
+    outcome = run_apart(
+        "-m", "experiment=smoke", "stage=classifier", "correction=full", *words.split(), cwd=tmp_path
+    )
+    assert outcome.code == 2, outcome.err
+    assert "'abc'" in outcome.err
+    assert "Traceback" not in outcome.err
