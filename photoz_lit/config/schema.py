@@ -126,10 +126,11 @@ class StepConfig:
 
 @dataclass
 class HiddenConfig:
-    """The training of outputs behind a hidden layer, in Step 3's batches."""
+    """The training of outputs behind a hidden layer."""
 
     max_steps: int = setting(2000, least=1)
     check_every: int = setting(200, least=1)
+    batch_size: int | None = setting(None, least=1)  # null: that of Step 3
     lr: float = setting(2e-3, above=0)
 
     def __post_init__(self) -> None:
@@ -137,7 +138,8 @@ class HiddenConfig:
 
     def training(self, batch_size: int) -> TrainingConfig:
         """Return the whole of it, with the rate in one cycle, and weight decay against learning by heart."""
-        return TrainingConfig(batch_size=batch_size, weight_decay=0.01, schedule="one_cycle", **vars(self))
+        own = vars(self) | {"batch_size": self.batch_size or batch_size}
+        return TrainingConfig(weight_decay=0.01, schedule="one_cycle", **own)
 
 
 @dataclass
@@ -221,7 +223,7 @@ class Config:
         runs = {
             "survey.extend_": c.step3 and c.step3.extend,
             "training.step2": c.step2,
-            "training.step3.batch_size": c.step3,
+            "training.step3.batch_size": linear or (hidden and self.training.hidden.batch_size is None),
             **{f"training.step3.{key}": linear for key in ("max_steps", "lr", "schedule")},
             "training.hidden": hidden,
         }

@@ -111,6 +111,9 @@ def test_settings_of_results_alone_name_and_train_nothing(word: str) -> None:
         ("balanced", "training.step3.lr=0.5", False),
         ("best", "training.step3.lr=0.5", False),
         ("best", "training.step3.batch_size=5", True),
+        ("full", "training.step3.batch_size=5", True),
+        ("best experiment=demo", "training.step3.batch_size=5", False),  # its own batches
+        ("best experiment=demo", "training.hidden.batch_size=5", True),
         ("balanced", "training.step3.batch_size=5", False),
         ("best", "training.hidden.lr=0.5", True),
         ("full", "training.hidden.lr=0.5", False),
@@ -119,7 +122,8 @@ def test_settings_of_results_alone_name_and_train_nothing(word: str) -> None:
 def test_settings_of_what_a_correction_does_not_do_decide_nothing(
     correction: str, word: str, decides: bool
 ) -> None:
-    plain, other = (parsed("stage=classifier", f"correction={correction}", *more) for more in ([], [word]))
+    words = ("stage=classifier", *f"correction={correction}".split())
+    plain, other = (parsed(*words, *more) for more in ([], [word]))
     assert (settings.science(plain, "classifier") != settings.science(other, "classifier")) == decides
     assert (plain.folder("classifier") != other.folder("classifier")) == decides
     assert plain.folder("representation") == other.folder("representation")

@@ -247,6 +247,15 @@ def test_a_training_of_outputs_is_checked_at_even_distances(steps: int, every: i
     assert parsed(*words).training.step2.training(checks=2).check_every == every
 
 
+@pytest.mark.parametrize(("own", "size"), [("null", 32), ("64", 64)])
+def test_outputs_behind_a_hidden_layer_have_batches_of_their_own_or_those_of_step_3(
+    own: str, size: int
+) -> None:
+    words = ("stage=classifier", "correction=best", f"training.hidden.batch_size={own}")
+    t = parsed(*words, "training.step3.batch_size=32").training
+    assert t.hidden.training(t.step3.batch_size).batch_size == size
+
+
 def test_relative_paths_start_at_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     config = parsed("stage=predict", "data=stamps", "data.images=a b", "model=~/m", "predict.prior=flat")

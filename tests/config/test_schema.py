@@ -9,7 +9,7 @@ from command import ROOT
 from photoz_lit.config import Config
 from photoz_lit.setting import contents_of, settings_of
 
-MOST = 119
+MOST = 120
 
 
 def declared(kind: Any, prefix: str = "") -> Iterator[str]:

@@ -100,6 +100,12 @@ class Ground:
         command("stage=representation", *words)
         return words
 
+    def anew(self, run: str) -> list[str]:
+        """Return the words of `fast` for a family of runs with its representation, and no correction yet."""
+        words, runs = self.fast, self.folder / "runs"
+        shutil.copytree(runs / "fast", runs / run, ignore=shutil.ignore_patterns("classifier", "step2-*"))
+        return [f"run={run}" if word.startswith("run=") else word for word in words]
+
     @cached_property
     def model(self) -> Path:
         """Return the run folder of a model that was trained for a moment: as fast as any other."""

@@ -132,7 +132,7 @@ def further(g: Ground) -> Callable[[], Taken]:
 
 def heads(g: Ground) -> Iterator[Row]:
     """A whole correction on cached embeddings, against steps in which the encoder runs again."""
-    steps, again = 1200, further(g)  # of Steps 2 and 3 in the demo
+    steps, again = 700, further(g)  # of Steps 2 and 3 in the demo
     names = ("fast",) if g.quick else ("fast", "net_p")
     with ExitStack() as stack:
         runners = [Runner("rates.plain", "heads", n, str(g.cutouts), "256") for n in names]
@@ -149,8 +149,7 @@ def start(g: Ground) -> Iterator[Row]:
     runs = count()
 
     def ten() -> Taken:
-        words = ("-m", "stage=classifier", f"correction={SWEEP}", *g.fast)
-        return command(*words, f"training.step3.max_steps={1000 + 2 * next(runs)}")
+        return command("-m", "stage=classifier", f"correction={SWEEP}", *g.anew(f"ten{next(runs)}"))
 
     what: dict[str, tuple[Callable[[], Taken], float | None]] = {
         "`import photoz_lit`": (partial(program, sys.executable, "-c", "import photoz_lit"), None),
