@@ -17,7 +17,8 @@ from photoz_lit.files import read_json
 
 log = logging.getLogger(__name__)
 
-LONGEST = 150  # bytes of settings in the name of a folder
+LONGEST = 150  # bytes of settings of a stage in the name of a folder
+NAME = 215  # bytes of such a name, to which others add: file systems hold 255
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 AFTER = {"representation": ("representation",), "classifier": ("representation", "classifier")}
 
@@ -83,22 +84,24 @@ def folder_names(config: Config, differs: dict[str, Any], groups: dict[str, str]
         if not key.startswith(config.idle) and key not in ("head", "seed", "correction.name")
     }
 
-    def spelt(kind: str, words: dict[str, str]) -> str:
+    def spelt(kind: str, words: dict[str, str], most: int = LONGEST) -> str:
         # An entry of a mapping decides what the mapping does, and a branch that is absent what it would.
         words |= {
             k: v for k, v in differs.items() if decides.get(k, decides.get(k.rpartition(".")[0])) == kind
         }
-        return _joined(dict(sorted(words.items())))
+        return _joined(dict(sorted(words.items())), most)
 
-    common, own = spelt("representation", groups), spelt("classifier", {})
+    common = spelt("representation", groups)
     head, correction = "" if config.head == "multi" else f",head={config.head}", config.correction.name
     part = "correction."
     switches = [f"{k.removeprefix(part)}={v}" for k, v in differs.items() if k.startswith(part)]
+    first, last = f"correction={_text(correction)}{head}{common}", f",seed={config.seed}"
+    own = spelt("classifier", {}, min(LONGEST, max(0, NAME - len((first + last).encode()))))
     return {
         "spelt": "".join(f"{key}={value}\n" for key, value in sorted((groups | differs).items())),
         "label": f"{correction} · {', '.join(switches)}" if switches else correction,
         "representation": f"head={config.head}{common},seed={config.seed}",
-        "classifier": f"correction={_text(correction)}{head}{common}{own},seed={config.seed}",
+        "classifier": f"{first}{own}{last}",
     }
 
 
@@ -151,10 +154,10 @@ def _text(value: Any) -> str:
     return re.sub(r"[^\w.+-]+", "_", text).strip("_")
 
 
-def _joined(named: dict[str, str]) -> str:
+def _joined(named: dict[str, str], most: int) -> str:
     """Spell settings out, or name them by a digest where a folder's name would grow too long."""
     words = "".join(f",{key}={value}" for key, value in named.items())
-    if len(words.encode()) <= LONGEST:
+    if len(words.encode()) <= most:
         return words
     return f",settings={hashlib.sha256(words.encode()).hexdigest()[:10]}"
 

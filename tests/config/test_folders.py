@@ -141,6 +141,25 @@ def test_a_name_that_would_be_too_long_is_a_digest_of_it() -> None:
     assert folder("representation", *words) != folder("representation", *words[:-1])
 
 
+def test_settings_of_both_stages_fit_into_one_name() -> None:
+    lengths = (
+        f"training.representation.{what}" for what in ("max_steps=3000", "check_every=300", "lr=0.0123")
+    )
+    steps = [
+        f"training.{step}.{what}" for step in ("step2", "step3") for what in ("max_steps=77", "lr=0.0077")
+    ]
+    words = ("correction=skip_balanced", "head=single", f"seed={2**63 - 1}", *lengths, "survey.n_bins=88")
+    name = folder("classifier", *words, *steps[:2])
+    assert all(word in name for word in words if not word.startswith("correction."))
+    long, other = (
+        folder("classifier", *words, *some) for some in (steps, [*steps[:3], "training.step3.lr=0.1"])
+    )
+    assert long != other
+    assert all(
+        len(n.encode()) <= 215 and ",settings=" in n and "survey.n_bins=88" in n for n in (long, other)
+    )
+
+
 def test_differences_name_the_keys() -> None:
     old = settings.science(parsed("stage=classifier", "correction=full"), "classifier")
     new = settings.science(
