@@ -5,7 +5,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
 from photoz_lit.processes import can_fork, end_with_parent
@@ -17,11 +17,10 @@ T = TypeVar("T")
 def aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
     """Begin to call a function of a module in another process, and return how to get its result.
 
-    On one core, or where this process cannot be forked, it is called here.
+    On one core, or where this process cannot be forked, it is called here, when that is wanted.
     """
     if (os.cpu_count() or 1) < 2 or not can_fork():
-        result = function(*args, **kwargs)
-        return lambda: result
+        return cache(partial(function, *args, **kwargs))
     return _other_process().submit(function, *args, **kwargs).result
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Pat
     if not gathered.runs:
         raise _nothing_finished(output_dir, family, gathered)
     calibrated, broken = read_calibrated(output_dir, family)
-    for run in gathered.runs:
+    others = {run.folder: aside(draw_labels, run.folder, run.survey) for run in gathered.runs[1::2]}
+    for run in (*gathered.runs[::2], *gathered.runs[1::2]):
         try:
-            draw_labels(run.folder, run.survey)
+            others.get(run.folder, partial(draw_labels, run.folder, run.survey))()
         except (DataError, KeyError) as error:
             broken.append((run.folder, reason_of(error, run.folder)))
     gathered = replace(gathered, broken=(*gathered.broken, *broken))

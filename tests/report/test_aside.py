@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from photoz_lit.report.aside import aside
 
 
@@ -14,6 +16,12 @@ def whose(text: str) -> tuple[str, int]:
 def test_beside_threads_of_torch_nothing_is_forked() -> None:
     assert "torch" in sys.modules
     assert aside(whose, "a")() == ("A", os.getpid())
+
+
+def test_in_this_process_errors_come_where_the_result_is_asked_for_too() -> None:
+    result = aside(int, "x")
+    with pytest.raises(ValueError, match="x"):
+        result()
 
 
 def test_elsewhere_another_process_does_it_and_its_errors_come_back() -> None:

@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from photoz_lit.dispersion import convolve
-from photoz_lit.files import read_arrays
+from photoz_lit.files import beside, read_arrays
 from photoz_lit.report.figures import style
 from photoz_lit.report.figures.style import STYLE, note, number, panels
 from photoz_lit.report.runs import Survey
@@ -34,7 +34,8 @@ def draw_labels(folder: Path, survey: Survey) -> None:
     for name, (source, draw) in FIGURES.items():
         path, arrays = folder / name, folder / source
         if arrays.is_file() and not path.is_file():
-            draw(read_arrays(arrays), survey).savefig(path, dpi=150)
+            with beside(path) as part:
+                draw(read_arrays(arrays), survey).savefig(part, dpi=150)
 
 
 @matplotlib.rc_context(STYLE)
