@@ -17,9 +17,19 @@ def words(scale: float, name: str) -> list[str]:
 
 
 def test_the_whole_is_the_papers() -> None:
-    config, paper = (parsed(*own) for own in (words(1.0, "corrections"), ["correction=full", "size=paper"]))
+    sizes = (["correction=full", f"size={size}"] for size in ("paper", "large_batch"))
+    config, paper, large = (parsed(*own) for own in (words(1.0, "corrections"), *sizes))
     assert config.data.n_galaxies == paper_size.GALAXIES == paper.data.n_galaxies
-    assert (config.training, config.correction) == (paper.training, paper.correction)
+    own, papers, larger = (c.training for c in (config, paper, large))
+    assert (own.representation, own.hidden) == (papers.representation, papers.hidden)
+    for step in ("step2", "step3"):  # of as many galaxies, in larger batches
+        steps = [getattr(t, step) for t in (own, larger, papers)]
+        assert steps[0] == steps[1]
+        assert len({s.max_steps * s.batch_size for s in steps}) == 1
+        assert steps[0].lr == pytest.approx(
+            steps[2].lr * (steps[0].batch_size / steps[2].batch_size) ** 0.5, rel=0.01
+        )
+    assert config.correction == paper.correction
     assert config.correction.subset is not None
     assert (config.correction.subset.threshold, config.correction.views) == (200, 8)
     assert config.encoder.name == "net_p"
@@ -33,7 +43,7 @@ def test_a_part_of_it_is_smaller_throughout(scale: float) -> None:
     assert config.correction.subset is not None
     assert config.correction.subset.threshold == max(1, round(200 * scale))
     assert step1.max_steps == pytest.approx(max(1, 120_000 * scale**2), rel=0.05)
-    assert step3.max_steps == round(40_000 * scale)
+    assert step3.max_steps == round(5_000 * scale)
     assert step1.max_steps % step1.check_every == 0
     for name in paper_size.stages(scale, []):
         assert parsed(*words(scale, name))
