@@ -1,14 +1,13 @@
-"""Work in threads: batches of which the next are read while one is dealt with; several things at once."""
+"""Batches in threads: the next ones are read while one is dealt with."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event, Semaphore
+from threading import Semaphore
 from typing import TypeVar
 
 import torch
 
-Item = TypeVar("Item")
 Raw = TypeVar("Raw")
 Made = TypeVar("Made")
 
@@ -47,23 +46,4 @@ def in_order(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # some libraries have one number for all threads
-
-
-def side_by_side(work: Callable[[Item, Event], Made], items: Sequence[Item]) -> list[Made]:
-    """Work on items, each with one of torch's threads; return what is made of them, in order.
-
-    The event is set when another failed, or somebody interrupts: who works for long looks at it and ends.
-    """
-    threads, stop = torch.get_num_threads(), Event()
-    at_once = min(len(items), threads)
-    with ThreadPoolExecutor(at_once, "aside", torch.set_num_threads, (1,)) as pool:
-        waiting = [pool.submit(work, item, stop) for item in items]
-        try:
-            return [one.result() for one in waiting]
-        finally:  # also of Ctrl-C, which reaches this thread alone
-            for one in waiting:
-                one.cancel()  # before a thread that ends takes it up
-            stop.set()
-            pool.shutdown()
             torch.set_num_threads(threads)  # some libraries have one number for all threads

@@ -2,16 +2,16 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from threading import Event
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from photoz_lit import metrics
 from photoz_lit.config import Config, TrainerConfig
@@ -31,7 +31,7 @@ from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, mixture
 from photoz_lit.models.objective import SoftLabels
 from photoz_lit.network import membership, new_outputs
-from photoz_lit.plain_training import train_head
+from photoz_lit.plain_training import train_head, train_heads
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +73,6 @@ class Task:
     train_rows: NDArray[np.int64]
     val_rows: NDArray[np.int64]
     member: int = 0  # number of the head
-    stop: Event | None = None  # set where its Step 3 is not wanted any more
 
     @cached_property
     def samples(self) -> tuple[Sample, Sample]:
@@ -148,8 +147,47 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
     return Fitted(head, train.grid, loss.implicit_prior())
 
 
-def fit_step3(task: Task, head: AnyHead) -> Fitted:
-    """Fit new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual)."""
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """What a head of Step 3 begins with: labels of occupied cells, and the cells of its galaxies."""
+
+    table: LabelTable
+    prior: Floats
+    head: AnyHead  # new
+    targets: Tensor  # (cells, n_outputs, n_bins)
+    of_train: NDArray[np.int64]  # (n,): place in the targets
+    of_val: NDArray[np.int64]
+
+
+def fit_step3(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
+    """Fit new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual).
+
+    Those behind a hidden layer are trained together.
+    """
+    config, t = tasks[0].config, tasks[0].config.training
+    c, members = config.correction.step3, config.correction.members
+    assert c is not None
+    made = [labelled(task, head) for task, head in zip(tasks, heads, strict=True)]
+    starts = np.cumsum([0, *(len(own.targets) for own in made)])
+    loss = SoftLabels(torch.cat([own.targets for own in made]))
+    galaxies = [
+        task.galaxies({"cell": start + own.of_train}, {"cell": start + own.of_val})
+        for task, own, start in zip(tasks, made, starts, strict=False)
+    ]
+    new = [own.head for own in made]
+    folders = [task.folder / f"step3{f'-{task.member}' if members > 1 else ''}" for task in tasks]
+    if c.hidden:
+        trained = train_heads(config, new, loss, t.hidden.training(t.step3.batch_size), galaxies, folders)
+    else:
+        each, training = zip(new, galaxies, folders, strict=True), t.step3.training(checks=2)
+        trained = [train_head(config, head, loss, training, own, folder) for head, own, folder in each]
+    return [
+        Fitted(head, own.table.grid, own.prior, own.table) for head, own in zip(trained, made, strict=True)
+    ]
+
+
+def labelled(task: Task, head: AnyHead) -> Labelled:
+    """Make the labels of Step 3 from the estimates of a head, and new outputs."""
     config, c, s = task.config, task.config.correction.step3, task.config.survey
     assert c is not None
     grid, (train, val) = s.grid(), task.samples
@@ -169,8 +207,6 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     )
     prior = table.mean_label(train.r_slice, train.z_bin)
     new = new_outputs(config, head, table.grid.n_outputs, task.member)
-    t = config.training
-    training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training(checks=2)
     if isinstance(new, HiddenHead):
         embeddings = torch.from_numpy(train.embeddings)
         start = smoothed_prior(prior.sum(axis=0) * len(task.train_rows))
@@ -179,12 +215,8 @@ def fit_step3(task: Task, head: AnyHead) -> Fitted:
     cells, index = np.unique(
         np.concatenate([p.r_slice * grid.n_bins + p.z_bin for p in (train, val)]), return_inverse=True
     )
-    of_train, of_val = np.split(index, [len(train.spec_z)])
-    galaxies = task.galaxies({"cell": of_train}, {"cell": of_val})
     targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
-    folder = task.folder / f"step3{f'-{task.member}' if config.correction.members > 1 else ''}"
-    new = train_head(config, new, SoftLabels(targets), training, galaxies, folder, stop=task.stop)
-    return Fitted(new, table.grid, prior, table)
+    return Labelled(table, prior, new, targets, *np.split(index, [len(train.spec_z)]))
 
 
 def rescaled(kind: Literal["tau", "learnt"], head: Head, train: Sample, val: Sample) -> Head:

@@ -1,4 +1,4 @@
-"""One training of a head on cached embeddings: a plain loop on one device.
+"""One training of a head, or of several at once, on cached embeddings: a plain loop on one device.
 
 Lightning, which trains whole networks (`photoz_lit.training`), takes as long to import as a head takes to
 train, and longer for a step than the step itself. Batches, rates, checks and numbers are the same but for
@@ -10,19 +10,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from photoz_lit.config import Config, TrainingConfig, to_container
-from photoz_lit.data.batches import VAL_BATCH, Galaxies, Stream
+from photoz_lit.data.batches import VAL_BATCH, Galaxies, Picks, Stream
 from photoz_lit.device import autocast, device_of, threads_for
 from photoz_lit.files import beside
 from photoz_lit.grids import Bools
-from photoz_lit.models.heads import AnyHead, Head, Trainable
+from photoz_lit.models.heads import AnyHead, Head, HiddenHead, HiddenHeads, Trainable
 from photoz_lit.models.objective import LossFunction, check_loss, rate
 from photoz_lit.network import membership
 from photoz_lit.progress import counted
@@ -73,7 +74,9 @@ class Adam:
     def step(self, gradients: Sequence[Tensor], lr: float) -> None:
         """Change the parameters."""
         adamw(
-            *(self.parameters, list(gradients), self.means, self.squares, [], self.steps),
+            self.parameters,
+            [gradient.contiguous() for gradient in gradients],  # the fused kernel takes them as they lie
+            *(self.means, self.squares, [], self.steps),
             fused=True,
             amsgrad=False,
             maximize=False,
@@ -93,49 +96,69 @@ def train_head(
     galaxies: list[Galaxies],
     folder: Path,
     trainable: Trainable = "redshift_outputs",
-    stop: Event | None = None,
 ) -> AnyHead:
     """Train a head, and return it as it was where the validation loss was lowest.
 
     Its redshift outputs are trained, while the gate stays as it is, or all of it. `galaxies` are those to
     train on and to validate with, their inputs embeddings (views, N, d).
-    `folder` gets `result.ckpt`; a training that is finished there is not repeated. InterruptedError where
-    `stop` is set meanwhile.
+    `folder` gets `result.ckpt`; a training that is finished there is not repeated.
     """
     for part in head.modules():
         if isinstance(part, Head) and part.gate is not None:
             part.gate.requires_grad_(trainable == "all")
-    log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(galaxies[0]))
-    result = folder / "result.ckpt"
-    if not result.is_file():
+    return train_heads(config, [head], loss_function, training, [galaxies], [folder])[0]
+
+
+def train_heads(
+    config: Config,
+    heads: Sequence[AnyHead],
+    loss_function: LossFunction,
+    training: TrainingConfig,
+    galaxies: Sequence[list[Galaxies]],
+    folders: Sequence[Path],
+) -> list[AnyHead]:
+    """Train a head, or hidden ones of one shape together, to what each would be alone but for rounding.
+
+    The galaxies of all have the same embeddings, and as many are validated with. The training loss in the
+    logs is the mean over the heads that are trained together.
+    """
+    for folder, (of_train, _) in zip(folders, galaxies, strict=True):
+        log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(of_train))
         folder.mkdir(parents=True, exist_ok=True)
-        weights = _fit(config, head, loss_function, training, galaxies, folder, stop)
-        plain = {"state_dict": {PREFIX + key: values for key, values in weights.items()}}
-        save_checkpoint(result, plain | {"settings": to_container(config)})
-    saved = load_checkpoint(result)["state_dict"].items()
-    load_weights(head, {k.removeprefix(PREFIX): v for k, v in saved if k.startswith(PREFIX)}, result)
-    return head
+    results = [folder / "result.ckpt" for folder in folders]
+    if left := [i for i, result in enumerate(results) if not result.is_file()]:
+        own = [heads[i] for i in left], [galaxies[i] for i in left], [folders[i] for i in left]
+        for i, weights in zip(left, _fit(config, loss_function, training, *own), strict=True):
+            plain = {"state_dict": {PREFIX + key: values for key, values in weights.items()}}
+            save_checkpoint(results[i], plain | {"settings": to_container(config)})
+    for head, result in zip(heads, results, strict=True):
+        saved = load_checkpoint(result)["state_dict"].items()
+        load_weights(head, {k.removeprefix(PREFIX): v for k, v in saved if k.startswith(PREFIX)}, result)
+    return list(heads)
 
 
 def _fit(
     config: Config,
-    head: AnyHead,
     loss_function: LossFunction,
     training: TrainingConfig,
-    galaxies: list[Galaxies],
-    folder: Path,
-    stop: Event | None,
-) -> dict[str, Tensor]:
-    """Return the weights of the lowest validation loss."""
-    device, every, size = device_of(config.trainer), training.check_every, training.batch_size
-    n_views, of_val = len(galaxies[0].inputs), torch.arange(len(galaxies[1]))
-    galaxies = [galaxies[0], replace(galaxies[1], inputs=galaxies[1].inputs[:1])]
-    train, val = (Gathered(g, membership(config), device) for g in galaxies)
+    heads: Sequence[AnyHead],
+    galaxies: Sequence[list[Galaxies]],
+    folders: Sequence[Path],
+) -> list[dict[str, Tensor]]:
+    """Return the weights of each head's lowest validation loss."""
+    device, every, size, n = device_of(config.trainer), training.check_every, training.batch_size, len(heads)
+    of_train, of_val = ([own[i] for own in galaxies] for i in (0, 1))
+    of_val = [replace(own, inputs=own.inputs[:1]) for own in of_val]
+    train, val = (Gathered(_joined(own), membership(config), device) for own in (of_train, of_val))
+    n_val = len(of_val[0])
+    to_validate = _in_turn(torch.arange(n * n_val).view(n, n_val), VAL_BATCH)
+    head = heads[0] if n == 1 else HiddenHeads(cast(Sequence[HiddenHead], heads))
     head.to(device)
     if isinstance(loss_function, nn.Module):
         loss_function.to(device)
     parameters = [p for p in head.parameters() if p.requires_grad]
-    adam, best, least, note = Adam(parameters, training.weight_decay), {}, torch.inf, _Log(config, folder)
+    adam, best, least = Adam(parameters, training.weight_decay), [dict[str, Tensor]()] * n, [torch.inf] * n
+    notes = [_Log(config, folder) for folder in folders]
     precision, multiplications = autocast(config.trainer), size * sum(p.numel() for p in parameters)
     with (
         threads_for(multiplications),
@@ -143,28 +166,59 @@ def _fit(
     ):
         for epoch in range(training.max_steps // every):
             # The batches of all steps until the next check, one after the other.
-            ((members, views),) = Stream(len(galaxies[0]), size * every, 1, config.seed, n_views, epoch=epoch)
-            total, loss_of_val = torch.zeros(2, device=device)
+            members, views = _picks(of_train, training, config.seed, epoch)
+            total, loss_of_val = torch.zeros((), device=device), torch.zeros(n, device=device)
             head.train()
-            batches = train.batches(torch.from_numpy(members), torch.from_numpy(views), size)
-            for step, batch in enumerate(batches, epoch * every):
+            for step, batch in enumerate(train.batches(members, views, n * size), epoch * every):
                 with precision:
                     loss = loss_function(head(batch["inputs"]), batch)
-                adam.step(torch.autograd.grad(loss, parameters), training.lr * rate(training, step))
+                # A mean over galaxies of n heads: each gets the gradient that it would have alone.
+                adam.step(torch.autograd.grad(n * loss, parameters), training.lr * rate(training, step))
                 total += loss.detach()
                 tick(1)
-                if stop is not None and stop.is_set():
-                    raise InterruptedError(f"{folder}: the training was stopped")
             head.eval()
             with torch.no_grad(), precision:
-                for batch in val.batches(of_val, torch.zeros_like(of_val), VAL_BATCH):
-                    loss_of_val += loss_function(head(batch["inputs"]), batch) * len(batch["member"])
-            found = float(loss_of_val) / len(of_val)
-            note({"epoch": epoch, "step": step, "train_loss": float(total) / every, "val_loss": found})
-            check_loss(found, step + 1, training.lr)
-            if found < least:
-                least, best = found, {k: v.to("cpu", copy=True) for k, v in head.state_dict().items()}
+                for batch in val.batches(to_validate, torch.zeros_like(to_validate), n * VAL_BATCH):
+                    z_logits, gate_logits = head(batch["inputs"])
+                    m = len(z_logits) // n
+                    for i in range(n):
+                        part = slice(i * m, (i + 1) * m)
+                        logits = z_logits[part], None if gate_logits is None else gate_logits[part]
+                        columns = {name: column[part] for name, column in batch.items()}
+                        loss_of_val[i] += m * loss_function(logits, columns)
+            for i, found in enumerate((loss_of_val / n_val).tolist()):
+                row = {"epoch": epoch, "step": step, "train_loss": float(total) / every, "val_loss": found}
+                notes[i](row)
+                check_loss(found, step + 1, training.lr)
+                if found < least[i]:
+                    weights = head.state_of(i) if isinstance(head, HiddenHeads) else head.state_dict()
+                    least[i], best[i] = found, {k: v.to("cpu", copy=True) for k, v in weights.items()}
     return best
+
+
+def _joined(galaxies: Sequence[Galaxies]) -> Galaxies:
+    """Put galaxies of the same embeddings into one, one's after the other's."""
+    columns = {name: np.concatenate([own.columns[name] for own in galaxies]) for name in galaxies[0].columns}
+    return Galaxies(galaxies[0].inputs, columns, np.concatenate([own.rows for own in galaxies]))
+
+
+def _picks(
+    galaxies: Sequence[Galaxies], training: TrainingConfig, seed: int, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """Return which of joined galaxies an epoch's batches hold, as many of each in turn, and their views."""
+    start, picks, size = 0, list[Picks](), training.batch_size
+    for own in galaxies:
+        stream = Stream(len(own), size * training.check_every, 1, seed, len(own.inputs), epoch=epoch)
+        members, views = next(iter(stream))
+        picks.append((start + members, views))
+        start += len(own)
+    members, views = (np.stack(columns) for columns in zip(*picks, strict=True))
+    return _in_turn(torch.from_numpy(members), size), _in_turn(torch.from_numpy(views), size)
+
+
+def _in_turn(rows: Tensor, size: int) -> Tensor:
+    """Put rows (n, m) into one, (n m,): so many of the first, as many of the next, and so on, in turn."""
+    return torch.cat([part.flatten() for part in torch.split(rows, size, dim=1)])
 
 
 class _Log:

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from photoz_lit.ahead import AHEAD, in_order, side_by_side
+from photoz_lit.ahead import AHEAD, in_order
 
 PARTS = [slice(i, i + 1) for i in range(40)]
 
@@ -66,28 +66,3 @@ def test_an_error_of_a_part_is_told_in_its_place_and_ends_the_rest() -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert list(in_order([], lambda part: None, lambda *_: None, apart=True)) == []
-
-
-def test_items_are_worked_on_side_by_side_with_a_thread_of_torch_each() -> None:
-    together = threading.Barrier(3, timeout=10)
-
-    def work(item: int, stop: threading.Event) -> tuple[int, int]:
-        if item < 3:
-            together.wait()
-        return 10 * item, torch.get_num_threads()
-
-    assert side_by_side(work, range(5)) == [(10 * i, 1) for i in range(5)]
-
-
-def test_who_works_side_by_side_is_told_of_an_error_and_ends() -> None:
-    ended = []
-
-    def work(item: int, stop: threading.Event) -> None:
-        if item == 0:
-            raise ValueError("item 0")
-        ended.append((item, stop.wait(10)))
-
-    with pytest.raises(ValueError, match="item 0"):
-        side_by_side(work, range(9))
-    assert all(told for _, told in ended)
-    assert len(ended) < 4  # the others are not begun

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.models.objective import LossFunction, SoftLabels, hard_labels
 from photoz_lit.network import membership
-from photoz_lit.plain_training import BLOCK, train_head
+from photoz_lit.plain_training import BLOCK, train_head, train_heads
 from photoz_lit.training import GalaxyData, train
 
 N_BINS, N_FEATURES, N_VIEWS = 6, 5, 3
@@ -149,3 +150,31 @@ def test_a_training_that_diverges_stops(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nan at step 5: training has diverged. Lower its learning rate"):
         train_head(settings(), head_of("hard"), broken, TrainingConfig(20, 5, 8), galaxies(), tmp_path)
     assert not (tmp_path / "result.ckpt").exists()
+
+
+@pytest.mark.parametrize("finished", [(), (1,)])
+def test_hidden_heads_that_are_trained_together_are_those_of_one_after_the_other(
+    finished: tuple[int, ...], tmp_path: Path
+) -> None:
+    training, config = TrainingConfig(40, 10, 8, 0.05, 0.01, "one_cycle"), settings("single")
+    loss = loss_of("hidden")
+    heads, own = [], []
+    for i, kept in enumerate((29, 24, 27)):
+        head = HiddenHead(N_FEATURES, N_BINS, 8, torch.Generator().manual_seed(i))
+        heads.append(head.start_from(torch.from_numpy(VECTORS[0] + i), torch.full((N_BINS,), 1 / N_BINS)))
+        of_train, of_val = galaxies()
+        columns = {k: v[:kept] for k, v in of_train.columns.items()}
+        columns["cell"] = (columns["cell"] + i) % 4
+        own.append([replace(of_train, columns=columns, rows=of_train.rows[:kept]), of_val])
+    alone = [
+        train_head(config, copy.deepcopy(head), loss, training, each, tmp_path / f"alone-{i}")
+        for i, (head, each) in enumerate(zip(heads, own, strict=True))
+    ]
+    folders = [tmp_path / f"step3-{i}" for i in range(3)]
+    for i in finished:
+        shutil.copytree(tmp_path / f"alone-{i}", folders[i])
+    together = train_heads(config, heads, loss, training, own, folders)
+    for i, (ours, theirs) in enumerate(zip(together, alone, strict=True)):
+        for key, values in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[key], values, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(losses(folders[i])[1], losses(tmp_path / f"alone-{i}")[1], rtol=1e-5)

@@ -107,6 +107,51 @@ class HiddenHead(nn.Module):
         return logits[:, None]
 
 
+class HiddenHeads(nn.Module):
+    """Hidden heads of one shape, trained in the products of one: a batch has as many galaxies of each.
+
+    Weights are those of `HiddenHead`, by head first. Galaxies of the first head come first, then the others'.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    hidden_weight: Tensor
+    hidden_bias: Tensor
+    redshift_weight: Tensor
+    redshift_bias: Tensor
+
+    def __init__(self, heads: Sequence[HiddenHead]) -> None:
+        super().__init__()
+        trained = dict(heads[0].named_parameters())
+        for name in heads[0].state_dict():
+            values = torch.stack([head.state_dict()[name] for head in heads])
+            if name in trained:
+                self.register_parameter(name.replace(".", "_"), nn.Parameter(values))
+            else:
+                self.register_buffer(name, values)
+        self.names = tuple(heads[0].state_dict())
+
+    def state_of(self, i: int) -> dict[str, Tensor]:
+        """Return the weights of one head, by their names there."""
+        return {name: getattr(self, name.replace(".", "_"))[i].detach() for name in self.names}
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map embeddings (heads n, d) to logits (heads n, 1, n_bins); there is no gate."""
+        if self.training:
+            return self._logits(embedding), None
+        with torch.autocast(embedding.device.type, enabled=False):
+            return self._logits(embedding), None
+
+    def _logits(self, embedding: Tensor) -> Tensor:
+        own = embedding.reshape(len(self.mean), -1, embedding.shape[1])
+        standard = ((own - self.mean[:, None]) / self.scale[:, None]).clamp(-FARTHEST, FARTHEST)
+        hidden = torch.baddbmm(self.hidden_bias[:, None], standard, self.hidden_weight.mT)
+        hidden = nn.functional.gelu(hidden)
+        return torch.baddbmm(self.redshift_bias[:, None], hidden, self.redshift_weight.mT).flatten(0, 1)[
+            :, None
+        ]
+
+
 class Ensemble(nn.Module):
     """Heads of the same bins on one embedding as one head: the mean of their p(z).
 

@@ -6,7 +6,6 @@ labels) -> links on finished p(z) -> results. The branches of `correction` say w
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -14,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz_lit import products
-from photoz_lit.ahead import side_by_side
 from photoz_lit.checkpoints import save_checkpoint
 from photoz_lit.config import Config, to_container
 from photoz_lit.correction.finishing.chain import FILE, Chain, fit_chain
 from photoz_lit.correction.finishing.link import Arrays, Facts, Galaxies
 from photoz_lit.correction.prior import Priors
 from photoz_lit.data.splits import object_names
-from photoz_lit.device import device_of
 from photoz_lit.embeddings import embeddings_of, write_reference
 from photoz_lit.errors import ConfigError, DataError
 from photoz_lit.files import link, locked, write_arrays
@@ -142,16 +139,15 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
 
 
 def fit_members(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
-    """Fit the heads of an ensemble, on a CPU side by side; those that share Step 2 wait for it in turn."""
-    config = tasks[0].config
-    if len(tasks) == 1 or config.correction.step2 or device_of(config.trainer).type != "cpu":
-        return [fit_member(task, head) for task in tasks]
-    quiet = replace(config, trainer=replace(config.trainer, progress=False))  # a bar is one training's
-    return side_by_side(lambda task, stop: fit_member(replace(task, config=quiet, stop=stop), head), tasks)
+    """Fit Steps 2 and 3 to the rows of each subset, on the outputs of Step 1."""
+    fitted = [fit_first(task, head) for task in tasks]
+    if tasks[0].config.correction.step3:
+        fitted = fit_step3(tasks, [f.head for f in fitted])
+    return fitted
 
 
-def fit_member(task: Task, head: AnyHead) -> Fitted:
-    """Fit Steps 2 and 3 to the rows of a subset, on the outputs of Step 1."""
+def fit_first(task: Task, head: AnyHead) -> Fitted:
+    """Fit what comes before Step 3, to the rows of a subset."""
     c, (train, val) = task.config.correction, task.samples
     fitted = Fitted(head, train.grid, train.prior())
     if c.step2:
@@ -159,8 +155,6 @@ def fit_member(task: Task, head: AnyHead) -> Fitted:
     if c.rescale != "none":
         kind = cast(Literal["tau", "learnt"], c.rescale)
         fitted = Fitted(rescaled(kind, cast(Head, fitted.head), train, val), fitted.grid, fitted.prior)
-    if c.step3:
-        fitted = fit_step3(task, fitted.head)
     return fitted
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from photoz_lit.correction.losses.functions import hard_label_loss
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
-from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, Mean, PhotozNet, mixture
+from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, HiddenHeads, Mean, PhotozNet, mixture
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -223,3 +223,19 @@ def test_head_must_fit_the_encoder() -> None:
     encoder = build_encoder("net_s1", 5, 64)
     with pytest.raises(ValueError, match="gives 256 features and the head takes 8"):
         PhotozNet(encoder, Head(8, 3, 4))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_hidden_heads_together_give_what_each_gives(training: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    heads = [HiddenHead(5, 7, 4, generator) for _ in range(3)]
+    x = torch.randn(3, 6, 5, generator=generator)
+    for i, head in enumerate(heads):
+        torch.nn.init.normal_(head.redshift.weight, generator=generator)
+        head.start_from(2 * x[i] + i, torch.rand(7, generator=generator) + 0.1).train(training)
+    together = HiddenHeads(heads).train(training)
+    logits, gate = together(x.flatten(0, 1))
+    assert gate is None
+    torch.testing.assert_close(logits, torch.cat([head(own)[0] for head, own in zip(heads, x, strict=True)]))
+    for i, head in enumerate(heads):
+        torch.testing.assert_close(together.state_of(i), dict(head.state_dict()), rtol=0, atol=0)

@@ -5,7 +5,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import torch
 from astropy.table import Table
 from command import Finished, only, places, probabilities, run_well
 
@@ -33,26 +32,6 @@ def test_ensemble_is_the_mean_of_its_folds(catalogue_run: Finished, tmp_path: Pa
     second = 2 * mean - single
     assert second.min() > -1e-6
     np.testing.assert_allclose(second.sum(axis=1), 1, atol=1e-4)
-
-
-def test_heads_that_are_fitted_side_by_side_are_those_of_one_after_the_other(
-    catalogue_run: Finished, tmp_path: Path
-) -> None:
-    found, usual = [], torch.get_num_threads()
-    for threads in (1, 3):
-        copied = catalogue_run.copy(tmp_path / str(threads))
-        words = [word for word in copied.words if not word.startswith("trainer.threads=")]
-        words += ["correction.members=3", "training.hidden.max_steps=60", f"trainer.threads={threads}"]
-        try:
-            run_well("stage=classifier", "correction=best", *words)
-        finally:
-            torch.set_num_threads(usual)
-        folder = only(tmp_path / str(threads) / "runs", "classifier/correction=best,*")
-        found.append((*pdf_of(folder), sorted(place.name for place in folder.iterdir())))
-    one, several = found
-    np.testing.assert_array_equal(several[0], one[0])
-    np.testing.assert_allclose(several[1], one[1], atol=1e-4)
-    assert several[2] == one[2]
 
 
 @pytest.mark.parametrize("correction", ["best", "harmonic_ensemble"])
