@@ -164,23 +164,26 @@ def fit_step3(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
 
     Those behind a hidden layer are trained together.
     """
+    step3, pairs = tasks[0].config.correction.step3, list(zip(tasks, heads, strict=True))
+    groups = [pairs] if step3 and step3.hidden else [[pair] for pair in pairs]
+    return [fitted for group in groups for fitted in _fit_together(*zip(*group, strict=True))]
+
+
+def _fit_together(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
     config, t = tasks[0].config, tasks[0].config.training
     c, members = config.correction.step3, config.correction.members
     assert c is not None
     made = [labelled(task, head) for task, head in zip(tasks, heads, strict=True)]
     starts = np.cumsum([0, *(len(own.targets) for own in made)])
-    loss = SoftLabels(torch.cat([own.targets for own in made]))
+    targets = torch.cat([own.targets for own in made]) if len(made) > 1 else made[0].targets
     galaxies = [
         task.galaxies({"cell": start + own.of_train}, {"cell": start + own.of_val})
         for task, own, start in zip(tasks, made, starts, strict=False)
     ]
-    new = [own.head for own in made]
     folders = [task.folder / f"step3{f'-{task.member}' if members > 1 else ''}" for task in tasks]
-    if c.hidden:
-        trained = train_heads(config, new, loss, t.hidden.training(t.step3.batch_size), galaxies, folders)
-    else:
-        each, training = zip(new, galaxies, folders, strict=True), t.step3.training(checks=2)
-        trained = [train_head(config, head, loss, training, own, folder) for head, own, folder in each]
+    training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training(checks=2)
+    new = [own.head for own in made]
+    trained = train_heads(config, new, SoftLabels(targets), training, galaxies, folders)
     return [
         Fitted(head, own.table.grid, own.prior, own.table) for head, own in zip(trained, made, strict=True)
     ]

@@ -10,16 +10,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from photoz_lit.config import Config, TrainingConfig, to_container
-from photoz_lit.data.batches import VAL_BATCH, Galaxies, Picks, Stream
+from photoz_lit.data.batches import READ, VAL_BATCH, Galaxies, Picks, Stream
 from photoz_lit.device import autocast, device_of, threads_for
 from photoz_lit.files import beside
 from photoz_lit.grids import Bools
@@ -38,16 +39,17 @@ class Gathered:
     """Galaxies of a split; embeddings that take less than half of the device's memory are kept there."""
 
     def __init__(self, galaxies: Galaxies, membership: Bools, device: torch.device) -> None:
-        embeddings, rows = galaxies.inputs, torch.from_numpy(galaxies.rows)
+        embeddings: Any = galaxies.inputs
+        rows = galaxies.rows
         columns = galaxies.columns | {"member": membership[galaxies.columns["r_slice"]]}
         self.columns = {name: torch.tensor(column, device=device) for name, column in columns.items()}
-        size = len(embeddings) * len(rows) * embeddings[0, 0].nbytes
-        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
-            parts = [torch.from_numpy(view[galaxies.rows]).to(device) for view in embeddings]
-            self.embeddings, rows = torch.cat(parts), torch.arange(len(rows), device=device)
-        else:
-            self.embeddings = torch.from_numpy(embeddings).flatten(0, 1)
-        self.rows, self.n, self.device = rows, len(self.embeddings) // len(embeddings), device
+        if device.type == "cuda":
+            distinct = np.unique(rows)
+            size = len(embeddings) * len(distinct) * embeddings[0, 0].nbytes
+            if size < torch.cuda.mem_get_info(device)[0] / 2:
+                embeddings, rows = held(embeddings, distinct, device), np.searchsorted(distinct, rows)
+        self.embeddings, self.n = torch.as_tensor(embeddings).flatten(0, 1), embeddings.shape[1]
+        self.rows, self.device = torch.from_numpy(rows).to(self.embeddings.device), device
 
     def batches(self, members: Tensor, views: Tensor, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield batches of so many galaxies, each in its view."""
@@ -60,6 +62,16 @@ class Gathered:
             found["inputs"] = self.embeddings.index_select(0, place).to(self.device).float()
             for at in range(0, len(own), size):
                 yield {name: column[at : at + size] for name, column in found.items()}
+
+
+def held(embeddings: NDArray[np.floating[Any]], rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Return rows of embeddings (views, N, d) in the memory of a device, (views, n, d)."""
+    dtype = torch.from_numpy(embeddings[:0]).dtype
+    found = torch.empty((len(embeddings), len(rows), embeddings.shape[2]), dtype=dtype, device=device)
+    for view, place in zip(embeddings, found, strict=True):
+        for part in (slice(i, i + READ) for i in range(0, len(rows), READ)):
+            place[part] = torch.from_numpy(view[rows[part]])
+    return found
 
 
 class Adam:
@@ -150,7 +162,7 @@ def _fit(
     of_train, of_val = ([own[i] for own in galaxies] for i in (0, 1))
     of_val = [replace(own, inputs=own.inputs[:1]) for own in of_val]
     train, val = (Gathered(_joined(own), membership(config), device) for own in (of_train, of_val))
-    n_val = len(of_val[0])
+    (n_val,) = {len(own) for own in of_val}
     to_validate = _in_turn(torch.arange(n * n_val).view(n, n_val), VAL_BATCH)
     head = heads[0] if n == 1 else HiddenHeads(cast(Sequence[HiddenHead], heads))
     head.to(device)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from photoz_lit import plain_training
 from photoz_lit.config import Config, LoggerConfig, TrainerConfig, TrainingConfig
 from photoz_lit.config.schema import SurveyConfig
 from photoz_lit.data.batches import Galaxies, Stream
@@ -21,7 +22,7 @@ from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.models.objective import LossFunction, SoftLabels, hard_labels
 from photoz_lit.network import membership
-from photoz_lit.plain_training import BLOCK, train_head, train_heads
+from photoz_lit.plain_training import BLOCK, held, train_head, train_heads
 from photoz_lit.training import GalaxyData, train
 
 N_BINS, N_FEATURES, N_VIEWS = 6, 5, 3
@@ -154,27 +155,41 @@ def test_a_training_that_diverges_stops(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("finished", [(), (1,)])
 def test_hidden_heads_that_are_trained_together_are_those_of_one_after_the_other(
-    finished: tuple[int, ...], tmp_path: Path
+    finished: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plain_training, "BLOCK", 60)  # of several that are read, and validated with
+    monkeypatch.setattr(plain_training, "VAL_BATCH", 8)
     training, config = TrainingConfig(40, 10, 8, 0.05, 0.01, "one_cycle"), settings("single")
-    loss = loss_of("hidden")
+    targets = torch.softmax(torch.randn(3, 4, 1, N_BINS), dim=-1)
     heads, own = [], []
     for i, kept in enumerate((29, 24, 27)):
         head = HiddenHead(N_FEATURES, N_BINS, 8, torch.Generator().manual_seed(i))
         heads.append(head.start_from(torch.from_numpy(VECTORS[0] + i), torch.full((N_BINS,), 1 / N_BINS)))
         of_train, of_val = galaxies()
-        columns = {k: v[:kept] for k, v in of_train.columns.items()}
-        columns["cell"] = (columns["cell"] + i) % 4
+        columns = {name: column[:kept] for name, column in of_train.columns.items()}
         own.append([replace(of_train, columns=columns, rows=of_train.rows[:kept]), of_val])
     alone = [
-        train_head(config, copy.deepcopy(head), loss, training, each, tmp_path / f"alone-{i}")
-        for i, (head, each) in enumerate(zip(heads, own, strict=True))
+        train_head(
+            config, copy.deepcopy(head), SoftLabels(own_targets), training, each, tmp_path / f"alone-{i}"
+        )
+        for i, (head, own_targets, each) in enumerate(zip(heads, targets, own, strict=True))
     ]
     folders = [tmp_path / f"step3-{i}" for i in range(3)]
     for i in finished:
         shutil.copytree(tmp_path / f"alone-{i}", folders[i])
-    together = train_heads(config, heads, loss, training, own, folders)
+    joint = [
+        [replace(g, columns=g.columns | {"cell": 4 * i + g.columns["cell"]}) for g in each]
+        for i, each in enumerate(own)
+    ]
+    together = train_heads(config, heads, SoftLabels(targets.flatten(0, 1)), training, joint, folders)
     for i, (ours, theirs) in enumerate(zip(together, alone, strict=True)):
         for key, values in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[key], values, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(losses(folders[i])[1], losses(tmp_path / f"alone-{i}")[1], rtol=1e-5)
+
+
+def test_a_device_holds_the_rows_that_are_asked_for_view_by_view() -> None:
+    rows = np.array([40, 3, 17])
+    found = held(VECTORS.astype(np.float16), rows, torch.device("cpu"))
+    assert found.dtype == torch.float16
+    np.testing.assert_array_equal(found.numpy(), VECTORS.astype(np.float16)[:, rows])

@@ -18,7 +18,8 @@ from photoz_lit.files import read_json
 log = logging.getLogger(__name__)
 
 LONGEST = 150  # bytes of settings of a stage in the name of a folder
-NAME = 215  # bytes of such a name, to which others add: file systems hold 255
+NAME = 230  # bytes of a whole name up to which they are spelt: file systems hold 255, and others add to it
+SEED = 25  # bytes that a seed may take in it
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 AFTER = {"representation": ("representation",), "classifier": ("representation", "classifier")}
 
@@ -96,7 +97,7 @@ def folder_names(config: Config, differs: dict[str, Any], groups: dict[str, str]
     part = "correction."
     switches = [f"{k.removeprefix(part)}={v}" for k, v in differs.items() if k.startswith(part)]
     first, last = f"correction={_text(correction)}{head}{common}", f",seed={config.seed}"
-    own = spelt("classifier", {}, min(LONGEST, max(0, NAME - len((first + last).encode()))))
+    own = spelt("classifier", {}, min(LONGEST, max(0, NAME - SEED - len(first.encode()))))
     return {
         "spelt": "".join(f"{key}={value}\n" for key, value in sorted((groups | differs).items())),
         "label": f"{correction} · {', '.join(switches)}" if switches else correction,

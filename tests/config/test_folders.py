@@ -156,8 +156,18 @@ def test_settings_of_both_stages_fit_into_one_name() -> None:
     )
     assert long != other
     assert all(
-        len(n.encode()) <= 215 and ",settings=" in n and "survey.n_bins=88" in n for n in (long, other)
+        len(n.encode()) <= 230 and ",settings=" in n and "survey.n_bins=88" in n for n in (long, other)
     )
+
+
+def test_runs_of_a_sweep_of_seeds_are_named_alike_however_long_the_names() -> None:
+    words = ("correction=skip_balanced", "head=single", "training.representation.lr=0.0123")
+    for i in range(1, 100, 2):
+        own = (*words, "training.step2.lr=0.0077", f"training.step3.lr=0.{'1' * i}")
+        names = [
+            folder("classifier", *own, f"seed={seed}").rpartition(",seed=")[0] for seed in (9, 10, 12345)
+        ]
+        assert len(set(names)) == 1
 
 
 def test_differences_name_the_keys() -> None:

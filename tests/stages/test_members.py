@@ -1,12 +1,19 @@
 """Ensembles within one run, and `correction=best`."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from astropy.table import Table
 from command import Finished, only, places, probabilities, run_well
+
+from photoz_lit.fitting import Fitted, Task
+from photoz_lit.models.heads import AnyHead
+from photoz_lit.stages import classifier
 
 
 def pdf_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +39,25 @@ def test_ensemble_is_the_mean_of_its_folds(catalogue_run: Finished, tmp_path: Pa
     second = 2 * mean - single
     assert second.min() > -1e-6
     np.testing.assert_allclose(second.sum(axis=1), 1, atol=1e-4)
+
+
+def test_heads_behind_a_hidden_layer_are_fitted_together_to_what_each_would_be(
+    catalogue_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = classifier.fit_step3
+
+    def compared(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
+        found = together(tasks, heads)
+        for task, head, ours in zip(tasks, heads, found, strict=True):
+            (alone,) = together([replace(task, folder=tmp_path / "alone")], [head])
+            for key, values in alone.head.state_dict().items():
+                torch.testing.assert_close(ours.head.state_dict()[key], values, rtol=1e-3, atol=1e-4)
+        return found
+
+    monkeypatch.setattr(classifier, "fit_step3", compared)
+    words = ("correction.members=3", "training.hidden.max_steps=60", "trainer.precision=32-true")
+    run_well("stage=classifier", "correction=best", *words, *catalogue_run.copy(tmp_path).words)
+    assert len(list((tmp_path / "alone").glob("step3-*/result.ckpt"))) == 3
 
 
 @pytest.mark.parametrize("correction", ["best", "harmonic_ensemble"])
