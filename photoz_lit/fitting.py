@@ -148,7 +148,7 @@ def fit_step2(task: Task, head: AnyHead) -> Fitted:
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class _Begun:
     """What a head of Step 3 begins with: labels of occupied cells, and the cells of its galaxies."""
 
     table: LabelTable
@@ -170,15 +170,16 @@ def fit_step3(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
 
 
 def _fit_together(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
+    """Fit new outputs of one head, or of several hidden ones; their labels stand one's after the other's."""
     config, t = tasks[0].config, tasks[0].config.training
     c, members = config.correction.step3, config.correction.members
     assert c is not None
-    made = [labelled(task, head) for task, head in zip(tasks, heads, strict=True)]
-    starts = np.cumsum([0, *(len(own.targets) for own in made)])
+    made = [_begin_step3(task, head) for task, head in zip(tasks, heads, strict=True)]
+    starts = np.cumsum([0, *(len(own.targets) for own in made[:-1])])
     targets = torch.cat([own.targets for own in made]) if len(made) > 1 else made[0].targets
     galaxies = [
         task.galaxies({"cell": start + own.of_train}, {"cell": start + own.of_val})
-        for task, own, start in zip(tasks, made, starts, strict=False)
+        for task, own, start in zip(tasks, made, starts, strict=True)
     ]
     folders = [task.folder / f"step3{f'-{task.member}' if members > 1 else ''}" for task in tasks]
     training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training(checks=2)
@@ -189,8 +190,8 @@ def _fit_together(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitte
     ]
 
 
-def labelled(task: Task, head: AnyHead) -> Labelled:
-    """Make the labels of Step 3 from the estimates of a head, and new outputs."""
+def _begin_step3(task: Task, head: AnyHead) -> _Begun:
+    """Make the labels of Step 3 from the estimates of a head of Step 1 or 2, and new outputs."""
     config, c, s = task.config, task.config.correction.step3, task.config.survey
     assert c is not None
     grid, (train, val) = s.grid(), task.samples
@@ -219,7 +220,7 @@ def labelled(task: Task, head: AnyHead) -> Labelled:
         np.concatenate([p.r_slice * grid.n_bins + p.z_bin for p in (train, val)]), return_inverse=True
     )
     targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
-    return Labelled(table, prior, new, targets, *np.split(index, [len(train.spec_z)]))
+    return _Begun(table, prior, new, targets, *np.split(index, [len(train.spec_z)]))
 
 
 def rescaled(kind: Literal["tau", "learnt"], head: Head, train: Sample, val: Sample) -> Head:

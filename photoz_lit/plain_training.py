@@ -20,7 +20,7 @@ from torch.optim.adamw import adamw
 
 from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from photoz_lit.config import Config, TrainingConfig, to_container
-from photoz_lit.data.batches import READ, VAL_BATCH, Galaxies, Picks, Stream
+from photoz_lit.data.batches import VAL_BATCH, Galaxies, Picks, Stream, copy_rows
 from photoz_lit.device import autocast, device_of, threads_for
 from photoz_lit.files import beside
 from photoz_lit.grids import Bools
@@ -69,8 +69,7 @@ def held(embeddings: NDArray[np.floating[Any]], rows: NDArray[np.int64], device:
     dtype = torch.from_numpy(embeddings[:0]).dtype
     found = torch.empty((len(embeddings), len(rows), embeddings.shape[2]), dtype=dtype, device=device)
     for view, place in zip(embeddings, found, strict=True):
-        for part in (slice(i, i + READ) for i in range(0, len(rows), READ)):
-            place[part] = torch.from_numpy(view[rows[part]])
+        copy_rows(view, rows, place)
     return found
 
 
@@ -191,13 +190,7 @@ def _fit(
             head.eval()
             with torch.no_grad(), precision:
                 for batch in val.batches(to_validate, torch.zeros_like(to_validate), n * VAL_BATCH):
-                    z_logits, gate_logits = head(batch["inputs"])
-                    m = len(z_logits) // n
-                    for i in range(n):
-                        part = slice(i * m, (i + 1) * m)
-                        logits = z_logits[part], None if gate_logits is None else gate_logits[part]
-                        columns = {name: column[part] for name, column in batch.items()}
-                        loss_of_val[i] += m * loss_function(logits, columns)
+                    loss_of_val += torch.stack(_losses(loss_function, head(batch["inputs"]), batch, n))
             for i, found in enumerate((loss_of_val / n_val).tolist()):
                 row = {"epoch": epoch, "step": step, "train_loss": float(total) / every, "val_loss": found}
                 notes[i](row)
@@ -206,6 +199,18 @@ def _fit(
                     weights = head.state_of(i) if isinstance(head, HiddenHeads) else head.state_dict()
                     least[i], best[i] = found, {k: v.to("cpu", copy=True) for k, v in weights.items()}
     return best
+
+
+def _losses(
+    loss_function: LossFunction, logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor], n: int
+) -> list[Tensor]:
+    """Return the loss of each of n heads, summed over its galaxies of a batch."""
+    z_logits, gate_logits = logits
+    m, found = len(z_logits) // n, []
+    for part in (slice(i * m, (i + 1) * m) for i in range(n)):
+        own = z_logits[part], None if gate_logits is None else gate_logits[part]
+        found.append(m * loss_function(own, {name: column[part] for name, column in batch.items()}))
+    return found
 
 
 def _joined(galaxies: Sequence[Galaxies]) -> Galaxies:

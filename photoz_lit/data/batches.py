@@ -56,12 +56,17 @@ class Galaxies(Dataset[dict[str, Any]]):
         inputs = np.asarray(self.inputs)
         dtype = torch.from_numpy(inputs[:0]).dtype
         held = torch.empty((len(self), *inputs.shape[1:]), dtype=dtype, device=device)
-        order = np.argsort(self.rows)  # as they lie in the file
-        for part in np.split(order, range(READ, len(order), READ)):
-            found = np.ascontiguousarray(inputs[self.rows[part]])
-            held[torch.from_numpy(part).to(device)] = torch.from_numpy(found).to(device)
+        copy_rows(inputs, self.rows, held)
         columns = {name: torch.from_numpy(column).to(device) for name, column in self.columns.items()}
         return Galaxies(held, columns, torch.arange(len(self), device=device))
+
+
+def copy_rows(array: NDArray[Any], rows: Ints, out: Tensor) -> None:
+    """Copy rows of an array to a tensor on any device, (n, ...), some at a time, as they lie in the file."""
+    order = np.argsort(rows)
+    for part in np.split(order, range(READ, len(order), READ)):
+        found = torch.from_numpy(np.ascontiguousarray(array[rows[part]]))
+        out[torch.from_numpy(part).to(out.device)] = found.to(out.device)
 
 
 @dataclass(eq=False)

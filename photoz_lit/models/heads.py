@@ -147,9 +147,8 @@ class HiddenHeads(nn.Module):
         standard = ((own - self.mean[:, None]) / self.scale[:, None]).clamp(-FARTHEST, FARTHEST)
         hidden = torch.baddbmm(self.hidden_bias[:, None], standard, self.hidden_weight.mT)
         hidden = nn.functional.gelu(hidden)
-        return torch.baddbmm(self.redshift_bias[:, None], hidden, self.redshift_weight.mT).flatten(0, 1)[
-            :, None
-        ]
+        logits = torch.baddbmm(self.redshift_bias[:, None], hidden, self.redshift_weight.mT)
+        return logits.flatten(0, 1)[:, None]
 
 
 class Ensemble(nn.Module):

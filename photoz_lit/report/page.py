@@ -41,6 +41,7 @@ def write_report(output_dir: Path, family: str | None = None) -> tuple[Path, Pat
     if not gathered.runs:
         raise _nothing_finished(output_dir, family, gathered)
     calibrated, broken = read_calibrated(output_dir, family)
+    # Every other run is drawn by the other process, and waited for after those that are drawn here.
     others = {run.folder: aside(draw_labels, run.folder, run.survey) for run in gathered.runs[1::2]}
     for run in (*gathered.runs[::2], *gathered.runs[1::2]):
         try:

@@ -140,13 +140,13 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
 
 def fit_members(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
     """Fit Steps 2 and 3 to the rows of each subset, on the outputs of Step 1."""
-    fitted = [fit_first(task, head) for task in tasks]
+    fitted = [fit_before_step3(task, head) for task in tasks]
     if tasks[0].config.correction.step3:
         fitted = fit_step3(tasks, [f.head for f in fitted])
     return fitted
 
 
-def fit_first(task: Task, head: AnyHead) -> Fitted:
+def fit_before_step3(task: Task, head: AnyHead) -> Fitted:
     """Fit what comes before Step 3, to the rows of a subset."""
     c, (train, val) = task.config.correction, task.samples
     fitted = Fitted(head, train.grid, train.prior())

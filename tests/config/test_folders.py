@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from command import parsed
 
 from photoz_lit import config as settings
+from photoz_lit.config.folders import folder_names
 
 
 def folder(stage: str, *words: str) -> str:
@@ -161,13 +164,12 @@ def test_settings_of_both_stages_fit_into_one_name() -> None:
 
 
 def test_runs_of_a_sweep_of_seeds_are_named_alike_however_long_the_names() -> None:
-    words = ("correction=skip_balanced", "head=single", "training.representation.lr=0.0123")
-    for i in range(1, 100, 2):
-        own = (*words, "training.step2.lr=0.0077", f"training.step3.lr=0.{'1' * i}")
-        names = [
-            folder("classifier", *own, f"seed={seed}").rpartition(",seed=")[0] for seed in (9, 10, 12345)
-        ]
-        assert len(set(names)) == 1
+    config = parsed("stage=classifier", "correction=skip_balanced", "head=single")
+    common = {"training.representation.lr": 0.0123, "training.step2.lr": 0.0077}
+    for n in range(1, 200):
+        differs = common | {"training.step3.lr": "1" * n}
+        names = [folder_names(replace(config, seed=s), differs, {})["classifier"] for s in (9, 10, 12345)]
+        assert len({name.rpartition(",seed=")[0] for name in names}) == 1
 
 
 def test_differences_name_the_keys() -> None:
