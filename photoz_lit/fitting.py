@@ -31,7 +31,7 @@ from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, mixture
 from photoz_lit.models.objective import SoftLabels
 from photoz_lit.network import membership, new_outputs
-from photoz_lit.plain_training import train_head, train_heads
+from photoz_lit.plain_training import Fit, train_heads
 
 Floats = NDArray[np.float64]
 
@@ -123,28 +123,34 @@ def predict(
         yield mixture(*head(x.float())).cpu().numpy()
 
 
-def fit_step2(task: Task, head: AnyHead) -> Fitted:
-    """Fit the redshift outputs again, against the distribution-induced residual; its result is cached.
+def fit_step2(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
+    """Fit the redshift outputs again, against the distribution-induced residual; results are cached.
 
-    All corrections with the same subset, loss and weights share it.
+    All corrections with the same subset, loss and weights share them.
     """
-    config, c, step2 = task.config, task.config.correction, task.config.correction.step2
+    config = tasks[0].config
+    c, t, step2 = config.correction, config.training.step2, config.correction.step2
     assert step2 is not None
-    train, val = task.samples
-    loss = loss_module(step2.loss.name).Loss(step2.loss, train)
-    own = [loss.columns(sample) | {"z_bin": sample.z_bin} for sample in (train, val)]
-    if train.weight is not None:
-        own[0]["weight"] = train.weight
-    part: list[int | str] = ["part", task.member] if c.leaves_out else []
-    if c.subset:
-        part = [c.subset.threshold, c.subset.fold + task.member]
-    t = config.training.step2
-    key = digest_of([task.representation, part, c.views, asdict(t), asdict(step2)])
-    above = config.folder("representation")
-    with locked(above):
+    fits, losses, above = list[Fit](), [], config.folder("representation")
+    for task in tasks:
+        train, val = task.samples
+        loss = loss_module(step2.loss.name).Loss(step2.loss, train)
+        own = [loss.columns(sample) | {"z_bin": sample.z_bin} for sample in (train, val)]
+        if train.weight is not None:
+            own[0]["weight"] = train.weight
+        part: list[int | str] = ["part", task.member] if c.leaves_out else []
+        if c.subset:
+            part = [c.subset.threshold, c.subset.fold + task.member]
+        key = digest_of([task.representation, part, c.views, asdict(t), asdict(step2)])
         galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
-        head = train_head(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder)
-    return Fitted(head, train.grid, loss.implicit_prior())
+        fits.append(Fit(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder))
+        losses.append(loss)
+    with locked(above):
+        heads = train_heads(fits)
+    return [
+        Fitted(head, task.samples[0].grid, loss.implicit_prior())
+        for head, task, loss in zip(heads, tasks, losses, strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,38 +161,24 @@ class _Begun:
     prior: Floats
     head: AnyHead  # new
     targets: Tensor  # (cells, n_outputs, n_bins)
-    of_train: NDArray[np.int64]  # (n,): place in the targets
-    of_val: NDArray[np.int64]
+    cells: tuple[NDArray[np.int64], NDArray[np.int64]]  # of training and validation: places in the targets
 
 
 def fit_step3(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
-    """Fit new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual).
-
-    Those behind a hidden layer are trained together.
-    """
-    step3, pairs = tasks[0].config.correction.step3, list(zip(tasks, heads, strict=True))
-    groups = [pairs] if step3 and step3.hidden else [[pair] for pair in pairs]
-    return [fitted for group in groups for fitted in _fit_together(*zip(*group, strict=True))]
-
-
-def _fit_together(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
-    """Fit new outputs of one head, or of several hidden ones; their labels stand one's after the other's."""
+    """Fit new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual)."""
     config, t = tasks[0].config, tasks[0].config.training
     c, members = config.correction.step3, config.correction.members
     assert c is not None
-    made = [_begin_step3(task, head) for task, head in zip(tasks, heads, strict=True)]
-    starts = np.cumsum([0, *(len(own.targets) for own in made[:-1])])
-    targets = torch.cat([own.targets for own in made]) if len(made) > 1 else made[0].targets
-    galaxies = [
-        task.galaxies({"cell": start + own.of_train}, {"cell": start + own.of_val})
-        for task, own, start in zip(tasks, made, starts, strict=True)
-    ]
-    folders = [task.folder / f"step3{f'-{task.member}' if members > 1 else ''}" for task in tasks]
     training = t.hidden.training(t.step3.batch_size) if c.hidden else t.step3.training(checks=2)
-    new = [own.head for own in made]
-    trained = train_heads(config, new, SoftLabels(targets), training, galaxies, folders)
+    begun = [_begin_step3(task, head) for task, head in zip(tasks, heads, strict=True)]
+    fits = []
+    for task, own in zip(tasks, begun, strict=True):
+        galaxies = task.galaxies(*({"cell": cells} for cells in own.cells))
+        folder = task.folder / f"step3{f'-{task.member}' if members > 1 else ''}"
+        fits.append(Fit(config, own.head, SoftLabels(own.targets), training, galaxies, folder))
     return [
-        Fitted(head, own.table.grid, own.prior, own.table) for head, own in zip(trained, made, strict=True)
+        Fitted(head, own.table.grid, own.prior, own.table)
+        for head, own in zip(train_heads(fits), begun, strict=True)
     ]
 
 
@@ -220,7 +212,8 @@ def _begin_step3(task: Task, head: AnyHead) -> _Begun:
         np.concatenate([p.r_slice * grid.n_bins + p.z_bin for p in (train, val)]), return_inverse=True
     )
     targets = torch.from_numpy(table.rows(*np.divmod(cells, grid.n_bins)))
-    return _Begun(table, prior, new, targets, *np.split(index, [len(train.spec_z)]))
+    of_train, of_val = np.split(index, [len(train.spec_z)])
+    return _Begun(table, prior, new, targets, (of_train, of_val))
 
 
 def rescaled(kind: Literal["tau", "learnt"], head: Head, train: Sample, val: Sample) -> Head:

@@ -8,7 +8,7 @@ rounding. Nothing waits for the device between two checks. A training that is in
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,12 +20,13 @@ from torch.optim.adamw import adamw
 
 from photoz_lit.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from photoz_lit.config import Config, TrainingConfig, to_container
+from photoz_lit.correction.losses.sample import Logits
 from photoz_lit.data.batches import VAL_BATCH, Galaxies, Picks, Stream, copy_rows
 from photoz_lit.device import autocast, device_of, threads_for
 from photoz_lit.files import beside
 from photoz_lit.grids import Bools
-from photoz_lit.models.heads import AnyHead, Head, HiddenHead, HiddenHeads, Trainable
-from photoz_lit.models.objective import LossFunction, check_loss, rate
+from photoz_lit.models.heads import AnyHead, Head, Heads, Trainable
+from photoz_lit.models.objective import LossFunction, SoftLabels, check_loss, rate
 from photoz_lit.network import membership
 from photoz_lit.progress import counted
 
@@ -99,77 +100,59 @@ class Adam:
         )
 
 
-def train_head(
-    config: Config,
-    head: AnyHead,
-    loss_function: LossFunction,
-    training: TrainingConfig,
-    galaxies: list[Galaxies],
-    folder: Path,
-    trainable: Trainable = "redshift_outputs",
-) -> AnyHead:
-    """Train a head, and return it as it was where the validation loss was lowest.
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a head is trained to; `folder` gets `result.ckpt`."""
 
-    Its redshift outputs are trained, while the gate stays as it is, or all of it. `galaxies` are those to
-    train on and to validate with, their inputs embeddings (views, N, d).
-    `folder` gets `result.ckpt`; a training that is finished there is not repeated.
+    config: Config
+    head: AnyHead
+    loss: LossFunction
+    training: TrainingConfig
+    galaxies: list[Galaxies]  # to train on and to validate with, their inputs embeddings (views, N, d)
+    folder: Path
+
+
+def train_heads(fits: Sequence[Fit], trainable: Trainable = "redshift_outputs") -> list[AnyHead]:
+    """Train a head, or several of one shape together, to what each would be alone but for rounding.
+
+    Each is returned as it was where its validation loss was lowest. Redshift outputs are trained, while the
+    gate stays as it is, or all of a head. A training that is finished in its folder is not repeated.
+
+    Those together have the same settings and embeddings, and as many galaxies to validate with. The training
+    loss in their logs is the mean over them.
     """
-    for part in head.modules():
-        if isinstance(part, Head) and part.gate is not None:
-            part.gate.requires_grad_(trainable == "all")
-    return train_heads(config, [head], loss_function, training, [galaxies], [folder])[0]
-
-
-def train_heads(
-    config: Config,
-    heads: Sequence[AnyHead],
-    loss_function: LossFunction,
-    training: TrainingConfig,
-    galaxies: Sequence[list[Galaxies]],
-    folders: Sequence[Path],
-) -> list[AnyHead]:
-    """Train a head, or hidden ones of one shape together, to what each would be alone but for rounding.
-
-    The galaxies of all have the same embeddings, and as many are validated with. The training loss in the
-    logs is the mean over the heads that are trained together.
-    """
-    for folder, (of_train, _) in zip(folders, galaxies, strict=True):
-        log.info("fitting %s on %d galaxies", folder.name.partition("-")[0], len(of_train))
-        folder.mkdir(parents=True, exist_ok=True)
-    results = [folder / "result.ckpt" for folder in folders]
+    for fit in fits:
+        log.info("fitting %s on %d galaxies", fit.folder.name.partition("-")[0], len(fit.galaxies[0]))
+        fit.folder.mkdir(parents=True, exist_ok=True)
+        for part in fit.head.modules():
+            if isinstance(part, Head) and part.gate is not None:
+                part.gate.requires_grad_(trainable == "all")
+    results = [fit.folder / "result.ckpt" for fit in fits]
     if left := [i for i, result in enumerate(results) if not result.is_file()]:
-        own = [heads[i] for i in left], [galaxies[i] for i in left], [folders[i] for i in left]
-        for i, weights in zip(left, _fit(config, loss_function, training, *own), strict=True):
+        for i, weights in zip(left, _trained([fits[i] for i in left]), strict=True):
             plain = {"state_dict": {PREFIX + key: values for key, values in weights.items()}}
-            save_checkpoint(results[i], plain | {"settings": to_container(config)})
-    for head, result in zip(heads, results, strict=True):
+            save_checkpoint(results[i], plain | {"settings": to_container(fits[i].config)})
+    for fit, result in zip(fits, results, strict=True):
         saved = load_checkpoint(result)["state_dict"].items()
-        load_weights(head, {k.removeprefix(PREFIX): v for k, v in saved if k.startswith(PREFIX)}, result)
-    return list(heads)
+        load_weights(fit.head, {k.removeprefix(PREFIX): v for k, v in saved if k.startswith(PREFIX)}, result)
+    return [fit.head for fit in fits]
 
 
-def _fit(
-    config: Config,
-    loss_function: LossFunction,
-    training: TrainingConfig,
-    heads: Sequence[AnyHead],
-    galaxies: Sequence[list[Galaxies]],
-    folders: Sequence[Path],
-) -> list[dict[str, Tensor]]:
+def _trained(fits: Sequence[Fit]) -> list[dict[str, Tensor]]:
     """Return the weights of each head's lowest validation loss."""
-    device, every, size, n = device_of(config.trainer), training.check_every, training.batch_size, len(heads)
-    of_train, of_val = ([own[i] for own in galaxies] for i in (0, 1))
+    config, training, n = fits[0].config, fits[0].training, len(fits)
+    device, every, size = device_of(config.trainer), training.check_every, training.batch_size
+    of_train, of_val = ([fit.galaxies[i] for fit in fits] for i in (0, 1))
     of_val = [replace(own, inputs=own.inputs[:1]) for own in of_val]
     train, val = (Gathered(_joined(own), membership(config), device) for own in (of_train, of_val))
     (n_val,) = {len(own) for own in of_val}
     to_validate = _in_turn(torch.arange(n * n_val).view(n, n_val), VAL_BATCH)
-    head = heads[0] if n == 1 else HiddenHeads(cast(Sequence[HiddenHead], heads))
+    head = fits[0].head if n == 1 else Heads(cast(Sequence[Head], [fit.head for fit in fits]))
     head.to(device)
-    if isinstance(loss_function, nn.Module):
-        loss_function.to(device)
+    losses = _Losses([fit.loss for fit in fits], device)
     parameters = [p for p in head.parameters() if p.requires_grad]
     adam, best, least = Adam(parameters, training.weight_decay), [dict[str, Tensor]()] * n, [torch.inf] * n
-    notes = [_Log(config, folder) for folder in folders]
+    notes = [_Log(config, fit.folder) for fit in fits]
     precision, multiplications = autocast(config.trainer), size * sum(p.numel() for p in parameters)
     with (
         threads_for(multiplications),
@@ -182,35 +165,55 @@ def _fit(
             head.train()
             for step, batch in enumerate(train.batches(members, views, n * size), epoch * every):
                 with precision:
-                    loss = loss_function(head(batch["inputs"]), batch)
-                # A mean over galaxies of n heads: each gets the gradient that it would have alone.
-                adam.step(torch.autograd.grad(n * loss, parameters), training.lr * rate(training, step))
+                    loss = losses.sum(head(batch["inputs"]), batch)
+                adam.step(torch.autograd.grad(loss, parameters), training.lr * rate(training, step))
                 total += loss.detach()
                 tick(1)
             head.eval()
             with torch.no_grad(), precision:
                 for batch in val.batches(to_validate, torch.zeros_like(to_validate), n * VAL_BATCH):
-                    loss_of_val += torch.stack(_losses(loss_function, head(batch["inputs"]), batch, n))
+                    found = torch.stack(losses.each(head(batch["inputs"]), batch))
+                    loss_of_val += len(batch["inputs"]) // n * found
             for i, found in enumerate((loss_of_val / n_val).tolist()):
-                row = {"epoch": epoch, "step": step, "train_loss": float(total) / every, "val_loss": found}
-                notes[i](row)
+                mean = float(total) / (n * every)
+                notes[i]({"epoch": epoch, "step": step, "train_loss": mean, "val_loss": found})
                 check_loss(found, step + 1, training.lr)
                 if found < least[i]:
-                    weights = head.state_of(i) if isinstance(head, HiddenHeads) else head.state_dict()
+                    weights = head.state_of(i) if isinstance(head, Heads) else head.state_dict()
                     least[i], best[i] = found, {k: v.to("cpu", copy=True) for k, v in weights.items()}
     return best
 
 
-def _losses(
-    loss_function: LossFunction, logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor], n: int
-) -> list[Tensor]:
-    """Return the loss of each of n heads, summed over its galaxies of a batch."""
-    z_logits, gate_logits = logits
-    m, found = len(z_logits) // n, []
-    for part in (slice(i * m, (i + 1) * m) for i in range(n)):
-        own = z_logits[part], None if gate_logits is None else gate_logits[part]
-        found.append(m * loss_function(own, {name: column[part] for name, column in batch.items()}))
-    return found
+class _Losses:
+    """Losses of n heads, which a batch has as many galaxies of each for: the first one's first."""
+
+    def __init__(self, own: Sequence[LossFunction], device: torch.device) -> None:
+        self.own = [loss.to(device) if isinstance(loss, nn.Module) else loss for loss in own]
+        self.soft: SoftLabels | None = None  # those of all, whose labels stand one's after the other's
+        if len(own) > 1 and all(isinstance(loss, SoftLabels) for loss in own):
+            targets = [cast(SoftLabels, loss).targets for loss in own]
+            self.soft = SoftLabels(torch.cat(targets))
+            starts = np.cumsum([0, *(len(part) for part in targets[:-1])])
+            self.starts = torch.from_numpy(starts)[:, None].to(device)
+
+    def each(self, logits: Logits, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Return the loss of each head."""
+        m, found = len(logits[0]) // len(self.own), []
+        for i, loss in enumerate(self.own):
+            part = slice(i * m, (i + 1) * m)
+            own = logits[0][part], None if logits[1] is None else logits[1][part]
+            found.append(loss(own, {name: column[part] for name, column in batch.items()}))
+        return found
+
+    def sum(self, logits: Logits, batch: dict[str, Tensor]) -> Tensor:
+        """Return the sum of the losses: each head gets the gradient that it would have alone."""
+        if len(self.own) == 1:
+            return self.own[0](logits, batch)
+        if self.soft is None:
+            return torch.stack(self.each(logits, batch)).sum()
+        cells = (batch["cell"].view(len(self.own), -1) + self.starts).flatten()
+        loss: Tensor = len(self.own) * self.soft(logits, batch | {"cell": cells})
+        return loss
 
 
 def _joined(galaxies: Sequence[Galaxies]) -> Galaxies:

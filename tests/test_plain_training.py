@@ -5,6 +5,7 @@ import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.models.objective import LossFunction, SoftLabels, hard_labels
 from photoz_lit.network import membership
-from photoz_lit.plain_training import BLOCK, held, train_head, train_heads
+from photoz_lit.plain_training import BLOCK, Fit, held, train_heads
 from photoz_lit.training import GalaxyData, train
 
 N_BINS, N_FEATURES, N_VIEWS = 6, 5, 3
@@ -57,6 +58,11 @@ def head_of(kind: str) -> AnyHead:
 def loss_of(kind: str) -> LossFunction:
     labels = torch.softmax(torch.randn(4, 1 if kind == "hidden" else 2, N_BINS), dim=-1)
     return hard_labels if kind == "hard" else SoftLabels(labels)
+
+
+def train_head(*fit: Any) -> AnyHead:
+    """Train a head alone."""
+    return train_heads([Fit(*fit)])[0]
 
 
 def by_lightning(
@@ -154,38 +160,38 @@ def test_a_training_that_diverges_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", [(), (1,)])
-def test_hidden_heads_that_are_trained_together_are_those_of_one_after_the_other(
-    finished: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["soft", "hard", "hidden"])
+def test_heads_that_are_trained_together_are_those_of_one_after_the_other(
+    kind: str, finished: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plain_training, "BLOCK", 60)  # of several that are read, and validated with
     monkeypatch.setattr(plain_training, "VAL_BATCH", 8)
-    training, config = TrainingConfig(40, 10, 8, 0.05, 0.01, "one_cycle"), settings("single")
-    targets = torch.softmax(torch.randn(3, 4, 1, N_BINS), dim=-1)
-    heads, own = [], []
+    training = TrainingConfig(40, 10, 8, 0.05, 0.01, "one_cycle")
+    config, fits = settings("single" if kind == "hidden" else "multi"), []
     for i, kept in enumerate((29, 24, 27)):
-        head = HiddenHead(N_FEATURES, N_BINS, 8, torch.Generator().manual_seed(i))
-        heads.append(head.start_from(torch.from_numpy(VECTORS[0] + i), torch.full((N_BINS,), 1 / N_BINS)))
-        of_train, of_val = galaxies()
+        head, of_val = head_of(kind), galaxies()[1]
+        if isinstance(head, HiddenHead):
+            head.start_from(torch.from_numpy(VECTORS[0] + i), torch.full((N_BINS,), 1 / N_BINS))
+        with torch.no_grad():
+            head.redshift.weight += 0.1 * i
+        of_train = galaxies()[0]
         columns = {name: column[:kept] for name, column in of_train.columns.items()}
-        own.append([replace(of_train, columns=columns, rows=of_train.rows[:kept]), of_val])
-    alone = [
-        train_head(
-            config, copy.deepcopy(head), SoftLabels(own_targets), training, each, tmp_path / f"alone-{i}"
-        )
-        for i, (head, own_targets, each) in enumerate(zip(heads, targets, own, strict=True))
+        own = [replace(of_train, columns=columns, rows=of_train.rows[:kept]), of_val]
+        fits.append(Fit(config, head, loss_of(kind), training, own, tmp_path / f"step3-{i}"))
+    apart = [
+        replace(fit, head=copy.deepcopy(fit.head), folder=tmp_path / f"alone-{i}")
+        for i, fit in enumerate(fits)
     ]
-    folders = [tmp_path / f"step3-{i}" for i in range(3)]
+    alone = [train_heads([fit])[0] for fit in apart]
     for i in finished:
-        shutil.copytree(tmp_path / f"alone-{i}", folders[i])
-    joint = [
-        [replace(g, columns=g.columns | {"cell": 4 * i + g.columns["cell"]}) for g in each]
-        for i, each in enumerate(own)
-    ]
-    together = train_heads(config, heads, SoftLabels(targets.flatten(0, 1)), training, joint, folders)
-    for i, (ours, theirs) in enumerate(zip(together, alone, strict=True)):
+        shutil.copytree(apart[i].folder, fits[i].folder)
+    for ours, theirs, fit, other in zip(train_heads(fits), alone, fits, apart, strict=True):
         for key, values in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[key], values, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(losses(folders[i])[1], losses(tmp_path / f"alone-{i}")[1], rtol=1e-5)
+        np.testing.assert_allclose(losses(fit.folder)[1], losses(other.folder)[1], rtol=1e-5)
+    gate = [head.gate.weight for head in alone if isinstance(head, Head) and head.gate is not None]
+    assert all(torch.equal(weight, head_of(kind).gate.weight) for weight in gate)
+    assert not torch.allclose(alone[0].redshift.weight, alone[1].redshift.weight, atol=1e-3)
 
 
 def test_a_device_holds_the_rows_that_are_asked_for_view_by_view() -> None:

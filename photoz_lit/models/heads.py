@@ -107,48 +107,51 @@ class HiddenHead(nn.Module):
         return logits[:, None]
 
 
-class HiddenHeads(nn.Module):
-    """Hidden heads of one shape, trained in the products of one: a batch has as many galaxies of each.
+class Heads(nn.Module):
+    """Heads of one shape, trained in the products of one: a batch has as many galaxies of each.
 
-    Weights are those of `HiddenHead`, by head first. Galaxies of the first head come first, then the others'.
+    Weights are those of the heads, by head first. Galaxies of the first head come first, then the others'.
     """
 
     mean: Tensor
     scale: Tensor
-    hidden_weight: Tensor
-    hidden_bias: Tensor
-    redshift_weight: Tensor
-    redshift_bias: Tensor
 
-    def __init__(self, heads: Sequence[HiddenHead]) -> None:
+    def __init__(self, heads: Sequence[Head] | Sequence[HiddenHead]) -> None:
         super().__init__()
         trained = dict(heads[0].named_parameters())
         for name in heads[0].state_dict():
-            values = torch.stack([head.state_dict()[name] for head in heads])
+            values, key = torch.stack([head.state_dict()[name] for head in heads]), name.replace(".", "_")
             if name in trained:
-                self.register_parameter(name.replace(".", "_"), nn.Parameter(values))
+                self.register_parameter(key, nn.Parameter(values, trained[name].requires_grad))
             else:
-                self.register_buffer(name, values)
-        self.names = tuple(heads[0].state_dict())
+                self.register_buffer(key, values)
+        self.names, self.n = tuple(heads[0].state_dict()), len(heads)
+        self.outputs = heads[0].n_redshift_outputs, heads[0].n_bins
 
     def state_of(self, i: int) -> dict[str, Tensor]:
         """Return the weights of one head, by their names there."""
         return {name: getattr(self, name.replace(".", "_"))[i].detach() for name in self.names}
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map embeddings (heads n, d) to logits (heads n, 1, n_bins); there is no gate."""
+        """Map embeddings (heads n, d) to logits (heads n, R, K) and of the gate (heads n, R), if any."""
+        own = embedding.reshape(self.n, -1, embedding.shape[1])
         if self.training:
-            return self._logits(embedding), None
+            return self._logits(own)
         with torch.autocast(embedding.device.type, enabled=False):
-            return self._logits(embedding), None
+            return self._logits(own)
 
-    def _logits(self, embedding: Tensor) -> Tensor:
-        own = embedding.reshape(len(self.mean), -1, embedding.shape[1])
-        standard = ((own - self.mean[:, None]) / self.scale[:, None]).clamp(-FARTHEST, FARTHEST)
-        hidden = torch.baddbmm(self.hidden_bias[:, None], standard, self.hidden_weight.mT)
-        hidden = nn.functional.gelu(hidden)
-        logits = torch.baddbmm(self.redshift_bias[:, None], hidden, self.redshift_weight.mT)
-        return logits.flatten(0, 1)[:, None]
+    def _logits(self, own: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, gate = own, None
+        if "hidden.weight" in self.names:
+            standard = (own - self.mean[:, None]) / self.scale[:, None]
+            features = nn.functional.gelu(self._layer("hidden", standard.clamp(-FARTHEST, FARTHEST)))
+        if "gate.weight" in self.names:
+            gate = self._layer("gate", own).flatten(0, 1)
+        return self._layer("redshift", features).reshape(-1, *self.outputs), gate
+
+    def _layer(self, name: str, x: Tensor) -> Tensor:
+        weight, bias = getattr(self, name + "_weight"), getattr(self, name + "_bias")
+        return torch.baddbmm(bias[:, None], x, weight.mT)
 
 
 class Ensemble(nn.Module):

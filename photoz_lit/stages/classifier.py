@@ -6,6 +6,7 @@ labels) -> links on finished p(z) -> results. The branches of `correction` say w
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -139,22 +140,17 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
 
 
 def fit_members(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
-    """Fit Steps 2 and 3 to the rows of each subset, on the outputs of Step 1."""
-    fitted = [fit_before_step3(task, head) for task in tasks]
-    if tasks[0].config.correction.step3:
-        fitted = fit_step3(tasks, [f.head for f in fitted])
-    return fitted
-
-
-def fit_before_step3(task: Task, head: AnyHead) -> Fitted:
-    """Fit what comes before Step 3, to the rows of a subset."""
-    c, (train, val) = task.config.correction, task.samples
-    fitted = Fitted(head, train.grid, train.prior())
+    """Fit the heads of an ensemble, or one, to the rows of each subset, on the outputs of Step 1."""
+    c, samples = tasks[0].config.correction, [task.samples for task in tasks]
+    fitted = [Fitted(head, train.grid, train.prior()) for train, _ in samples]
     if c.step2:
-        fitted = fit_step2(task, fitted.head)
+        fitted = fit_step2(tasks, head)
     if c.rescale != "none":
         kind = cast(Literal["tau", "learnt"], c.rescale)
-        fitted = Fitted(rescaled(kind, cast(Head, fitted.head), train, val), fitted.grid, fitted.prior)
+        scaled = [rescaled(kind, cast(Head, f.head), *own) for f, own in zip(fitted, samples, strict=True)]
+        fitted = [replace(f, head=own) for f, own in zip(fitted, scaled, strict=True)]
+    if c.step3:
+        fitted = fit_step3(tasks, [f.head for f in fitted])
     return fitted
 
 

@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from photoz_lit.correction.losses.functions import hard_label_loss
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
-from photoz_lit.models.heads import AnyHead, Ensemble, Head, HiddenHead, HiddenHeads, Mean, PhotozNet, mixture
+from photoz_lit.models.heads import AnyHead, Ensemble, Head, Heads, HiddenHead, Mean, PhotozNet, mixture
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -226,16 +227,26 @@ def test_head_must_fit_the_encoder() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_hidden_heads_together_give_what_each_gives(training: bool) -> None:
+@pytest.mark.parametrize("kind", ["hidden", "gate", "single"])
+def test_heads_together_give_what_each_gives(kind: str, training: bool) -> None:
     generator = torch.Generator().manual_seed(3)
-    heads = [HiddenHead(5, 7, 4, generator) for _ in range(3)]
     x = torch.randn(3, 6, 5, generator=generator)
-    for i, head in enumerate(heads):
-        torch.nn.init.normal_(head.redshift.weight, generator=generator)
-        head.start_from(2 * x[i] + i, torch.rand(7, generator=generator) + 0.1).train(training)
-    together = HiddenHeads(heads).train(training)
-    logits, gate = together(x.flatten(0, 1))
-    assert gate is None
-    torch.testing.assert_close(logits, torch.cat([head(own)[0] for head, own in zip(heads, x, strict=True)]))
+    heads: list[Any] = [Head(5, 1 if kind == "single" else 4, 7, generator) for _ in x]
+    if kind == "hidden":
+        heads = [HiddenHead(5, 7, 4, generator) for _ in x]
+        for i, head in enumerate(heads):
+            torch.nn.init.normal_(head.redshift.weight, generator=generator)
+            head.start_from(2 * x[i] + i, torch.rand(7, generator=generator) + 0.1)
+    if kind == "gate":
+        heads[0].gate.requires_grad_(False)
+    together = Heads(heads).train(training)
+    alone = [head.train(training)(own) for head, own in zip(heads, x, strict=True)]
+    for ours, theirs in zip(together(x.flatten(0, 1)), zip(*alone, strict=True), strict=True):
+        if theirs[0] is None:
+            assert ours is None
+        else:
+            torch.testing.assert_close(ours, torch.cat(theirs))
     for i, head in enumerate(heads):
         torch.testing.assert_close(together.state_of(i), dict(head.state_dict()), rtol=0, atol=0)
+    frozen = {name for name, values in together.named_parameters() if not values.requires_grad}
+    assert frozen == ({"gate_weight", "gate_bias"} if kind == "gate" else set())

@@ -22,17 +22,24 @@ def pdf_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_ensemble_is_the_mean_of_its_folds(catalogue_run: Finished, tmp_path: Path) -> None:
-    copied = catalogue_run.copy(tmp_path)
-    words = ["stage=classifier", "correction.subset.threshold=1", *copied.words]
-    run_well("-m", "correction=full", "correction.subset.fold=1,2", *words)
-    run_well("correction=ensemble", "correction.members=2", *words)
-    folders = sorted((tmp_path / "runs").glob("*/classifier/correction=full,*"))
+    words = ["stage=classifier", "correction.subset.threshold=1", "trainer.precision=32-true"]
+    alone, joint = tmp_path / "alone", tmp_path / "joint"
+    run_well("-m", "correction=full", "correction.subset.fold=1,2", *words, *catalogue_run.copy(alone).words)
+    run_well("correction=ensemble", "correction.members=2", *words, *catalogue_run.copy(joint).words)
+    for path in (results := sorted((joint / "runs").glob("*/representation/*/step2-*/result.ckpt"))):
+        ours, theirs = (
+            torch.load(place / path.relative_to(joint), weights_only=True)["state_dict"]
+            for place in (joint, alone)
+        )
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert len(results) == 3  # one was there before
+    folders = sorted((alone / "runs").glob("*/classifier/correction=full,*"))
     first = next(f for f in folders if "fold=" not in f.name)  # fold=1 is the default and names no folder
     other = next(f for f in folders if "fold=2" in f.name)
     single = pdf_of(first)[1]
     assert not np.allclose(single, pdf_of(other)[1], atol=1e-6)
-    ensemble = only(tmp_path / "runs", "classifier/correction=ensemble,*")
-    # Fold 1 is the first member, bit for bit; the second starts from other weights than a run of its own.
+    ensemble = only(joint / "runs", "classifier/correction=ensemble,*")
+    # Fold 1 is the first member; the second starts from other weights than a run of its own.
     assert (ensemble / "step3-0").is_dir()
     assert (ensemble / "step3-1").is_dir()
     _, mean = pdf_of(ensemble)
