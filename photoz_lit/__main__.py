@@ -11,7 +11,10 @@ from photoz_lit.errors import PhotozError
 from photoz_lit.usage import conf_folder, usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from photoz_lit.config import Config
+    from photoz_lit.plain_training import Fitting
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
     try:
         from photoz_lit.config.launch import launch
 
-        sys.exit(launch(sys.argv[1:], conf_folder(), work, report))
+        sys.exit(launch(sys.argv[1:], conf_folder(), work, work_together, report))
     except PhotozError as error:
         report(error)
         sys.exit(error.exit_code)
@@ -38,13 +41,28 @@ def main() -> None:
 
 
 def work(config: "Config") -> None:
-    """Run the stage of checked settings, unless it is done: PyTorch takes seconds to import."""
+    """Run the stage of checked settings, unless it is done."""
+    if (steps := begun(config)) is not None:
+        from photoz_lit.plain_training import alone
+
+        alone(steps)
+
+
+def work_together(configs: "Sequence[Config]") -> "Sequence[Exception | None]":
+    """Run classifiers, those that are not done, and return what failed of each."""
+    from photoz_lit.together import attempted
+
+    return attempted(begun, configs)
+
+
+def begun(config: "Config") -> "Fitting[None] | None":
+    """Run a stage, unless it is done, or begin a classifier: PyTorch takes seconds to import."""
     if config.stage.name in ("representation", "classifier"):
         from photoz_lit.runs import complete
         from photoz_lit.stages.prepare import store_folder
 
         if complete(config, store_folder(config).name):
-            return
+            return None
     stage = importlib.import_module(f"photoz_lit.stages.{config.stage.name}")
     if not gc.isenabled():  # see `start`
         gc.freeze()
@@ -53,7 +71,8 @@ def work(config: "Config") -> None:
         from photoz_lit.device import prepare
 
         prepare(config.trainer)
-    stage.run(config)
+    steps: Fitting[None] | None = stage.run(config)
+    return steps
 
 
 def report(error: Exception) -> None:

@@ -26,12 +26,12 @@ from photoz_lit.data.batches import Galaxies
 from photoz_lit.data.sampling import balanced_subset
 from photoz_lit.data.splits import draw
 from photoz_lit.device import BATCH, device_of
-from photoz_lit.files import digest_of, locked
+from photoz_lit.files import digest_of
 from photoz_lit.grids import RedshiftGrid
 from photoz_lit.models.heads import AnyHead, Head, HiddenHead, mixture
 from photoz_lit.models.objective import SoftLabels
 from photoz_lit.network import membership, new_outputs
-from photoz_lit.plain_training import Fit, train_heads
+from photoz_lit.plain_training import Fit, Fitting
 
 Floats = NDArray[np.float64]
 
@@ -123,7 +123,7 @@ def predict(
         yield mixture(*head(x.float())).cpu().numpy()
 
 
-def fit_step2(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
+def fit_step2(tasks: Sequence[Task], head: AnyHead) -> Fitting[list[Fitted]]:
     """Fit the redshift outputs again, against the distribution-induced residual; results are cached.
 
     All corrections with the same subset, loss and weights share them.
@@ -143,10 +143,10 @@ def fit_step2(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
             part = [c.subset.threshold, c.subset.fold + task.member]
         key = digest_of([task.representation, part, c.views, asdict(t), asdict(step2)])
         galaxies, folder = task.galaxies(*own), above / f"step2-{key}"
-        fits.append(Fit(config, copy.deepcopy(head), loss, t.training(checks=1), galaxies, folder))
+        own_head, training = copy.deepcopy(head), t.training(checks=1)
+        fits.append(Fit(config, own_head, loss, training, galaxies, folder, shared=True))
         losses.append(loss)
-    with locked(above):
-        heads = train_heads(fits)
+    heads = yield fits
     return [
         Fitted(head, task.samples[0].grid, loss.implicit_prior())
         for head, task, loss in zip(heads, tasks, losses, strict=True)
@@ -164,7 +164,7 @@ class _Begun:
     cells: tuple[NDArray[np.int64], NDArray[np.int64]]  # of training and validation: places in the targets
 
 
-def fit_step3(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
+def fit_step3(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> Fitting[list[Fitted]]:
     """Fit new outputs on labels that are soft (mode collapse) and shifted (boundary-induced residual)."""
     config, t = tasks[0].config, tasks[0].config.training
     c, members = config.correction.step3, config.correction.members
@@ -176,10 +176,8 @@ def fit_step3(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
         galaxies = task.galaxies(*({"cell": cells} for cells in own.cells))
         folder = task.folder / f"step3{f'-{task.member}' if members > 1 else ''}"
         fits.append(Fit(config, own.head, SoftLabels(own.targets), training, galaxies, folder))
-    return [
-        Fitted(head, own.table.grid, own.prior, own.table)
-        for head, own in zip(train_heads(fits), begun, strict=True)
-    ]
+    new = yield fits
+    return [Fitted(head, own.table.grid, own.prior, own.table) for head, own in zip(new, begun, strict=True)]
 
 
 def _begin_step3(task: Task, head: AnyHead) -> _Begun:

@@ -7,10 +7,11 @@ rounding. Nothing waits for the device between two checks. A training that is in
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from photoz_lit.config import Config, TrainingConfig, to_container
 from photoz_lit.correction.losses.sample import Logits
 from photoz_lit.data.batches import VAL_BATCH, Galaxies, Picks, Stream, copy_rows
 from photoz_lit.device import autocast, device_of, threads_for
-from photoz_lit.files import beside
+from photoz_lit.files import beside, locked
 from photoz_lit.grids import Bools
 from photoz_lit.models.heads import AnyHead, Head, Heads, Trainable
 from photoz_lit.models.objective import LossFunction, SoftLabels, check_loss, rate
@@ -110,49 +111,86 @@ class Fit:
     training: TrainingConfig
     galaxies: list[Galaxies]  # to train on and to validate with, their inputs embeddings (views, N, d)
     folder: Path
+    trainable: Trainable = "redshift_outputs"  # while the gate stays as it is; or all
+    shared: bool = False  # with other runs: no other process works beside it meanwhile
+
+    @property
+    def result(self) -> Path:
+        """Return the file of weights."""
+        return self.folder / "result.ckpt"
+
+    @property
+    def kind(self) -> str:
+        """What heads have in common that can be trained together."""
+        shapes = {name: tuple(values.shape) for name, values in self.head.state_dict().items()}
+        inputs = [(own.inputs.shape, sorted(own.columns)) for own in self.galaxies]
+        of_run = self.config.folder("representation"), self.config.trainer, len(self.galaxies[1])
+        return repr((type(self.head), shapes, self.training, self.trainable, inputs, of_run))
 
 
-def train_heads(fits: Sequence[Fit], trainable: Trainable = "redshift_outputs") -> list[AnyHead]:
-    """Train a head, or several of one shape together, to what each would be alone but for rounding.
+Result = TypeVar("Result")
+Fitting = Generator[list[Fit], list[AnyHead], Result]
+"""Steps that ask for heads to be trained and go on with them; `alone` or `photoz_lit.together` does them."""
 
-    Each is returned as it was where its validation loss was lowest. Redshift outputs are trained, while the
-    gate stays as it is, or all of a head. A training that is finished in its folder is not repeated.
 
-    Those together have the same settings and embeddings, and as many galaxies to validate with. The training
-    loss in their logs is the mean over them.
+def alone(steps: Fitting[Result]) -> Result:
+    """Do steps, train what they ask for each time, and return what comes of them."""
+    try:
+        fits = next(steps)
+        while True:
+            train_heads(fits)
+            fits = steps.send(trained(fits))
+    except StopIteration as end:
+        found: Result = end.value
+        return found
+    finally:
+        steps.close()
+
+
+def train_heads(fits: Sequence[Fit]) -> None:
+    """Train a head, or several of one kind together, to what each would be alone but for rounding.
+
+    The weights of its lowest validation loss are kept. A training that is finished is not repeated.
     """
+    with ExitStack() as stack:
+        for folder in sorted({fit.folder.parent for fit in fits if fit.shared}):
+            stack.enter_context(locked(folder))
+        for fit in fits:
+            log.info("fitting %s on %d galaxies", fit.folder.name.partition("-")[0], len(fit.galaxies[0]))
+            fit.folder.mkdir(parents=True, exist_ok=True)
+            for part in fit.head.modules():
+                if isinstance(part, Head) and part.gate is not None:
+                    part.gate.requires_grad_(fit.trainable == "all")
+        if left := [fit for fit in fits if not fit.result.is_file()]:
+            for fit, weights in zip(left, _best(left), strict=True):
+                plain = {"state_dict": {PREFIX + key: values for key, values in weights.items()}}
+                save_checkpoint(fit.result, plain | {"settings": to_container(fit.config)})
+
+
+def trained(fits: Sequence[Fit]) -> list[AnyHead]:
+    """Return heads with the weights that were kept."""
     for fit in fits:
-        log.info("fitting %s on %d galaxies", fit.folder.name.partition("-")[0], len(fit.galaxies[0]))
-        fit.folder.mkdir(parents=True, exist_ok=True)
-        for part in fit.head.modules():
-            if isinstance(part, Head) and part.gate is not None:
-                part.gate.requires_grad_(trainable == "all")
-    results = [fit.folder / "result.ckpt" for fit in fits]
-    if left := [i for i, result in enumerate(results) if not result.is_file()]:
-        for i, weights in zip(left, _trained([fits[i] for i in left]), strict=True):
-            plain = {"state_dict": {PREFIX + key: values for key, values in weights.items()}}
-            save_checkpoint(results[i], plain | {"settings": to_container(fits[i].config)})
-    for fit, result in zip(fits, results, strict=True):
-        saved = load_checkpoint(result)["state_dict"].items()
-        load_weights(fit.head, {k.removeprefix(PREFIX): v for k, v in saved if k.startswith(PREFIX)}, result)
+        saved = load_checkpoint(fit.result)["state_dict"].items()
+        weights = {key.removeprefix(PREFIX): values for key, values in saved if key.startswith(PREFIX)}
+        load_weights(fit.head, weights, fit.result)
     return [fit.head for fit in fits]
 
 
-def _trained(fits: Sequence[Fit]) -> list[dict[str, Tensor]]:
+def _best(fits: Sequence[Fit]) -> list[dict[str, Tensor]]:
     """Return the weights of each head's lowest validation loss."""
     config, training, n = fits[0].config, fits[0].training, len(fits)
     device, every, size = device_of(config.trainer), training.check_every, training.batch_size
-    of_train, of_val = ([fit.galaxies[i] for fit in fits] for i in (0, 1))
-    of_val = [replace(own, inputs=own.inputs[:1]) for own in of_val]
-    train, val = (Gathered(_joined(own), membership(config), device) for own in (of_train, of_val))
-    (n_val,) = {len(own) for own in of_val}
+    to_train, to_val = ([fit.galaxies[i] for fit in fits] for i in (0, 1))
+    to_val = [replace(own, inputs=own.inputs[:1]) for own in to_val]
+    train, val = (Gathered(_joined(own), membership(config), device) for own in (to_train, to_val))
+    (n_val,) = {len(own) for own in to_val}
     to_validate = _in_turn(torch.arange(n * n_val).view(n, n_val), VAL_BATCH)
     head = fits[0].head if n == 1 else Heads(cast(Sequence[Head], [fit.head for fit in fits]))
     head.to(device)
     losses = _Losses([fit.loss for fit in fits], device)
     parameters = [p for p in head.parameters() if p.requires_grad]
     adam, best, least = Adam(parameters, training.weight_decay), [dict[str, Tensor]()] * n, [torch.inf] * n
-    notes = [_Log(config, fit.folder) for fit in fits]
+    notes = [_Log(fit.config, fit.folder) for fit in fits]
     precision, multiplications = autocast(config.trainer), size * sum(p.numel() for p in parameters)
     with (
         threads_for(multiplications),
@@ -160,23 +198,23 @@ def _trained(fits: Sequence[Fit]) -> list[dict[str, Tensor]]:
     ):
         for epoch in range(training.max_steps // every):
             # The batches of all steps until the next check, one after the other.
-            members, views = _picks(of_train, training, config.seed, epoch)
-            total, loss_of_val = torch.zeros((), device=device), torch.zeros(n, device=device)
+            members, views = _picks(to_train, training, config.seed, epoch)
+            of_steps, of_galaxies = torch.zeros(n, device=device), torch.zeros(n, device=device)
             head.train()
             for step, batch in enumerate(train.batches(members, views, n * size), epoch * every):
                 with precision:
-                    loss = losses.sum(head(batch["inputs"]), batch)
-                adam.step(torch.autograd.grad(loss, parameters), training.lr * rate(training, step))
-                total += loss.detach()
+                    loss = losses(head(batch["inputs"]), batch)
+                # Of the sum each head gets the gradient that it would have alone.
+                adam.step(torch.autograd.grad(loss.sum(), parameters), training.lr * rate(training, step))
+                of_steps += loss.detach()
                 tick(1)
             head.eval()
             with torch.no_grad(), precision:
                 for batch in val.batches(to_validate, torch.zeros_like(to_validate), n * VAL_BATCH):
-                    found = torch.stack(losses.each(head(batch["inputs"]), batch))
-                    loss_of_val += len(batch["inputs"]) // n * found
-            for i, found in enumerate((loss_of_val / n_val).tolist()):
-                mean = float(total) / (n * every)
-                notes[i]({"epoch": epoch, "step": step, "train_loss": mean, "val_loss": found})
+                    of_galaxies += len(batch["inputs"]) // n * losses(head(batch["inputs"]), batch)
+            of_train, of_val = (of_steps / every).tolist(), (of_galaxies / n_val).tolist()
+            for i, found in enumerate(of_val):
+                notes[i]({"epoch": epoch, "step": step, "train_loss": of_train[i], "val_loss": found})
                 check_loss(found, step + 1, training.lr)
                 if found < least[i]:
                     weights = head.state_of(i) if isinstance(head, Heads) else head.state_dict()
@@ -185,7 +223,7 @@ def _trained(fits: Sequence[Fit]) -> list[dict[str, Tensor]]:
 
 
 class _Losses:
-    """Losses of n heads, which a batch has as many galaxies of each for: the first one's first."""
+    """Losses of n heads, of which a batch has as many galaxies each: the first one's first."""
 
     def __init__(self, own: Sequence[LossFunction], device: torch.device) -> None:
         self.own = [loss.to(device) if isinstance(loss, nn.Module) else loss for loss in own]
@@ -196,24 +234,20 @@ class _Losses:
             starts = np.cumsum([0, *(len(part) for part in targets[:-1])])
             self.starts = torch.from_numpy(starts)[:, None].to(device)
 
-    def each(self, logits: Logits, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Return the loss of each head."""
-        m, found = len(logits[0]) // len(self.own), []
+    def __call__(self, logits: Logits, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of each head, (n,)."""
+        n = len(self.own)
+        if n == 1:
+            return self.own[0](logits, batch)[None]
+        if self.soft is not None:
+            cells = (batch["cell"].view(n, -1) + self.starts).flatten()
+            return self.soft.of_heads(logits, batch | {"cell": cells}, n)
+        m, found = len(logits[0]) // n, []
         for i, loss in enumerate(self.own):
             part = slice(i * m, (i + 1) * m)
             own = logits[0][part], None if logits[1] is None else logits[1][part]
             found.append(loss(own, {name: column[part] for name, column in batch.items()}))
-        return found
-
-    def sum(self, logits: Logits, batch: dict[str, Tensor]) -> Tensor:
-        """Return the sum of the losses: each head gets the gradient that it would have alone."""
-        if len(self.own) == 1:
-            return self.own[0](logits, batch)
-        if self.soft is None:
-            return torch.stack(self.each(logits, batch)).sum()
-        cells = (batch["cell"].view(len(self.own), -1) + self.starts).flatten()
-        loss: Tensor = len(self.own) * self.soft(logits, batch | {"cell": cells})
-        return loss
+        return torch.stack(found)
 
 
 def _joined(galaxies: Sequence[Galaxies]) -> Galaxies:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,20 @@ def run(*words: str) -> Outcome:
         except SystemExit as stop:
             code = int(stop.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def nothing_done() -> Iterator[list[Config]]:
+    """Let commands run nothing, and give the settings of their jobs."""
+    found: list[Config] = []
+
+    def together(configs: Sequence[Config]) -> list[None]:
+        found.extend(configs)
+        return [None] * len(configs)
+
+    way_in = "photoz_lit.__main__"
+    with mock.patch(f"{way_in}.work", found.append), mock.patch(f"{way_in}.work_together", together):
+        yield found
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("config",),
     ("ahead", "checkpoints", "device"),
     ("compiled",),
-    ("network", "embeddings", "fitting", "plain_training", "training", "inference", "n_of_z"),
+    ("network", "embeddings", "fitting", "plain_training", "training", "together", "inference", "n_of_z"),
     ("estimates", "frozen", "hub", "program", "results", "runs", "scores"),
     ("products",),
     ("api", "report"),
@@ -23,7 +23,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("stages",),
     ("__main__", "corrected", "rail", "usage"),
 )
-MOST_LINES = 24_550
+MOST_LINES = 24_750
 STEP = {part: i for i, parts in enumerate(FLOW) for part in parts}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

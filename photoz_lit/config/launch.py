@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from photoz_lit.config.parse import as_yaml, composition, jobs_of, offer, parse
 from photoz_lit.config.schema import STAGES, Config
-from photoz_lit.config.several import results_of
+from photoz_lit.config.several import Job, results_of
 from photoz_lit.config.words import for_hydra, shown
 from photoz_lit.errors import ConfigError, PhotozError
 
@@ -24,12 +24,17 @@ WITH_VALUE = ("--config-dir", "-cd", "--package", "-p", "--cfg", "-c")
 
 
 def launch(
-    argv: list[str], conf: Path, work: Callable[[Config], None], report: Callable[[Exception], None]
+    argv: list[str],
+    conf: Path,
+    work: Callable[[Config], None],
+    work_together: Callable[[Sequence[Config]], Sequence[Exception | None]],
+    report: Callable[[Exception], None],
 ) -> int:
     """Do the job of a command line, or the jobs of a sweep, and return the exit code.
 
-    `work` is done with the settings of each job. `report` is told of what fails in one, of the same failure
-    once; a sweep goes on. ConfigError where no job can be made of the command line.
+    `work` is done with the settings of each job, or `work_together` with those of several classifiers.
+    `report` is told of what fails in one, of the same failure once; a sweep goes on. ConfigError where no job
+    can be made of the command line.
     """
     flags, words = _parted(argv)
     given = {flag[0]: flag[-1] for flag in flags}
@@ -49,15 +54,28 @@ def launch(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, so that all messages have one form
     failures: list[tuple[str, Exception]] = []
 
+    def settings_of(composed: DictConfig, overrides: list[str]) -> Config:
+        config = parse(composed, overrides)
+        if work is not _show:
+            _check_job(config, multirun)
+        return config
+
     def attempt(composed: DictConfig, overrides: list[str]) -> Exception | None:
         try:
-            config = parse(composed, overrides)
-            if work is not _show:
-                _check_job(config, multirun)
-            work(config)
+            work(settings_of(composed, overrides))
         except (PhotozError, OSError) as error:
             return error
         return None
+
+    def attempt_together(jobs: Sequence[Job]) -> list[Exception | None]:
+        configs, found = dict[int, Config](), dict[int, Exception | None]()
+        for i, job in enumerate(jobs):
+            try:
+                configs[i] = settings_of(*job)
+            except PhotozError as error:
+                found[i] = error
+        found |= zip(configs, work_together(list(configs.values())), strict=True)
+        return [found[i] for i in range(len(jobs))]
 
     def note(error: Exception | None, overrides: list[str]) -> None:
         if error is not None:
@@ -80,7 +98,8 @@ def launch(
                 jobs = [(composition(own).settings, list(own)) for own in each]
                 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
                 logging.getLogger("numexpr").setLevel(logging.WARNING)  # pandas brings it, and pyarrow pandas
-                for error, (_, overrides) in zip(results_of(attempt, jobs), jobs, strict=True):
+                results = results_of(attempt, attempt_together, jobs)
+                for error, (_, overrides) in zip(results, jobs, strict=True):
                     note(error, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         lines = [

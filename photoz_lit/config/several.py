@@ -1,4 +1,4 @@
-"""Jobs of a sweep: one after the other, or side by side where each is too small for several cores."""
+"""Jobs of a sweep: classifiers side by side on the cores of a CPU, or together; others one by one."""
 
 import multiprocessing
 import os
@@ -24,18 +24,27 @@ KILLED = (
 )
 GPUS = ("/dev/nvidiactl", "/dev/kfd")  # one is there where a driver is
 
-Attempt = Callable[[DictConfig, list[str]], Exception | None]
 Job = tuple[DictConfig, list[str]]  # settings, and the words that they are composed of
+Attempt = Callable[[DictConfig, list[str]], Exception | None]
+AttemptTogether = Callable[[Sequence[Job]], Sequence[Exception | None]]
 
 
-def results_of(attempt: Attempt, jobs: Sequence[Job]) -> Iterator[Exception | None]:
+def results_of(
+    attempt: Attempt, attempt_together: AttemptTogether, jobs: Sequence[Job]
+) -> Iterator[Exception | None]:
     """Attempt jobs, and yield what comes of each, in order.
 
-    Classifiers alone run side by side: a representation takes all cores, and others wait for it.
+    Classifiers alone run side by side: a representation takes all cores, and others wait for it. Where there
+    is one process for them, as on a GPU, they train their heads together.
     """
     count, threads = _processes([settings for settings, _ in jobs])
     if count == 1:
-        yield from (attempt(*job) for job in jobs)
+        one_by_one = len(jobs) < 2 or any(
+            # W&B has one run at a time.
+            job.stage.name != "classifier" or str(OmegaConf.select(job, "logger.name")).startswith("wandb")
+            for job, _ in jobs
+        )
+        yield from (attempt(*job) for job in jobs) if one_by_one else attempt_together(jobs)
         return
     for settings, _ in jobs:
         OmegaConf.update(settings, "trainer.progress", False)

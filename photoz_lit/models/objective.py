@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from photoz_lit.correction.losses.functions import hard_label_loss, soft_label_loss
+from photoz_lit.correction.losses.functions import hard_label_loss, soft_label_loss, soft_label_losses
 from photoz_lit.errors import DataError
 
 LossFunction = Callable[[tuple[Tensor, Tensor | None], dict[str, Tensor]], Tensor]
@@ -39,6 +39,13 @@ class SoftLabels(nn.Module):
     def forward(self, logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor]) -> Tensor:
         """Map logits and a batch to a scalar."""
         return soft_label_loss(*logits, self.targets.index_select(0, batch["cell"]), batch["member"])
+
+    def of_heads(
+        self, logits: tuple[Tensor, Tensor | None], batch: dict[str, Tensor], n_heads: int
+    ) -> Tensor:
+        """Map logits and a batch of as many galaxies of each head to the loss of each, (n_heads,)."""
+        targets = self.targets.index_select(0, batch["cell"])
+        return soft_label_losses(*logits, targets, batch["member"], n_heads)
 
 
 def rate(training: Training, step: int) -> float:

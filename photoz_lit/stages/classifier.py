@@ -28,6 +28,7 @@ from photoz_lit.grids import Floats, Ints, cell_counts
 from photoz_lit.inference import open_model
 from photoz_lit.models.heads import FARTHEST, AnyHead, Ensemble, Head, Mean, PhotozNet
 from photoz_lit.network import inputs_of, load
+from photoz_lit.plain_training import Fitting
 from photoz_lit.runs import Run, check_origin, finish, finish_again, opened, origin_of, require_representation
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.tracking import tracked
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 HEADS = ("mean", "scale", "hidden.weight", "hidden.bias", "redshift.weight", "redshift.bias")
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> Fitting[None]:
     """Fit a corrected classifier on the representation and write the run folder."""
     products.check(config.format)
     if "borrowed" in dict(config.correction.links):
@@ -53,11 +54,11 @@ def run(config: Config) -> None:
     with opened(config, "classifier", origin) as folder:
         if folder is not None:
             with tracked(config, folder.folder):
-                correct(config, folder, origin["representation"])
+                yield from correct(config, folder, origin["representation"])
     products.make(config.format, config.folder("classifier"))
 
 
-def correct(config: Config, run: Run, checkpoint: str) -> None:
+def correct(config: Config, run: Run, checkpoint: str) -> Fitting[None]:
     """Follow the method from the representation to results."""
     c, folder, label = config.correction, run.folder, config.names["label"]
 
@@ -100,7 +101,7 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     galaxies = Embedded(embeddings, spec_z, r)
 
     # Steps 2 and 3, a head for each subset; an ensemble averages their p(z).
-    fitted = fit_members(
+    fitted = yield from fit_members(
         [
             Task(config, folder, checkpoint, galaxies, n_views, rows, val_rows, m)
             for m, rows in enumerate(subsets)
@@ -139,18 +140,18 @@ def correct(config: Config, run: Run, checkpoint: str) -> None:
     finish(config, run, label, tested, pdf_chunks, grid, priors, spec_z[train_rows], chain.responses)
 
 
-def fit_members(tasks: Sequence[Task], head: AnyHead) -> list[Fitted]:
+def fit_members(tasks: Sequence[Task], head: AnyHead) -> Fitting[list[Fitted]]:
     """Fit the heads of an ensemble, or one, to the rows of each subset, on the outputs of Step 1."""
     c, samples = tasks[0].config.correction, [task.samples for task in tasks]
     fitted = [Fitted(head, train.grid, train.prior()) for train, _ in samples]
     if c.step2:
-        fitted = fit_step2(tasks, head)
+        fitted = yield from fit_step2(tasks, head)
     if c.rescale != "none":
         kind = cast(Literal["tau", "learnt"], c.rescale)
         scaled = [rescaled(kind, cast(Head, f.head), *own) for f, own in zip(fitted, samples, strict=True)]
         fitted = [replace(f, head=own) for f, own in zip(fitted, scaled, strict=True)]
     if c.step3:
-        fitted = fit_step3(tasks, [f.head for f in fitted])
+        fitted = yield from fit_step3(tasks, [f.head for f in fitted])
     return fitted
 
 

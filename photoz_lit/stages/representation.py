@@ -31,7 +31,7 @@ from photoz_lit.models.heads import PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.models.objective import hard_labels
 from photoz_lit.network import build, inputs_of, membership
-from photoz_lit.plain_training import Fit, train_heads
+from photoz_lit.plain_training import Fit, train_heads, trained
 from photoz_lit.runs import Run, finish, finish_again, opened, origin_of
 from photoz_lit.stages.prepare import prepare, splits, store_folder, training_labels
 from photoz_lit.tracking import tracked
@@ -130,8 +130,9 @@ def fit_first_head(
     embeddings = embeddings_of(config, store, net, inputs, rows[1], 1)
     galaxies = galaxies_of(config, store, spec_z, rows, embeddings)
     training = config.training.representation
-    fit = Fit(config, net.head, hard_labels, training, galaxies, folder / "training")
-    (net.head,) = train_heads([fit], "all")
+    fit = [Fit(config, net.head, hard_labels, training, galaxies, folder / "training", "all")]
+    train_heads(fit)
+    (net.head,) = trained(fit)
     content = {"state_dict": net.state_dict(), "settings": settings.to_container(config)}
     save_checkpoint(folder / "model.ckpt", content)
 

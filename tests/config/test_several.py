@@ -19,16 +19,20 @@ import os, signal, sys, time
 from omegaconf import OmegaConf
 from photoz_lit.config import several
 
-def jobs(n, stage="classifier", threads=2, accelerator="cpu"):
+def jobs(n, stage="classifier", threads=2, accelerator="cpu", logger="csv"):
     trainer = dict(threads=threads, accelerator=accelerator, progress=True)
-    return [(OmegaConf.create(dict(stage=dict(name=stage), trainer=trainer)), [str(i)]) for i in range(n)]
+    settings = dict(stage=dict(name=stage), trainer=trainer, logger=dict(name=logger))
+    return [(OmegaConf.create(settings), [str(i)]) for i in range(n)]
 
 def attempt(settings, words):
     t = settings.trainer
     return ValueError(os.getpid(), int(words[0]), t.threads, t.progress, os.environ.get("OMP_NUM_THREADS"))
 
+def attempt_together(jobs):
+    return [ValueError(*attempt(*job).args, "together") for job in jobs]
+
 def found(*args, **kwargs):
-    return [error.args for error in several.results_of(attempt, jobs(*args, **kwargs))]
+    return [error.args for error in several.results_of(attempt, attempt_together, jobs(*args, **kwargs))]
 
 here = os.getpid()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # one started in the background ignores it
@@ -54,21 +58,25 @@ assert {args[2:] for args in found(2, threads=4)} == {(2, False, "2")}
 
 
 @pytest.mark.parametrize(
-    ("words", "before"),
+    ("words", "before", "together"),
     [
-        ("2, stage='representation'", ""),
-        ("2, threads=1", ""),
-        ("1", ""),
-        ("2, accelerator='auto'", "several.GPUS = ('/',)"),
-        ("2", "sys.modules['torch'] = sys"),
+        ("2, stage='representation'", "", False),
+        ("1", "", False),
+        ("2, threads=1, logger='wandb_offline'", "", False),
+        ("2, threads=1", "", True),
+        ("2, accelerator='auto'", "several.GPUS = ('/',)", True),
+        ("2", "sys.modules['torch'] = sys", True),
     ],
 )
-def test_others_run_one_after_the_other_with_their_own_settings(words: str, before: str) -> None:
+def test_others_are_done_in_one_process_with_their_own_settings(
+    words: str, before: str, together: bool
+) -> None:
     code = f"""
 {before}
 told = found({words})
 assert {{args[0] for args in told}} == {{here}}
-assert {{args[3:] for args in told}} == {{(True, os.environ.get("OMP_NUM_THREADS"))}}
+of_it = (True, os.environ.get("OMP_NUM_THREADS"), *{("together",) * together})
+assert {{args[3:] for args in told}} == {{of_it}}
 """
     done = program(code)
     assert done.returncode == 0, done.stderr
@@ -82,7 +90,7 @@ def attempt(settings, words):
     os.kill(os.getpid(), signal.SIGKILL)
 for _ in range(20):  # the end of a process is seen a moment before its exit code
     try:
-        list(several.results_of(attempt, jobs(2)))
+        list(several.results_of(attempt, attempt_together, jobs(2)))
     except several.DataError as error:
         print(error)
 """
@@ -96,7 +104,7 @@ def test_a_fault_of_ours_is_raised_where_the_sweep_was_begun() -> None:
 several.GPUS = ()
 def attempt(settings, words):
     raise KeyError("as if")
-list(several.results_of(attempt, jobs(2)))
+list(several.results_of(attempt, attempt_together, jobs(2)))
 """
     )
     assert "RuntimeError: KeyError('as if')" in done.stderr
@@ -109,7 +117,7 @@ several.GPUS = ()
 def attempt(settings, words):
     os.write(1, b"%d\\n" % os.getpid())
     time.sleep(60)
-list(several.results_of(attempt, jobs(2)))
+list(several.results_of(attempt, attempt_together, jobs(2)))
 """
     began = time.monotonic()
     process = subprocess.Popen(
@@ -130,9 +138,9 @@ list(several.results_of(attempt, jobs(2)))
 
 
 def test_what_is_no_job_is_none() -> None:
-    assert list(several.results_of(lambda settings, words: None, [])) == []
+    assert list(several.results_of(lambda settings, words: None, list, [])) == []
     settings = OmegaConf.create({"stage": {"name": None}, "trainer": {"threads": 2, "accelerator": "cpu"}})
-    assert list(several.results_of(lambda settings, words: None, [(settings, [])] * 2)) == [None, None]
+    assert list(several.results_of(lambda settings, words: None, list, [(settings, [])] * 2)) == [None, None]
 
 
 @pytest.mark.slow

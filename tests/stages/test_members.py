@@ -13,6 +13,7 @@ from command import Finished, only, places, probabilities, run_well
 
 from photoz_lit.fitting import Fitted, Task
 from photoz_lit.models.heads import AnyHead
+from photoz_lit.plain_training import Fitting, alone
 from photoz_lit.stages import classifier
 
 
@@ -23,17 +24,17 @@ def pdf_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_ensemble_is_the_mean_of_its_folds(catalogue_run: Finished, tmp_path: Path) -> None:
     words = ["stage=classifier", "correction.subset.threshold=1", "trainer.precision=32-true"]
-    alone, joint = tmp_path / "alone", tmp_path / "joint"
-    run_well("-m", "correction=full", "correction.subset.fold=1,2", *words, *catalogue_run.copy(alone).words)
+    apart, joint = tmp_path / "apart", tmp_path / "joint"
+    run_well("-m", "correction=full", "correction.subset.fold=1,2", *words, *catalogue_run.copy(apart).words)
     run_well("correction=ensemble", "correction.members=2", *words, *catalogue_run.copy(joint).words)
     for path in (results := sorted((joint / "runs").glob("*/representation/*/step2-*/result.ckpt"))):
         ours, theirs = (
             torch.load(place / path.relative_to(joint), weights_only=True)["state_dict"]
-            for place in (joint, alone)
+            for place in (joint, apart)
         )
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert len(results) == 3  # one was there before
-    folders = sorted((alone / "runs").glob("*/classifier/correction=full,*"))
+    folders = sorted((apart / "runs").glob("*/classifier/correction=full,*"))
     first = next(f for f in folders if "fold=" not in f.name)  # fold=1 is the default and names no folder
     other = next(f for f in folders if "fold=2" in f.name)
     single = pdf_of(first)[1]
@@ -53,11 +54,11 @@ def test_heads_behind_a_hidden_layer_are_fitted_together_to_what_each_would_be(
 ) -> None:
     together = classifier.fit_step3
 
-    def compared(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> list[Fitted]:
-        found = together(tasks, heads)
+    def compared(tasks: Sequence[Task], heads: Sequence[AnyHead]) -> Fitting[list[Fitted]]:
+        found = yield from together(tasks, heads)
         for task, head, ours in zip(tasks, heads, found, strict=True):
-            (alone,) = together([replace(task, folder=tmp_path / "alone")], [head])
-            for key, values in alone.head.state_dict().items():
+            (theirs,) = alone(together([replace(task, folder=tmp_path / "alone")], [head]))
+            for key, values in theirs.head.state_dict().items():
                 torch.testing.assert_close(ours.head.state_dict()[key], values, rtol=1e-3, atol=1e-4)
         return found
 

@@ -30,9 +30,7 @@ def mixture(z_logits: Tensor, gate_logits: Tensor | None) -> Tensor:
 
 def gate_cross_entropy(gate_logits: Tensor, member: Tensor) -> Tensor:
     """Cross-entropy of the gate with the normalised membership, mean over galaxies."""
-    log_gate = torch.log_softmax(gate_logits, dim=1, dtype=torch.float32)
-    target = member.float() / member.sum(dim=1, keepdim=True)
-    return -(target * log_gate).sum(dim=1).mean()
+    return _of_gate(gate_logits, member).mean()
 
 
 def with_gate(loss: Tensor, gate_logits: Tensor | None, member: Tensor) -> Tensor:
@@ -51,8 +49,17 @@ def hard_label_loss(
 
 def soft_label_loss(z_logits: Tensor, gate_logits: Tensor | None, target: Tensor, member: Tensor) -> Tensor:
     """Loss of Step 3: soft and shifted labels (n, R, K), uniform ones included, and the gate's membership."""
-    log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
-    return with_gate(-(target.float() * log_pdf).sum(dim=(1, 2)).mean(), gate_logits, member)
+    return with_gate(_of_labels(z_logits, target).mean(), gate_logits, member)
+
+
+def soft_label_losses(
+    z_logits: Tensor, gate_logits: Tensor | None, target: Tensor, member: Tensor, n_heads: int
+) -> Tensor:
+    """`soft_label_loss` of each of several heads, (n_heads,): as many galaxies of the first, of the next."""
+    loss = _of_labels(z_logits, target)
+    if gate_logits is not None:
+        loss = loss + _of_gate(gate_logits, member)
+    return loss.view(n_heads, -1).mean(dim=1)
 
 
 def galaxy_label_loss(
@@ -62,6 +69,19 @@ def galaxy_label_loss(
     log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
     at_label = (label.float()[:, None] * log_pdf).sum(dim=2)
     return with_gate(_of_members(at_label, log_pdf, member, weight), gate_logits, member)
+
+
+def _of_gate(gate_logits: Tensor, member: Tensor) -> Tensor:
+    """Cross-entropy of the gate with the normalised membership, (n,)."""
+    log_gate = torch.log_softmax(gate_logits, dim=1, dtype=torch.float32)
+    target = member.float() / member.sum(dim=1, keepdim=True)
+    return -(target * log_gate).sum(dim=1)
+
+
+def _of_labels(z_logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the outputs with labels (n, R, K), summed over outputs, (n,)."""
+    log_pdf = torch.log_softmax(z_logits, dim=2, dtype=torch.float32)
+    return -(target.float() * log_pdf).sum(dim=(1, 2))
 
 
 def _of_members(at_label: Tensor, log_pdf: Tensor, member: Tensor, weight: Tensor | None) -> Tensor:
