@@ -8,7 +8,7 @@ rounding. Nothing waits for the device between two checks. A training that is in
 import logging
 import re
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -123,9 +123,12 @@ class Fit:
     def kind(self) -> str:
         """What heads have in common that can be trained together."""
         shapes = {name: tuple(values.shape) for name, values in self.head.state_dict().items()}
-        inputs = [(own.inputs.shape, sorted(own.columns)) for own in self.galaxies]
-        of_run = self.config.folder("representation"), self.config.trainer, len(self.galaxies[1])
-        return repr((type(self.head), shapes, self.training, self.trainable, inputs, of_run))
+        inputs = [
+            (own.inputs.shape, sorted((n, c.dtype.str, c.shape[1:]) for n, c in own.columns.items()))
+            for own in self.galaxies
+        ]
+        of_run = self.config.folder("representation"), self.config.seed, self.config.trainer
+        return repr((type(self.head), shapes, self.training, inputs, len(self.galaxies[1]), of_run))
 
 
 Result = TypeVar("Result")
@@ -135,16 +138,16 @@ Fitting = Generator[list[Fit], list[AnyHead], Result]
 
 def alone(steps: Fitting[Result]) -> Result:
     """Do steps, train what they ask for each time, and return what comes of them."""
-    try:
-        fits = next(steps)
+    heads: list[AnyHead] | None = None
+    with closing(steps):
         while True:
+            try:
+                fits = next(steps) if heads is None else steps.send(heads)
+            except StopIteration as end:
+                found: Result = end.value
+                return found
             train_heads(fits)
-            fits = steps.send(trained(fits))
-    except StopIteration as end:
-        found: Result = end.value
-        return found
-    finally:
-        steps.close()
+            heads = trained(fits)
 
 
 def train_heads(fits: Sequence[Fit]) -> None:
@@ -152,9 +155,7 @@ def train_heads(fits: Sequence[Fit]) -> None:
 
     The weights of its lowest validation loss are kept. A training that is finished is not repeated.
     """
-    with ExitStack() as stack:
-        for folder in sorted({fit.folder.parent for fit in fits if fit.shared}):
-            stack.enter_context(locked(folder))
+    with locked(fits[0].folder.parent) if fits[0].shared else nullcontext():
         for fit in fits:
             log.info("fitting %s on %d galaxies", fit.folder.name.partition("-")[0], len(fit.galaxies[0]))
             fit.folder.mkdir(parents=True, exist_ok=True)
@@ -226,13 +227,15 @@ class _Losses:
     """Losses of n heads, of which a batch has as many galaxies each: the first one's first."""
 
     def __init__(self, own: Sequence[LossFunction], device: torch.device) -> None:
-        self.own = [loss.to(device) if isinstance(loss, nn.Module) else loss for loss in own]
         self.soft: SoftLabels | None = None  # those of all, whose labels stand one's after the other's
+        self.own = own
         if len(own) > 1 and all(isinstance(loss, SoftLabels) for loss in own):
             targets = [cast(SoftLabels, loss).targets for loss in own]
-            self.soft = SoftLabels(torch.cat(targets))
+            self.soft = SoftLabels(torch.cat(targets)).to(device)
             starts = np.cumsum([0, *(len(part) for part in targets[:-1])])
             self.starts = torch.from_numpy(starts)[:, None].to(device)
+        else:
+            self.own = [loss.to(device) if isinstance(loss, nn.Module) else loss for loss in own]
 
     def __call__(self, logits: Logits, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of each head, (n,)."""

@@ -1,4 +1,4 @@
-"""Corrections of a sweep in one process: heads that are alike are trained in the same matrix products.
+"""Corrections of a sweep on one GPU: heads that are alike are trained in the same matrix products.
 
 A correction asks whoever does its steps for trained heads, and goes on with them. The products of one head
 are small: those of several, on a GPU, take hardly longer.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # what is done already needs no PyTorch
     from photoz_lit.plain_training import Fit, Fitting
 
 AT_ONCE = 8  # corrections: each holds the embeddings of its galaxies
+HEADS = 16  # in one product: each holds its labels
 
 Work: TypeAlias = "Callable[[Config], Fitting[None] | None]"  # None: it is done
 Failure = PhotozError | OSError
@@ -29,12 +30,19 @@ def attempted(work: Work, configs: Sequence[Config]) -> list[Failure | None]:
         for i, config in left.items():
             if len(folders) < AT_ONCE:
                 folders.setdefault(config.folder("classifier"), i)
-        now = [_Job(work, left.pop(i)) for i in folders.values()]
-        jobs |= dict(zip(folders.values(), now, strict=True))
-        while fits := [fit for job in now for fit in job.fits]:
-            failures = _train(fits)
+        now: list[_Job] = []
+        try:
+            # In order: two sweeps at once, each of which holds some folders, would else wait for each other.
+            for _, i in sorted(folders.items()):
+                jobs[i] = _Job(work, left.pop(i))
+                now.append(jobs[i])
+            while fits := [fit for job in now for fit in job.fits]:
+                failures = _train(fits)
+                for job in now:
+                    job.go_on(failures)
+        finally:
             for job in now:
-                job.go_on(failures)
+                job.close()
     return [jobs[i].failure for i in range(len(configs))]
 
 
@@ -60,6 +68,11 @@ class _Job:
             steps, failed = self.steps, [failures[fit.folder] for fit in fits if fit.folder in failures]
             self._do((lambda: steps.throw(failed[0])) if failed else (lambda: steps.send(trained(fits))))
 
+    def close(self) -> None:
+        """Leave what is not done: its folder is free for others."""
+        if self.steps is not None:
+            self.steps.close()
+
     def _do(self, step: "Callable[[], list[Fit]]") -> None:
         self.fits = []
         try:
@@ -68,24 +81,29 @@ class _Job:
             pass
         except (PhotozError, OSError) as error:
             self.failure = error
+            self.close()
 
 
 def _train(fits: "Sequence[Fit]") -> dict[Path, Failure]:
     """Train heads, those of one kind together, and return what failed, by folder."""
+    import torch
+
     from photoz_lit.plain_training import train_heads
 
     kinds: dict[str, list[Fit]] = {}
     failures: dict[Path, Failure] = {}
     for fit in {fit.folder: fit for fit in fits}.values():  # corrections share results of Step 2
         kinds.setdefault(fit.kind, []).append(fit)
-    groups = list(kinds.values())
+    groups = [alike[i : i + HEADS] for alike in kinds.values() for i in range(0, len(alike), HEADS)]
     while groups:
-        group = groups.pop()
+        group = groups.pop(0)
         try:
             train_heads(group)
-        except (PhotozError, OSError) as error:
-            if len(group) > 1:  # of which only one may be at fault
-                groups += [[fit] for fit in group]
+        except (PhotozError, OSError, torch.OutOfMemoryError) as error:
+            if len(group) > 1:  # only one may be at fault, or all together are too many
+                groups[:0] = [group[: len(group) // 2], group[len(group) // 2 :]]
+            elif isinstance(error, torch.OutOfMemoryError):
+                raise
             else:
                 failures[group[0].folder] = error
     return failures

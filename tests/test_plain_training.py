@@ -23,7 +23,7 @@ from photoz_lit.models.heads import AnyHead, Head, HiddenHead, PhotozNet
 from photoz_lit.models.module import PhotozModule
 from photoz_lit.models.objective import LossFunction, SoftLabels, hard_labels
 from photoz_lit.network import membership
-from photoz_lit.plain_training import BLOCK, Fit, held, train_heads, trained
+from photoz_lit.plain_training import BLOCK, Fit, Fitting, alone, held, train_heads, trained
 from photoz_lit.training import GalaxyData, train
 
 N_BINS, N_FEATURES, N_VIEWS = 6, 5, 3
@@ -160,6 +160,28 @@ def test_a_training_that_diverges_stops(tmp_path: Path) -> None:
     assert not (tmp_path / "result.ckpt").exists()
 
 
+def test_steps_are_left_when_a_training_fails(tmp_path: Path) -> None:
+    left: list[bool] = []
+
+    def steps() -> Fitting[int]:
+        try:
+            heads = yield [fit]
+            assert heads == [fit.head]
+            return 7
+        finally:
+            left.append(True)
+
+    fit = Fit(settings(), head_of("hard"), hard_labels, TrainingConfig(4, 2, 8), galaxies(), tmp_path)
+    assert alone(steps()) == 7
+    (tmp_path / "result.ckpt").write_bytes(b"no weights")
+    try:
+        alone(steps())
+    except DataError:
+        assert left == [True, True]
+    else:
+        pytest.fail("damaged weights were read")
+
+
 @pytest.mark.parametrize("finished", [(), (1,)])
 @pytest.mark.parametrize("kind", ["soft", "hard", "hidden"])
 def test_heads_that_are_trained_together_are_those_of_one_after_the_other(
@@ -185,17 +207,17 @@ def test_heads_that_are_trained_together_are_those_of_one_after_the_other(
     ]
     for fit in apart:
         train_heads([fit])
-    alone = trained(apart)
+    of_one = trained(apart)
     for i in finished:
         shutil.copytree(apart[i].folder, fits[i].folder)
     train_heads(fits)
-    for ours, theirs, fit, other in zip(trained(fits), alone, fits, apart, strict=True):
+    for ours, theirs, fit, other in zip(trained(fits), of_one, fits, apart, strict=True):
         for key, values in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[key], values, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(losses(fit.folder), losses(other.folder), rtol=1e-5)
-    gate = [head.gate.weight for head in alone if isinstance(head, Head) and head.gate is not None]
+    gate = [head.gate.weight for head in of_one if isinstance(head, Head) and head.gate is not None]
     assert all(torch.equal(weight, head_of(kind).gate.weight) for weight in gate)
-    assert not torch.allclose(alone[0].redshift.weight, alone[1].redshift.weight, atol=1e-3)
+    assert not torch.allclose(of_one[0].redshift.weight, of_one[1].redshift.weight, atol=1e-3)
 
 
 def test_a_device_holds_the_rows_that_are_asked_for_view_by_view() -> None:

@@ -72,7 +72,7 @@ def launch(
         for i, job in enumerate(jobs):
             try:
                 configs[i] = settings_of(*job)
-            except PhotozError as error:
+            except (PhotozError, OSError) as error:
                 found[i] = error
         found |= zip(configs, work_together(list(configs.values())), strict=True)
         return [found[i] for i in range(len(jobs))]

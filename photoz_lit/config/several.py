@@ -1,4 +1,4 @@
-"""Jobs of a sweep: classifiers side by side on the cores of a CPU, or together; others one by one."""
+"""Jobs of a sweep: classifiers side by side on a CPU, together on a GPU; others one after the other."""
 
 import multiprocessing
 import os
@@ -34,17 +34,13 @@ def results_of(
 ) -> Iterator[Exception | None]:
     """Attempt jobs, and yield what comes of each, in order.
 
-    Classifiers alone run side by side: a representation takes all cores, and others wait for it. Where there
-    is one process for them, as on a GPU, they train their heads together.
+    Classifiers alone run side by side, or on a GPU together: a representation takes all cores, and others
+    wait for it.
     """
     count, threads = _processes([settings for settings, _ in jobs])
     if count == 1:
-        one_by_one = len(jobs) < 2 or any(
-            # W&B has one run at a time.
-            job.stage.name != "classifier" or str(OmegaConf.select(job, "logger.name")).startswith("wandb")
-            for job, _ in jobs
-        )
-        yield from (attempt(*job) for job in jobs) if one_by_one else attempt_together(jobs)
+        together = _together([settings for settings, _ in jobs])
+        yield from attempt_together(jobs) if together else (attempt(*job) for job in jobs)
         return
     for settings, _ in jobs:
         OmegaConf.update(settings, "trainer.progress", False)
@@ -110,11 +106,21 @@ def _work(
 def _processes(jobs: Sequence[DictConfig]) -> tuple[int, int]:
     """Return how many processes share the jobs, and how many threads each has."""
     threads = min((_number(job, "trainer.threads") or os.cpu_count() or 1 for job in jobs), default=1)
-    on_gpu = any(Path(place).exists() for place in GPUS) and any(j.trainer.accelerator != "cpu" for j in jobs)
-    if not can_fork() or on_gpu or any(job.stage.name != "classifier" for job in jobs):
+    if not can_fork() or _on_gpu(jobs) or any(job.stage.name != "classifier" for job in jobs):
         return 1, threads
     count = max(1, min(len(jobs), threads, MOST))
     return count, threads // count
+
+
+def _on_gpu(jobs: Sequence[DictConfig]) -> bool:
+    """Whether jobs may take a GPU."""
+    return any(Path(place).exists() for place in GPUS) and any(j.trainer.accelerator != "cpu" for j in jobs)
+
+
+def _together(jobs: Sequence[DictConfig]) -> bool:
+    """Whether jobs train their heads together: on a CPU nothing is gained. W&B has one run at a time."""
+    wandb = any(str(_value(job, "logger.name")).startswith("wandb") for job in jobs)
+    return len(jobs) > 1 and not wandb and _on_gpu(jobs) and all(j.stage.name == "classifier" for j in jobs)
 
 
 def _steps(job: DictConfig) -> int:
@@ -129,11 +135,16 @@ def _steps(job: DictConfig) -> int:
 
 def _number(job: DictConfig, key: str) -> int:
     """Return a number that a job has, or 0; what is none the job itself refuses, when it is attempted."""
-    try:
-        value = OmegaConf.select(job, key)
-    except OmegaConfBaseException:
-        return 0
+    value = _value(job, key)
     return value if isinstance(value, int) else 0
+
+
+def _value(job: DictConfig, key: str) -> Any:
+    """Return what a job has under a key, or None."""
+    try:
+        return OmegaConf.select(job, key)
+    except OmegaConfBaseException:
+        return None
 
 
 def _begin(threads: int) -> None:

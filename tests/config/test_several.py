@@ -62,10 +62,14 @@ assert {args[2:] for args in found(2, threads=4)} == {(2, False, "2")}
     [
         ("2, stage='representation'", "", False),
         ("1", "", False),
-        ("2, threads=1, logger='wandb_offline'", "", False),
-        ("2, threads=1", "", True),
+        ("2, threads=1", "", False),
+        ("2", "sys.modules['torch'] = sys", False),
+        ("2", "several.GPUS = ('/',); sys.modules['torch'] = sys", False),
+        ("1, accelerator='auto'", "several.GPUS = ('/',)", False),
+        ("2, accelerator='auto', stage='predict'", "several.GPUS = ('/',)", False),
+        ("2, accelerator='auto', logger='wandb_offline'", "several.GPUS = ('/',)", False),
+        ("2, accelerator='auto', logger='${nope}'", "several.GPUS = ('/',)", True),
         ("2, accelerator='auto'", "several.GPUS = ('/',)", True),
-        ("2", "sys.modules['torch'] = sys", True),
     ],
 )
 def test_others_are_done_in_one_process_with_their_own_settings(
