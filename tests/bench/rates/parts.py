@@ -160,7 +160,7 @@ def start(g: Ground) -> Iterator[Row]:
         what |= {"a further correction": (further(g), 5), "ten corrections in a sweep": (ten, 20)}
     taken = alternate(min(g.rounds, 3), *(turn for turn, _ in what.values()))
     for (name, (_, goal)), each in zip(what.items(), taken, strict=True):
-        yield Row("start", name, "s", g.seconds(each), goal=goal, at_most=True, least=True)
+        yield Row("start", name, "s", g.seconds(each), goal=goal, at_most=True)
 
 
 def mock(g: Ground) -> Iterator[Row]:
@@ -203,7 +203,7 @@ def predict(g: Ground) -> Iterator[Row]:
     for n, each in ((few, small), (many, large)):
         held = [one.memory / 1e9 for one in each]
         row = ("predict", f"memory, {n:,} galaxies", "GB", held)
-        yield Row(*row, goal=1.0, at_most=True, least=True)
+        yield Row(*row, goal=1.0, at_most=True)
 
 
 def busy(g: Ground) -> Iterator[Row]:

@@ -19,7 +19,6 @@ class Row:
     others: list[float] = field(default_factory=list)
     goal: float | None = None
     at_most: bool = False  # the goal is no lower limit
-    least: bool = False  # of several rounds the least counts, not the median: start-up, memory
 
     @property
     def ratios(self) -> list[float]:
@@ -29,7 +28,7 @@ class Row:
     @property
     def counts(self) -> float:
         """What is held against the goal."""
-        return float(np.min(self.ratios) if self.least else np.median(self.ratios))
+        return float(np.median(self.ratios))
 
     @property
     def met(self) -> bool | None:
