@@ -93,15 +93,14 @@ def smoothed_scatter(spec_z: ArrayLike, photo_z: ArrayLike, sigma_1: float, grid
     normalised within the populated range, outside which it is zero. Squared residuals contain the bias as
     well as the variance.
     """
-    from scipy import ndimage
-
     z, estimate = np.asarray(spec_z, dtype=np.float64), np.asarray(photo_z, dtype=np.float64)
     out = np.zeros(grid.n_bins)
     if z.size == 0:
         return out
     square, k = ((estimate - z) / grid.width) ** 2, grid.index(z)
-    populated = np.unique(k)
-    typical = 0.5 * (ndimage.median(square, k, populated) + ndimage.mean(square, k, populated))
+    populated, starts = np.unique(np.sort(k), return_index=True)
+    of_bins = np.split(square[np.argsort(k, kind="stable")], starts[1:])
+    typical = np.array([0.5 * (np.median(own) + own.mean()) for own in of_bins])
     inside = np.arange(populated[0], populated[-1] + 1)
     out[inside] = convolve(typical[np.searchsorted(populated, inside, side="right") - 1], sigma_1)
     return out

@@ -16,11 +16,13 @@ LOG_EVERY = 30.0  # s
 @contextmanager
 def progress_bar(what: str, wanted: bool) -> Iterator[Callable[[int, int], None]]:
     """Show a bar with the time left on a terminal; tell it how many more are done, and of how many."""
+    if not (wanted and sys.stdout.isatty() and shutil.get_terminal_size().columns > 20):
+        yield lambda n, total: None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    show = wanted and sys.stdout.isatty() and shutil.get_terminal_size().columns > 20
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not show, transient=True) as progress:
+    with Progress(*columns, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda n, total: progress.update(task, advance=n, total=total)
 

@@ -10,7 +10,7 @@ smoothing (EMS; Silverman et al. 1990, JRSS B 52, 271), without which n(z) break
 import numpy as np
 from numpy.typing import ArrayLike
 
-from photoz_lit.correction.prior import OLD_FLOOR, Priors, slices_of, with_floor
+from photoz_lit.correction.prior import OLD_FLOOR, Priors, gaussian_smoothed, slices_of, with_floor
 from photoz_lit.grids import Floats, RedshiftGrid
 
 SMOOTHED = 0.2  # width of the Gaussian that smooths, over that of the 68 % interval of p(z)
@@ -56,12 +56,10 @@ def likelihood_of(pdf: ArrayLike, dered_petro_r: ArrayLike | None, priors: Prior
 
 def ems(likelihood: Floats, start: Floats, width: float) -> Floats:
     """n(z), (K,), of galaxies with likelihoods (n, K), each step smoothed by a Gaussian of so many bins."""
-    from scipy.ndimage import gaussian_filter1d
-
     n = start / start.sum()
     for _ in range(STEPS):
         share = n * (likelihood.T @ (1 / (likelihood @ n))) / len(likelihood)
-        new = gaussian_filter1d(share, width, mode="reflect")
+        new = gaussian_smoothed(share, width)
         new /= new.sum()
         if 0.5 * np.abs(new - n).sum() < CLOSE:
             return np.asarray(new)

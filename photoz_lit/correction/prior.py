@@ -152,10 +152,18 @@ def silverman_widths(joint: Floats, n: int) -> Floats:
 
 def smoothed(joint: Floats, widths: Floats) -> Floats:
     """Convolve each slice of (S, K) with a Gaussian of a width in bins, reflected at the ends."""
-    from scipy.ndimage import gaussian_filter1d
-
     pairs = zip(joint, widths, strict=True)  # no width: no galaxies
-    return np.stack([gaussian_filter1d(row, width) if width > 0 else row for row, width in pairs])
+    return np.stack([gaussian_smoothed(row, width) if width > 0 else row for row, width in pairs])
+
+
+def gaussian_smoothed(values: Floats, width: float) -> Floats:
+    """Convolve values (K,) with a Gaussian of a width in bins, reflected at the ends.
+
+    It is SciPy's `gaussian_filter1d`, whose import takes a twentieth of a correction's time.
+    """
+    radius = int(4 * width + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
+    return np.convolve(np.pad(values, radius, "symmetric"), kernel / kernel.sum(), "valid")
 
 
 def smoothed_prior(counts: ArrayLike) -> Floats:

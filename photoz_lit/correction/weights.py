@@ -6,8 +6,8 @@ that the learning rate keeps its meaning.
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter1d
 
+from photoz_lit.correction.prior import gaussian_smoothed
 from photoz_lit.grids import Floats, RedshiftGrid
 
 LDS_SIGMA = 2.0  # width in bins of the kernel of label-distribution smoothing, as its authors use
@@ -35,7 +35,7 @@ def lds_weights(spec_z: ArrayLike, grid: RedshiftGrid, sigma: float, power: floa
     the width of the kernel, bins.
     """
     k = grid.index(spec_z)
-    density = gaussian_filter1d(np.bincount(k, minlength=grid.n_bins).astype(np.float64), sigma)
+    density = gaussian_smoothed(np.bincount(k, minlength=grid.n_bins).astype(np.float64), sigma)
     weight = density[k] ** -power
     return np.asarray(weight / weight.mean())
 

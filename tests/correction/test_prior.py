@@ -4,9 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 from scipy.stats import norm
 
-from photoz_lit.correction.prior import NEW_FLOOR, Priors, joint_histogram, mean_priors, prior_of
+from photoz_lit.correction.prior import (
+    NEW_FLOOR,
+    Priors,
+    gaussian_smoothed,
+    joint_histogram,
+    mean_priors,
+    prior_of,
+)
 from photoz_lit.correction.prior import swap_prior as swap
 from photoz_lit.grids import Floats, MagnitudeSlices, RedshiftGrid
 
@@ -89,3 +97,10 @@ def test_arrays_hold_all_of_it_and_members_have_the_mean() -> None:
     mean = mean_priors([PRIORS, replace(PRIORS, implicit=TRAINING)])
     np.testing.assert_allclose(mean.implicit, (FLAT + TRAINING) / 2)
     np.testing.assert_array_equal(mean.training, TRAINING)
+
+
+@pytest.mark.parametrize("width", [0.01, 0.4, 2.0, 9.3, 60.0])
+@pytest.mark.parametrize("n", [1, 2, 5, 90])
+def test_smoothing_is_that_of_scipy(n: int, width: float) -> None:
+    values = np.random.default_rng(n).random(n)
+    np.testing.assert_allclose(gaussian_smoothed(values, width), gaussian_filter1d(values, width), rtol=1e-12)
