@@ -23,7 +23,7 @@ FLOW = (  # a part may import from its own step and from those before it
     ("stages",),
     ("__main__", "corrected", "rail", "usage"),
 )
-MOST_LINES = 24_760
+MOST_LINES = 24_800
 STEP = {part: i for i, parts in enumerate(FLOW) for part in parts}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
