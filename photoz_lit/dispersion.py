@@ -98,8 +98,9 @@ def smoothed_scatter(spec_z: ArrayLike, photo_z: ArrayLike, sigma_1: float, grid
     if z.size == 0:
         return out
     square, k = ((estimate - z) / grid.width) ** 2, grid.index(z)
-    populated, starts = np.unique(np.sort(k), return_index=True)
-    of_bins = np.split(square[np.argsort(k, kind="stable")], starts[1:])
+    order = np.argsort(k, kind="stable")
+    populated, starts = np.unique(k[order], return_index=True)
+    of_bins = np.split(square[order], starts[1:])
     typical = np.array([0.5 * (np.median(own) + own.mean()) for own in of_bins])
     inside = np.arange(populated[0], populated[-1] + 1)
     out[inside] = convolve(typical[np.searchsorted(populated, inside, side="right") - 1], sigma_1)

@@ -26,7 +26,7 @@ from photoz_lit.data.batches import VAL_BATCH, Galaxies, Picks, Stream, copy_row
 from photoz_lit.device import autocast, device_of, threads_for
 from photoz_lit.files import beside, locked
 from photoz_lit.grids import Bools
-from photoz_lit.models.heads import AnyHead, Head, Heads, Trainable
+from photoz_lit.models.heads import AnyHead, Head, StackedHeads, Trainable
 from photoz_lit.models.objective import LossFunction, SoftLabels, check_loss, rate
 from photoz_lit.network import membership
 from photoz_lit.progress import counted
@@ -186,7 +186,7 @@ def _best(fits: Sequence[Fit]) -> list[dict[str, Tensor]]:
     train, val = (Gathered(_joined(own), membership(config), device) for own in (to_train, to_val))
     (n_val,) = {len(own) for own in to_val}
     to_validate = _in_turn(torch.arange(n * n_val).view(n, n_val), VAL_BATCH)
-    head = fits[0].head if n == 1 else Heads(cast(Sequence[Head], [fit.head for fit in fits]))
+    head = fits[0].head if n == 1 else StackedHeads(cast(Sequence[Head], [fit.head for fit in fits]))
     head.to(device)
     losses = _Losses([fit.loss for fit in fits], device)
     parameters = [p for p in head.parameters() if p.requires_grad]
@@ -218,7 +218,7 @@ def _best(fits: Sequence[Fit]) -> list[dict[str, Tensor]]:
                 notes[i]({"epoch": epoch, "step": step, "train_loss": of_train[i], "val_loss": found})
                 check_loss(found, step + 1, training.lr)
                 if found < least[i]:
-                    weights = head.state_of(i) if isinstance(head, Heads) else head.state_dict()
+                    weights = head.state_of(i) if isinstance(head, StackedHeads) else head.state_dict()
                     least[i], best[i] = found, {k: v.to("cpu", copy=True) for k, v in weights.items()}
     return best
 

@@ -107,7 +107,7 @@ class HiddenHead(nn.Module):
         return logits[:, None]
 
 
-class Heads(nn.Module):
+class StackedHeads(nn.Module):
     """Heads of one shape, trained in the products of one: a batch has as many galaxies of each.
 
     Weights are those of the heads, by head first. Galaxies of the first head come first, then the others'.

@@ -39,7 +39,10 @@ HEADS = ("mean", "scale", "hidden.weight", "hidden.bias", "redshift.weight", "re
 
 
 def run(config: Config) -> Fitting[None]:
-    """Fit a corrected classifier on the representation and write the run folder."""
+    """Fit a corrected classifier on the representation and write the run folder.
+
+    These are steps that ask for heads to be trained: `__main__.work` does them.
+    """
     products.check(config.format)
     if "borrowed" in dict(config.correction.links):
         heads_of(config)  # or stop before anything is trained

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from photoz_lit.correction.losses.functions import hard_label_loss
 from photoz_lit.models.encoders import build_encoder
 from photoz_lit.models.encoders.settings import MLPSettings
-from photoz_lit.models.heads import AnyHead, Ensemble, Head, Heads, HiddenHead, Mean, PhotozNet, mixture
+from photoz_lit.models.heads import (
+    AnyHead,
+    Ensemble,
+    Head,
+    HiddenHead,
+    Mean,
+    PhotozNet,
+    StackedHeads,
+    mixture,
+)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -239,7 +248,7 @@ def test_heads_together_give_what_each_gives(kind: str, training: bool) -> None:
             head.start_from(2 * x[i] + i, torch.rand(7, generator=generator) + 0.1)
     if kind == "gate":
         heads[0].gate.requires_grad_(False)
-    together = Heads(heads).train(training)
+    together = StackedHeads(heads).train(training)
     alone = [head.train(training)(own) for head, own in zip(heads, x, strict=True)]
     for ours, theirs in zip(together(x.flatten(0, 1)), zip(*alone, strict=True), strict=True):
         if theirs[0] is None:
